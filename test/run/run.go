@@ -1,0 +1,217 @@
+// Package run starts server programs for whole-system tests: one process with a data folder of its own, on loopback
+// ports of its own, killed and started again at will.
+//
+// The programs may be ours or etcd's: both take the same flags and answer the same gRPC. A process is ended by its own
+// id only, and always before the test ends.
+//
+//	Shape   <dir>/data        --data-dir
+//	        <dir>/server.log  standard output and error of every start, one after the other
+//	Errors  a start that ends or stays silent returns the last lines of the log
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// startTimeout bounds the time from exec to the first answer. A server needs about a second; the rest is for a machine
+// that compiles beside the test.
+const startTimeout = 30 * time.Second
+
+// stopTimeout bounds a graceful stop; afterwards the process is killed and the stop counts as failed.
+const stopTimeout = 20 * time.Second
+
+// Config says what to start. A zero Env inherits the environment of the test.
+type Config struct {
+	Binary string   // path of the program
+	Dir    string   // folder for data and log; must exist
+	Args   []string // flags beside those of the ports and the data folder
+	Env    []string // added to the environment, "NAME=value"
+
+	// AdvertisePeer and AdvertiseClient are advertised in place of the real addresses when set. Members whose
+	// advertised peer URLs, names and tokens agree get the same member and cluster id.
+	AdvertisePeer   string
+	AdvertiseClient string
+}
+
+// Server is one single-member server: a place for data, two ports, and at most one process.
+type Server struct {
+	Client string // address of the client port, "127.0.0.1:port"
+	Peer   string // address of the peer port
+	Data   string // the data folder
+	Log    string // path of the log
+
+	cfg  Config
+	cmd  *exec.Cmd     // nil when no process runs
+	done chan struct{} // closed when cmd has ended
+}
+
+// Start picks free ports, starts the program and returns once it answers a linearizable read.
+func Start(ctx context.Context, cfg Config) (*Server, error) {
+	ports, err := freePorts(2)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", cfg.Binary, err)
+	}
+	s := &Server{
+		Client: ports[0],
+		Peer:   ports[1],
+		Data:   filepath.Join(cfg.Dir, "data"),
+		Log:    filepath.Join(cfg.Dir, "server.log"),
+		cfg:    cfg,
+	}
+	if err := s.Restart(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Restart starts the program again on the same data and ports and returns once it answers. The previous process must
+// have ended.
+func (s *Server) Restart(ctx context.Context) error {
+	if s.cmd != nil {
+		panic(fmt.Sprintf("run: process %d still runs", s.cmd.Process.Pid))
+	}
+	log, err := os.OpenFile(s.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", s.cfg.Binary, err)
+	}
+	defer log.Close() // the child holds its own copy
+	cmd := exec.Command(s.cfg.Binary, s.args()...)
+	cmd.Env = append(os.Environ(), s.cfg.Env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a killed test leaves nothing behind
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", s.cfg.Binary, err)
+	}
+	s.cmd, s.done = cmd, make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // the exit code of a server that was told to end says nothing
+		close(s.done)
+	}()
+	if err := s.waitReady(ctx); err != nil {
+		s.Kill()
+		return fmt.Errorf("start %s: %w\n%s", s.cfg.Binary, err, s.LogTail(20))
+	}
+	return nil
+}
+
+// Kill ends the process as a power cut would end it and waits until it is gone. It does nothing when none runs.
+func (s *Server) Kill() {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill() // fails only when the process is gone already
+	<-s.done
+	s.cmd = nil
+}
+
+// Stop asks the process to end and waits for it; one that does not end is killed and reported.
+func (s *Server) Stop() error {
+	if s.cmd == nil {
+		return nil
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // fails only when the process is gone already
+	select {
+	case <-s.done:
+		s.cmd = nil
+		return nil
+	case <-time.After(stopTimeout):
+		s.Kill()
+		return fmt.Errorf("stop %s: still there after %s", s.cfg.Binary, stopTimeout)
+	}
+}
+
+// Pid returns the id of the running process, 0 when none runs.
+func (s *Server) Pid() int {
+	if s.cmd == nil {
+		return 0
+	}
+	return s.cmd.Process.Pid
+}
+
+// Ended is closed once the process started last has ended, by whatever cause.
+func (s *Server) Ended() <-chan struct{} { return s.done }
+
+// LogTail returns the last n lines the program wrote.
+func (s *Server) LogTail(n int) string {
+	text, err := os.ReadFile(s.Log)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// args joins the flags of the ports with those of the caller, which come last and so win.
+func (s *Server) args() []string {
+	advertisePeer, advertiseClient := s.cfg.AdvertisePeer, s.cfg.AdvertiseClient
+	if advertisePeer == "" {
+		advertisePeer = "http://" + s.Peer
+	}
+	if advertiseClient == "" {
+		advertiseClient = "http://" + s.Client
+	}
+	return append([]string{
+		"--name=m",
+		"--data-dir=" + s.Data,
+		"--listen-client-urls=http://" + s.Client,
+		"--advertise-client-urls=" + advertiseClient,
+		"--listen-peer-urls=http://" + s.Peer,
+		"--initial-advertise-peer-urls=" + advertisePeer,
+		"--initial-cluster=m=" + advertisePeer,
+	}, s.cfg.Args...)
+}
+
+// waitReady returns once the server answers a linearizable read, or when its process ends first.
+func (s *Server) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	conn, err := grpc.NewClient(s.Client, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	for {
+		attempt, stop := context.WithTimeout(ctx, time.Second)
+		_, err := pb.NewKVClient(conn).Range(attempt, &pb.RangeRequest{Key: []byte{0}})
+		stop()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.done:
+			return errors.New("it ended before it answered")
+		case <-ctx.Done():
+			return fmt.Errorf("no answer: %w", err)
+		case <-time.After(20 * time.Millisecond):
+			conn.ResetConnectBackoff()
+			conn.Connect()
+		}
+	}
+}
+
+// freePorts returns n loopback addresses nobody listens on at the moment.
+func freePorts(n int) ([]string, error) {
+	var addrs []string
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // all at the end, so that no port is handed out twice
+		addrs = append(addrs, l.Addr().String())
+	}
+	return addrs, nil
+}
