@@ -97,9 +97,9 @@ type TxnRequest struct {
 	Success, Failure []Op
 }
 
-// opDepthMax bounds the nesting of transactions that the hand-written decoder follows. Deeper ones go to the
-// generated code, whose own limit is 10,000 levels.
-const opDepthMax = 512
+// opDepthMax bounds the nesting of transactions that the decoder follows. The generated code gives up at 10,000 levels of
+// messages, two to a transaction; staying below that keeps any entry that enters the log readable by every member.
+const opDepthMax = 4000
 
 // DecodeRange reads a RangeRequest. The result aliases b.
 func DecodeRange(b []byte, q *RangeRequest) error {
