@@ -1,0 +1,267 @@
+// Package apply is the replicated state machine: committed commands in, one atomic batch and their results out.
+//
+// Here the parts of the state meet: keys, leases, membership and alarms. What a command does depends on nothing but the
+// commands before it, so every member comes to the same state; size and quota may change an answer, never the state.
+//
+//	Errors   ErrKeyNotFound, ErrNoSpace, ErrCorrupt, and those of mvcc, lease and membership
+//	Source   etcd v3 API; DESIGN of the write path in ARCHITECTURE.md
+//
+// It reads no clock, starts no goroutine and draws no random number.
+package apply
+
+import (
+	"errors"
+	"fmt"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"holdfast/kv"
+	"holdfast/lease"
+	"holdfast/membership"
+	"holdfast/mvcc"
+	"holdfast/storage"
+)
+
+// The reasons why a committed command changes nothing.
+var (
+	// ErrKeyNotFound answers a put that keeps the value or lease of a key which does not exist.
+	ErrKeyNotFound = errors.New("key not found")
+	// ErrNoSpace answers a command that needs space while an alarm says that there is none. An entry that was in the
+	// log when the quota was reached is carried out and still answered so.
+	ErrNoSpace = errors.New("no space")
+	// ErrCorrupt answers every change of the keys while a member is known to be corrupt.
+	ErrCorrupt = errors.New("corrupt cluster")
+)
+
+// Entry is a committed entry of the raft log. One without payload was put there by raft and moves only the index.
+type Entry struct {
+	Index   kv.Index
+	Term    kv.Term
+	Payload []byte
+}
+
+// Result is what became of one command. Where Err is nil, the field that fits the command is set.
+type Result struct {
+	// ID is that of the waiting request; 0 if nobody waits.
+	ID  uint64
+	Err error
+	// Revision is the store's after the command.
+	Revision kv.Revision
+
+	Put         *kv.PutResult
+	DeleteRange *kv.DeleteRangeResult
+	Txn         *kv.TxnResult
+	Lease       lease.Lease // of LeaseGrant
+	Alarms      []membership.Alarm
+}
+
+// Leases is told of leases in the order in which the log makes and ends them. The leader's expiry loop listens; it may
+// read clocks, which this package may not.
+type Leases interface {
+	Granted(l lease.Lease)
+	Revoked(id kv.LeaseID)
+	Checkpointed(l lease.Lease)
+}
+
+// Config is what a machine is made of.
+type Config struct {
+	Store   *storage.Store
+	Keys    *mvcc.Store
+	Leases  *lease.Set
+	Cluster *membership.Cluster
+	// Quota bounds the encoded bytes of all revisions kept; 0 or less is no bound. It only changes answers.
+	Quota int64
+	// Publish receives the changes of each run right after they have become visible to readers.
+	Publish func([]kv.Change)
+	// Watch receives what happens to leases.
+	Watch Leases
+	// Wanted tells whether a request waits at this member. What only the answer needs is skipped where none does.
+	Wanted func(id uint64) bool
+}
+
+// Machine applies committed entries. All its methods belong to one goroutine.
+type Machine struct {
+	Config
+	index     kv.Index
+	confState []byte
+}
+
+// New makes a machine that goes on after the entry the store has applied last.
+func New(cfg Config) *Machine {
+	applied := cfg.Store.Applied()
+	return &Machine{Config: cfg, index: applied.Index, confState: applied.ConfState}
+}
+
+// runBytesMax ends a run: its batch and overlay stay in memory until it commits, and readers see nothing of it.
+const runBytesMax = 4 << 20
+
+// Apply carries out entries in their order and returns a result for each that has a payload. What they change and the
+// index reached become visible, and later durable, in few batches: a crash leaves the store exactly at an entry
+// boundary. After an error the machine must not be used again.
+func (m *Machine) Apply(entries []Entry) ([]Result, error) {
+	results := make([]Result, 0, len(entries))
+	for len(entries) > 0 {
+		n, err := m.run(entries, &results)
+		if err != nil {
+			return nil, err
+		}
+		entries = entries[n:]
+	}
+	return results, nil
+}
+
+// run applies entries into one batch until it is large enough, and returns how many it took.
+func (m *Machine) run(entries []Entry, results *[]Result) (int, error) {
+	b := m.Store.NewBatch()
+	defer b.Close()
+	r := run{Machine: m, batch: b, keys: m.Keys.Begin(b)}
+	n := 0
+	for ; n < len(entries) && (n == 0 || b.Len() < runBytesMax); n++ {
+		e := &entries[n]
+		m.follow(e.Index)
+		if len(e.Payload) == 0 {
+			continue
+		}
+		command, err := kv.DecodeCommand(e.Payload)
+		if err != nil {
+			return 0, fmt.Errorf("apply entry %d: %w", e.Index, err)
+		}
+		result := r.command(&command)
+		result.ID = command.ID
+		*results = append(*results, result)
+	}
+	last := &entries[n-1]
+	b.SetApplied(last.Index, last.Term, m.confState)
+	if err := r.commit(); err != nil {
+		return 0, fmt.Errorf("commit up to entry %d: %w", last.Index, err)
+	}
+	for _, tell := range r.told {
+		tell(r.Watch)
+	}
+	return n, nil
+}
+
+// follow asks that entries come without a gap.
+func (m *Machine) follow(index kv.Index) {
+	if index != m.index+1 {
+		panic(fmt.Sprintf("apply: entry %d after %d", index, m.index))
+	}
+	m.index = index
+}
+
+// commit makes the run's batch visible: first to readers of keys, then to watchers.
+func (r *run) commit() error {
+	if err := r.keys.Err(); err != nil {
+		return err
+	}
+	if err := r.batch.Commit(); err != nil {
+		return err
+	}
+	changes := r.keys.Changes()
+	r.keys.Publish()
+	if len(changes) > 0 {
+		r.Publish(changes)
+	}
+	return nil
+}
+
+// ApplyConfChange carries out a configuration change whose entry is e: confState is the configuration that raft made of
+// it. A change that Cluster.Check refuses is passed as nil and moves only the index.
+func (m *Machine) ApplyConfChange(e Entry, change *membership.Change, confState []byte) error {
+	m.follow(e.Index)
+	b := m.Store.NewBatch()
+	defer b.Close()
+	if change != nil {
+		m.Cluster.Apply(b, *change)
+	}
+	m.confState = confState
+	b.SetApplied(e.Index, e.Term, confState)
+	if err := b.Commit(); err != nil {
+		return fmt.Errorf("commit configuration change %d: %w", e.Index, err)
+	}
+	return nil
+}
+
+// run is a bounded run of commands into one batch.
+type run struct {
+	*Machine
+	batch *storage.Batch
+	keys  *mvcc.Run
+	// told is what the listener to leases hears once the batch is committed.
+	told []func(Leases)
+}
+
+func (r *run) command(c *kv.Command) Result {
+	if err := r.refused(c); err != nil {
+		return Result{Err: err, Revision: r.keys.Revision()}
+	}
+	over := !r.hasRoomFor(c)
+	result := r.execute(c)
+	if over && result.Err == nil {
+		return Result{Err: ErrNoSpace, Revision: result.Revision}
+	}
+	if result.Revision == 0 {
+		result.Revision = r.keys.Revision()
+	}
+	return result
+}
+
+func (r *run) execute(c *kv.Command) Result {
+	switch {
+	case c.Put != nil:
+		return r.put(c)
+	case c.DeleteRange != nil:
+		return r.deleteRange(c)
+	case c.Txn != nil:
+		return r.txn(c)
+	case c.Compact != nil:
+		return Result{Err: r.keys.Compact(c.Compact.Revision)}
+	case c.LeaseGrant != nil:
+		return r.leaseGrant(c.LeaseGrant)
+	case c.LeaseRevoke != nil:
+		return r.leaseRevoke(c.LeaseRevoke.ID)
+	}
+	return r.cold(c.Cold)
+}
+
+// cold carries out the rare commands. One that this version does not know would make members differ if it were passed
+// over, so it ends the member.
+func (r *run) cold(q *pb.InternalRaftRequest) Result {
+	switch {
+	case q.LeaseCheckpoint != nil:
+		for _, c := range q.LeaseCheckpoint.Checkpoints {
+			r.leaseCheckpoint(kv.LeaseID(c.ID), c.Remaining_TTL)
+		}
+	case q.Alarm != nil:
+		return Result{Alarms: r.alarm(q.Alarm)}
+	case q.ClusterVersionSet != nil:
+		r.Cluster.SetVersion(r.batch, q.ClusterVersionSet.Ver)
+	case q.ClusterMemberAttrSet != nil:
+		set := q.ClusterMemberAttrSet
+		r.Cluster.SetAttributes(r.batch, kv.MemberID(set.Member_ID), set.MemberAttributes.GetName(), set.MemberAttributes.GetClientUrls())
+	case q.Range != nil, q.DowngradeVersionTest != nil:
+		// Neither changes anything; an old member may have put them into the log.
+	default:
+		panic(fmt.Sprintf("apply: a command this version cannot carry out: %v", q))
+	}
+	return Result{}
+}
+
+func (r *run) alarm(q *pb.AlarmRequest) []membership.Alarm {
+	a := membership.Alarm{Member: kv.MemberID(q.MemberID), Type: membership.AlarmType(q.Alarm)}
+	switch q.Action {
+	case pb.AlarmRequest_GET:
+		return r.Cluster.Alarms(a.Type)
+	case pb.AlarmRequest_ACTIVATE:
+		if a.Type == membership.AlarmNone {
+			return nil
+		}
+		r.Cluster.Raise(r.batch, a)
+		return []membership.Alarm{a}
+	case pb.AlarmRequest_DEACTIVATE:
+		if r.Cluster.Disarm(r.batch, a) {
+			return []membership.Alarm{a}
+		}
+	}
+	return nil
+}

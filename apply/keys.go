@@ -1,0 +1,146 @@
+package apply
+
+import (
+	"holdfast/kv"
+	"holdfast/lease"
+	"holdfast/mvcc"
+)
+
+// step is one command at work on the keys, with the leases they hang on.
+type step struct {
+	*run
+	*mvcc.Command
+	// wanted tells whether the answer goes to anybody.
+	wanted bool
+}
+
+func (r *run) begin(c *kv.Command) step {
+	return step{run: r, Command: r.keys.Command(), wanted: c.ID != 0 && r.Wanted(c.ID)}
+}
+
+func (r *run) put(c *kv.Command) Result {
+	s := r.begin(c)
+	if err := s.checkPut(c.Put); err != nil {
+		return Result{Err: err, Revision: s.End()}
+	}
+	answer := s.applyPut(c.Put)
+	return Result{Put: answer, Revision: s.End()}
+}
+
+// checkPut asks that the lease exists, and the key where something of it is to stay.
+func (s *step) checkPut(q *kv.PutRequest) error {
+	if q.Lease != 0 {
+		if _, found := s.Leases.Lookup(q.Lease); !found {
+			return lease.ErrNotFound
+		}
+	}
+	if q.IgnoreValue || q.IgnoreLease {
+		if _, found := s.Get(q.Key); !found {
+			return ErrKeyNotFound
+		}
+	}
+	return nil
+}
+
+// applyPut sets a key that checkPut has let pass.
+func (s *step) applyPut(q *kv.PutRequest) *kv.PutResult {
+	value, id := q.Value, q.Lease
+	if q.IgnoreValue || q.IgnoreLease {
+		present := s.present(q.Key)
+		if q.IgnoreValue {
+			value = present.Value
+		}
+		if q.IgnoreLease {
+			id = present.Lease
+		}
+	}
+	prev := s.Put(q.Key, value, id)
+	s.move(q.Key, prev, id)
+	answer := &kv.PutResult{Revision: s.Revision()}
+	if q.PrevKV && s.wanted {
+		answer.Prev = prev
+	}
+	return answer
+}
+
+// present is the current version of a key that is known to exist; it is empty after a storage failure, which ends the
+// run at its commit.
+func (s *step) present(key []byte) kv.KeyValue {
+	encoded, found := s.Get(key)
+	if !found {
+		return kv.KeyValue{}
+	}
+	return decode(encoded)
+}
+
+// decode reads a KeyValue out of the store, which wrote it itself.
+func decode(encoded []byte) kv.KeyValue {
+	v, err := kv.DecodeKeyValue(encoded)
+	if err != nil {
+		panic("apply: the store holds a broken KeyValue: " + err.Error())
+	}
+	return v
+}
+
+// move hangs a key on another lease than that of its previous version.
+func (s *step) move(key, prev []byte, to kv.LeaseID) {
+	if s.Leases.Len() == 0 {
+		return
+	}
+	var from kv.LeaseID
+	if prev != nil {
+		from = decode(prev).Lease
+	}
+	s.Leases.Move(s.batch, key, from, to)
+}
+
+func (r *run) deleteRange(c *kv.Command) Result {
+	s := r.begin(c)
+	answer := s.applyDeleteRange(c.DeleteRange)
+	return Result{DeleteRange: answer, Revision: s.End()}
+}
+
+func (s *step) applyDeleteRange(q *kv.DeleteRangeRequest) *kv.DeleteRangeResult {
+	answer := &kv.DeleteRangeResult{Prev: kv.PrevRows()}
+	keep, leases := q.PrevKV && s.wanted, s.Leases.Len() > 0
+	answer.Deleted = s.DeleteRange(q.KeyRange, func(prev []byte) {
+		if keep {
+			answer.Prev.Append(prev)
+		}
+		if leases {
+			s.move(decode(prev).Key, prev, 0)
+		}
+	})
+	answer.Revision = s.Revision()
+	return answer
+}
+
+func (r *run) leaseGrant(q *kv.LeaseGrantRequest) Result {
+	granted, err := r.Leases.Grant(r.batch, q.ID, q.TTL)
+	if err != nil {
+		return Result{Err: err}
+	}
+	r.told = append(r.told, func(w Leases) { w.Granted(granted) })
+	return Result{Lease: granted}
+}
+
+// leaseRevoke ends a lease: the lease goes, and every key that hangs on it, at one revision.
+func (r *run) leaseRevoke(id kv.LeaseID) Result {
+	keys, err := r.Leases.Revoke(r.batch, id)
+	if err != nil {
+		return Result{Err: err}
+	}
+	command := r.keys.Command()
+	for _, key := range keys {
+		command.DeleteRange(kv.KeyRange{Key: key}, func([]byte) {})
+	}
+	r.told = append(r.told, func(w Leases) { w.Revoked(id) })
+	return Result{Revision: command.End()}
+}
+
+func (r *run) leaseCheckpoint(id kv.LeaseID, remaining int64) {
+	r.Leases.Checkpoint(r.batch, id, remaining)
+	if l, found := r.Leases.Lookup(id); found {
+		r.told = append(r.told, func(w Leases) { w.Checkpointed(l) })
+	}
+}

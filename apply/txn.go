@@ -1,0 +1,179 @@
+package apply
+
+import (
+	"bytes"
+	"cmp"
+
+	"holdfast/kv"
+	"holdfast/mvcc"
+)
+
+// A transaction runs in three passes: decide takes every branch, those of nested transactions included, on the state
+// before the first write; check finds any reason to refuse it, so that a write that began always ends; and the
+// operations run in order, each seeing the ones before it.
+
+// view is what the first two passes read: the keys at one revision.
+type view interface {
+	Visit(r kv.KeyRange, each func(encoded []byte) bool)
+	Revision() kv.Revision
+}
+
+// branch is the outcome of one transaction's compares and of those nested in the branch it takes.
+type branch struct {
+	succeeded bool
+	ops       []kv.Op
+	nested    []branch // one for each op that is a transaction, in order
+}
+
+func decide(v view, q *kv.TxnRequest) branch {
+	b := branch{succeeded: holdAll(v, q.Compare), ops: q.Success}
+	if !b.succeeded {
+		b.ops = q.Failure
+	}
+	for i := range b.ops {
+		if b.ops[i].Txn != nil {
+			b.nested = append(b.nested, decide(v, b.ops[i].Txn))
+		}
+	}
+	return b
+}
+
+func holdAll(v view, compares []kv.Compare) bool {
+	for i := range compares {
+		if !holds(v, &compares[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+// holds asks a compare of every key in its range. Where there is none, a compare of the value fails and the others
+// compare with zero.
+func holds(v view, c *kv.Compare) bool {
+	found, all := false, true
+	v.Visit(c.KeyRange, func(encoded []byte) bool {
+		found = true
+		present := decode(encoded)
+		all = holdsFor(c, &present)
+		return all
+	})
+	if !found {
+		return c.Target != kv.CompareValue && holdsFor(c, &kv.KeyValue{})
+	}
+	return all
+}
+
+func holdsFor(c *kv.Compare, v *kv.KeyValue) bool {
+	var order int
+	switch c.Target {
+	case kv.CompareVersion:
+		order = cmp.Compare(v.Version, c.Operand(kv.CompareVersion))
+	case kv.CompareCreate:
+		order = cmp.Compare(int64(v.Create), c.Operand(kv.CompareCreate))
+	case kv.CompareMod:
+		order = cmp.Compare(int64(v.Mod), c.Operand(kv.CompareMod))
+	case kv.CompareLease:
+		order = cmp.Compare(int64(v.Lease), c.Operand(kv.CompareLease))
+	case kv.CompareValue:
+		order = bytes.Compare(v.Value, c.Value)
+	}
+	switch c.Result {
+	case kv.CompareEqual:
+		return order == 0
+	case kv.CompareNotEqual:
+		return order != 0
+	case kv.CompareGreater:
+		return order > 0
+	case kv.CompareLess:
+		return order < 0
+	}
+	return true
+}
+
+// checker is what the operations of a transaction are checked against.
+type checker struct {
+	current, compacted kv.Revision
+	// checkPut is nil where puts cannot occur.
+	checkPut func(*kv.PutRequest) error
+}
+
+func (c *checker) check(b *branch) error {
+	nested := b.nested
+	for i := range b.ops {
+		var err error
+		switch op := &b.ops[i]; {
+		case op.Range != nil:
+			err = c.checkRange(op.Range.Revision)
+		case op.Put != nil:
+			err = c.checkPut(op.Put)
+		case op.Txn != nil:
+			err = c.check(&nested[0])
+			nested = nested[1:]
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkRange asks that a revision can be read. Unlike outside a transaction, a negative one is a revision like others.
+func (c *checker) checkRange(rev kv.Revision) error {
+	switch {
+	case rev == 0:
+		return nil
+	case rev > c.current:
+		return mvcc.ErrFutureRevision
+	case rev < c.compacted:
+		return mvcc.ErrCompacted
+	}
+	return nil
+}
+
+func (r *run) txn(c *kv.Command) Result {
+	s := r.begin(c)
+	b := decide(s.Command, c.Txn)
+	check := checker{current: r.keys.Revision(), compacted: r.keys.Compacted(), checkPut: s.checkPut}
+	if err := check.check(&b); err != nil {
+		return Result{Err: err, Revision: s.End()}
+	}
+	answer := s.execute(&b)
+	answer.Revision = s.Revision()
+	return Result{Txn: answer, Revision: s.End()}
+}
+
+// execute runs the branch. The headers of nested transactions stay empty, as in etcd.
+func (s *step) execute(b *branch) *kv.TxnResult {
+	answer := &kv.TxnResult{Succeeded: b.succeeded}
+	nested := b.nested
+	for i := range b.ops {
+		var result kv.OpResult
+		switch op := &b.ops[i]; {
+		case op.Range != nil:
+			result.Range = s.applyRange(op.Range)
+		case op.Put != nil:
+			result.Put = s.applyPut(op.Put)
+		case op.DeleteRange != nil:
+			result.DeleteRange = s.applyDeleteRange(op.DeleteRange)
+		case op.Txn != nil:
+			result.Txn = s.execute(&nested[0])
+			nested = nested[1:]
+		}
+		answer.Responses = append(answer.Responses, result)
+	}
+	return answer
+}
+
+// applyRange reads within a transaction. check has let its revision pass, so it cannot fail but by the disk, which the
+// run finds at its commit.
+func (s *step) applyRange(q *kv.RangeRequest) *kv.RangeResult {
+	if !s.wanted {
+		return &kv.RangeResult{Revision: s.Revision()}
+	}
+	answer, err := s.Range(q)
+	if err != nil {
+		s.keys.Fail(err)
+		return &kv.RangeResult{Revision: s.Revision()}
+	}
+	return answer
+}
