@@ -168,8 +168,13 @@ func randomRows(r *rand.Rand, n int) []Row {
 	living := map[string]version{}
 	var rows []Row
 	rev := kv.Rev{Main: 2}
+	changed := map[string]kv.Revision{}
 	for range n {
 		key := fmt.Sprintf("key%d", r.IntN(n/3+1))
+		if changed[key] == rev.Main { // etcd changes a key at most once per revision
+			rev = kv.Rev{Main: rev.Main + 1}
+		}
+		changed[key] = rev.Main
 		v, lives := living[key]
 		if lives && r.IntN(4) == 0 {
 			delete(living, key)

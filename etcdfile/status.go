@@ -32,7 +32,7 @@ func (d *Database) Status() (Status, error) {
 		s.Hash = crc32.Update(s.Hash, table, []byte(bucket))
 		for e, err := range d.entries(bucket) {
 			if err != nil {
-				return Status{}, fmt.Errorf("read %s: bucket %s: %w", d.path, bucket, err)
+				return Status{}, fmt.Errorf("read %s: bucket %q: %w", d.path, bucket, err)
 			}
 			s.Hash = crc32.Update(s.Hash, table, e.key)
 			s.Hash = crc32.Update(s.Hash, table, e.value)
