@@ -1,0 +1,75 @@
+package config
+
+import (
+	"net/url"
+	"time"
+)
+
+var operationFlags = []Flag{
+	{Name: "enable-pprof", Since: "3.4", Group: groupMonitoring, bind: truth(func(c *Config) *bool { return &c.EnablePprof }),
+		Usage: "Whether to serve Go's profiles under /debug/pprof/ of the client URLs."},
+	{Name: "metrics", Since: "3.4", Group: groupMonitoring, bind: text(func(c *Config) *string { return &c.Metrics }),
+		Usage: "Detail of the metrics: 'basic', or 'extensive' with histograms of the gRPC server."},
+	{Name: "listen-metrics-urls", Since: "3.4", Group: groupMonitoring, bind: urls(func(c *Config) *[]url.URL { return &c.ListenMetricsURLs }),
+		Usage: "Further URLs to listen on for /metrics and the health endpoints; https uses the client port's certificate."},
+
+	{Name: "logger", Since: "3.4", Group: groupLogging, Shown: loggerZap, bind: loggerValue,
+		Usage: "Kind of log: only 'zap' is left, the name of etcd's structured form."},
+	{Name: "log-outputs", Since: "3.4", Group: groupLogging, bind: set(formList, func(c *Config) *[]string { return &c.Log.Outputs }),
+		Usage: "Where to log: 'default' or 'stderr', 'stdout', 'systemd/journal', files."},
+	{Name: "log-level", Since: "3.4", Group: groupLogging, bind: text(func(c *Config) *string { return &c.Log.Level }),
+		Usage: "Least level to log: debug, info, warn, error, panic or fatal."},
+	{Name: "log-format", Since: "3.6", Group: groupLogging, bind: text(func(c *Config) *string { return &c.Log.Format }),
+		Usage: "Form of a line: json or console."},
+	{Name: "enable-log-rotation", Since: "3.5", Group: groupLogging, bind: truth(func(c *Config) *bool { return &c.Log.Rotate }),
+		Usage: "Whether to rotate the one file among --log-outputs."},
+	{Name: "log-rotation-config-json", Since: "3.5", Group: groupLogging, bind: text(func(c *Config) *string { return &c.Log.Rotation }),
+		Usage: "How to rotate it: maxsize in MB, maxage in days, maxbackups in files (0 is no limit), localtime, compress."},
+	{Name: "warning-unary-request-duration", Since: "3.6", Group: groupLogging, bind: span(func(c *Config) *time.Duration { return &c.WarnUnary }),
+		Usage: "Time after which a request is logged as slow."},
+
+	{Name: "enable-distributed-tracing", Since: "3.6", Group: groupTracing, bind: truth(func(c *Config) *bool { return &c.Tracing.Enabled }),
+		Usage: "Whether to send traces to a collector (OpenTelemetry)."},
+	{Name: "distributed-tracing-address", Since: "3.6", Group: groupTracing, bind: text(func(c *Config) *string { return &c.Tracing.Address }),
+		Usage: "Address of the collector."},
+	{Name: "distributed-tracing-service-name", Since: "3.6", Group: groupTracing, bind: text(func(c *Config) *string { return &c.Tracing.Service }),
+		Usage: "Name of the service in the traces, the same for all members."},
+	{Name: "distributed-tracing-instance-id", Since: "3.6", Group: groupTracing, bind: text(func(c *Config) *string { return &c.Tracing.Instance }),
+		Usage: "Name of this member in the traces, different for each."},
+	{Name: "distributed-tracing-sampling-rate", Since: "3.6", Group: groupTracing, bind: whole(func(c *Config) *int { return &c.Tracing.PerMillion }),
+		Usage: "Spans to send out of a million."},
+
+	{Name: "corrupt-check-time", Since: "3.6", Group: groupFeatures, bind: span(func(c *Config) *time.Duration { return &c.CorruptCheckTime }),
+		Usage: "Time between comparisons of the whole data among members (0 is never)."},
+	{Name: "compact-hash-check-time", Since: "3.6", Group: groupFeatures, bind: span(func(c *Config) *time.Duration { return &c.CompactHashCheckTime }),
+		Usage: "Time between comparisons of what compactions left (feature gate CompactHashCheck)."},
+	{Name: "compaction-batch-limit", Since: "3.6", Group: groupFeatures, bind: whole(func(c *Config) *int { return &c.CompactionBatchLimit }),
+		Usage: "Revisions that one step of a compaction deletes (0 is the store's choice)."},
+	{Name: "peer-skip-client-san-verification", Since: "3.6", Group: groupFeatures, file: "peer-transport-security.skip-client-san-verification",
+		bind:  truth(func(c *Config) *bool { return &c.Peer.SkipClientSANVerify }),
+		Usage: "Whether to leave the addresses in another member's certificate unchecked."},
+	{Name: "watch-progress-notify-interval", Since: "3.6", Group: groupFeatures, Shown: "10m",
+		bind:  span(func(c *Config) *time.Duration { return &c.WatchProgressTime }),
+		Usage: "Time between progress notices to a watcher that asked for them."},
+	{Name: "warning-apply-duration", Since: "3.6", Group: groupFeatures, bind: span(func(c *Config) *time.Duration { return &c.WarnApply }),
+		Usage: "Time after which applying an entry is logged as slow."},
+	{Name: "bootstrap-defrag-threshold-megabytes", Since: "3.6", Kind: Idle, Group: groupFeatures, bind: anyCount,
+		Why:   "the store gives space back by itself",
+		Usage: "Megabytes to be won for which to defragment at start (0 is never). No effect here."},
+	{Name: "max-learners", Since: "3.6", Group: groupFeatures, bind: whole(func(c *Config) *int { return &c.MaxLearners }),
+		Usage: "Learners that the cluster may have at a time."},
+	{Name: "compaction-sleep-interval", Since: "3.6", Group: groupFeatures, bind: span(func(c *Config) *time.Duration { return &c.CompactionSleepInterval }),
+		Usage: "Pause between two steps of a compaction (0 is the store's choice)."},
+	{Name: "downgrade-check-time", Since: "3.6", Group: groupFeatures, bind: span(func(c *Config) *time.Duration { return &c.DowngradeCheckTime }),
+		Usage: "Time between looks at whether a downgrade is over."},
+	{Name: "snapshot-catchup-entries", Since: "3.6", Group: groupFeatures, bind: count64(func(c *Config) *uint64 { return &c.SnapshotCatchUpEntries }),
+		Usage: "Entries of the log to keep for members that lag."},
+
+	{Name: "force-new-cluster", Since: "3.4", Group: groupUnsafe, bind: truth(func(c *Config) *bool { return &c.ForceNewCluster }),
+		Usage: "Start as the only member of a new cluster with the data there is."},
+	{Name: "unsafe-no-fsync", Since: "3.5", Group: groupUnsafe, bind: truth(func(c *Config) *bool { return &c.UnsafeNoFsync }),
+		Usage: "Never sync to disk: a crash loses acknowledged writes."},
+
+	{Name: "config-file", Since: "3.4", file: noFile, bind: text(func(c *Config) *string { return &c.ConfigFile })},
+	{Name: "version", Since: "3.4", file: noFile, bind: anyTruth},
+}

@@ -1,0 +1,113 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// ParseURLs reads URLs as etcd does: scheme http, https, unix or unixs, the first two with host and port and without a path.
+// The result is sorted.
+func ParseURLs(texts []string) ([]url.URL, error) {
+	if len(texts) == 0 {
+		return nil, errors.New("no valid URLs given")
+	}
+	urls := make([]url.URL, 0, len(texts))
+	for _, text := range texts {
+		u, err := parseURL(strings.TrimSpace(text))
+		if err != nil {
+			return nil, err
+		}
+		urls = append(urls, *u)
+	}
+	slices.SortFunc(urls, compareURLs)
+	return urls, nil
+}
+
+func compareURLs(a, b url.URL) int { return cmp.Compare(a.String(), b.String()) }
+
+func parseURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	switch u.Scheme {
+	case "unix", "unixs":
+		return u, nil
+	case "http", "https":
+		if _, _, err := net.SplitHostPort(u.Host); err != nil {
+			return nil, fmt.Errorf(`URL address does not have the form "host:port": %s`, text)
+		}
+		if u.Path != "" {
+			return nil, fmt.Errorf("URL must not contain a path: %s", text)
+		}
+		return u, nil
+	}
+	return nil, fmt.Errorf("URL scheme must be http, https, unix, or unixs: %s", text)
+}
+
+func mustURLs(text string) []url.URL {
+	urls, err := ParseURLs([]string{text})
+	if err != nil {
+		panic(fmt.Sprintf("config: default %q is no URL: %v", text, err))
+	}
+	return urls
+}
+
+// Texts are the URLs as text, in their order.
+func Texts(urls []url.URL) []string {
+	texts := make([]string, len(urls))
+	for i := range urls {
+		texts[i] = urls[i].String()
+	}
+	return texts
+}
+
+// InitialMembers is --initial-cluster by member name; a name given several times has several URLs.
+func (c Config) InitialMembers() (map[string][]url.URL, error) {
+	texts := map[string][]string{}
+	for _, pair := range strings.Split(c.InitialCluster, ",") {
+		if pair == "" {
+			continue
+		}
+		name, text, _ := strings.Cut(pair, "=")
+		texts[name] = append(texts[name], text)
+	}
+	members := make(map[string][]url.URL, len(texts))
+	for name, list := range texts {
+		urls, err := ParseURLs(list)
+		if err != nil {
+			return nil, fmt.Errorf("error setting up initial cluster: %w", err)
+		}
+		members[name] = urls
+	}
+	return members, nil
+}
+
+// membersText is InitialMembers as text, sorted, in the flag's form.
+func membersText(members map[string][]url.URL) string {
+	var pairs []string
+	for name, urls := range members {
+		for _, text := range Texts(urls) {
+			pairs = append(pairs, name+"="+text)
+		}
+	}
+	slices.Sort(pairs)
+	return strings.Join(pairs, ",")
+}
+
+// initialClusterOf is the cluster of one: this member under its advertised peer URLs.
+func (c Config) initialClusterOf(name string) string {
+	if name == "" {
+		name = DefaultName
+	}
+	pairs := make([]string, len(c.AdvertisePeerURLs))
+	for i, text := range Texts(c.AdvertisePeerURLs) {
+		pairs[i] = name + "=" + text
+	}
+	return strings.Join(pairs, ",")
+}
