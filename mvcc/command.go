@@ -1,0 +1,344 @@
+package mvcc
+
+import (
+	"bytes"
+	"fmt"
+
+	"holdfast/kv"
+	"holdfast/storage"
+)
+
+// A command whose events would take more memory than this is Large: watchers and others read its events from the
+// store. The numbers are far above any transaction and below what a run may hold in the end.
+const (
+	eventsMax     = 4096
+	eventBytesMax = 16 << 20
+)
+
+// spanMin is how many keys of the database a range deletion has to reach before it is kept as one span in the overlay
+// instead of a chain for each: a chain costs some 200 bytes.
+const spanMin = 1024
+
+// Command is one command of a run: all its changes carry the revision after the one before it. It sees what earlier
+// commands of the run and it itself did.
+type Command struct {
+	r       *Run
+	begin   kv.Revision // the revision before the command
+	changes int64
+	written int64
+	keys    int64 // created minus deleted
+	events  []kv.Event
+	size    int // bytes of events
+	large   bool
+	visits  bool // a visit is in progress
+}
+
+// Command begins the next command. It must End before another begins.
+func (r *Run) Command() *Command {
+	r.mustBeClosed("Command")
+	r.open = true
+	r.cmd = Command{r: r, begin: r.now.revision}
+	return &r.cmd
+}
+
+// Revision is the revision that a read in the command is at: the one before it until it changes something.
+func (c *Command) Revision() kv.Revision {
+	if c.changes > 0 {
+		return c.begin + 1
+	}
+	return c.begin
+}
+
+// CheckRevision tells whether a range in a transaction may ask for rev: etcd asks this of every range before anything
+// is written, so against the state before the command, and takes only 0 for the latest.
+func (c *Command) CheckRevision(rev kv.Revision) error {
+	switch {
+	case rev == 0:
+		return nil
+	case rev > c.begin:
+		return ErrFutureRevision
+	case rev < c.r.now.compacted:
+		return ErrCompacted
+	}
+	return nil
+}
+
+// Get returns the encoded KeyValue of key as it is now. The bytes must not be changed and stay valid.
+func (c *Command) Get(key []byte) (encoded []byte, ok bool) {
+	row := c.rowAt(key, c.Revision())
+	return row, row != nil
+}
+
+func (c *Command) rowAt(key []byte, at kv.Revision) []byte {
+	if v, known := c.r.over.get(key, at); known {
+		return v.row
+	}
+	return c.r.baseAt(key, min(at, c.r.base.revision))
+}
+
+// Visit calls fn with the encoded KeyValue of every key in kr, in key order, until fn returns false. The bytes are
+// valid during the call only, and fn must not change or range over the store.
+func (c *Command) Visit(kr kv.KeyRange, fn func(encoded []byte) bool) {
+	if kr.IsEmpty() {
+		return
+	}
+	if kr.IsSingle() {
+		if row, ok := c.Get(kr.Key); ok {
+			fn(row)
+		}
+		return
+	}
+	lo, hi := kr.Bounds()
+	c.visitAt(c.Revision(), lo, hi, func(row []byte, _ kv.Rev, _ *chain) bool { return fn(row) })
+}
+
+// visitAt merges the overlay into the database at revision at. fn gets the chain of a row that came from the overlay.
+func (c *Command) visitAt(at kv.Revision, lo, hi []byte, fn func(row []byte, rev kv.Rev, from *chain) bool) {
+	if c.visits {
+		panic("mvcc: a visit inside a visit")
+	}
+	c.visits = true
+	defer func() { c.visits = false }()
+	it := c.r.scanner(lo, hi)
+	if it == nil {
+		return
+	}
+	over := c.r.over.within(lo, hi)
+	// pass shows the chains below key (all if key is nil) and tells whether to go on.
+	pass := func(key []byte) bool {
+		for len(over) > 0 && (key == nil || bytes.Compare(over[0].key, key) < 0) {
+			first := over[0]
+			over = over[1:]
+			if v, ok := first.at(at); ok && v.row != nil && !fn(v.row, v.rev, first) {
+				return false
+			}
+		}
+		return true
+	}
+	on := true
+	err := scan(it, min(at, c.r.base.revision), func(key []byte, rev kv.Rev, row []byte) (bool, error) {
+		if on = pass(key); !on {
+			return false, nil
+		}
+		if len(over) > 0 && bytes.Equal(over[0].key, key) {
+			if _, ok := over[0].at(at); ok {
+				return true, nil // the overlay has a newer version, which pass shows next
+			}
+		}
+		if len(c.r.over.spans) == 0 || !c.r.over.isSpanned(key, at) {
+			on = fn(row, rev, nil)
+		}
+		return on, nil
+	})
+	if err != nil {
+		c.r.fail(err)
+		return
+	}
+	if on {
+		pass(nil)
+	}
+}
+
+// inside is a command as a source of ranges at one revision.
+type inside struct {
+	c  *Command
+	at kv.Revision
+}
+
+func (i inside) visit(lo, hi []byte, fn func(row []byte) bool) error {
+	i.c.visitAt(i.at, lo, hi, func(row []byte, _ kv.Rev, _ *chain) bool { return fn(row) })
+	return i.c.r.err
+}
+
+func (i inside) get(key []byte) ([]byte, error) { return i.c.rowAt(key, i.at), i.c.r.err }
+
+func (i inside) count(lo, hi []byte) (int64, error) {
+	n := int64(0)
+	err := i.visit(lo, hi, func([]byte) bool { n++; return true })
+	return n, err
+}
+
+// Range answers q inside the command, as Store.Range does outside: a revision above the one the command is at is
+// ErrFutureRevision, one below the compacted one ErrCompacted. The result's revision is the command's.
+func (c *Command) Range(q *kv.RangeRequest) (*kv.RangeResult, error) {
+	now := state{revision: c.Revision(), compacted: c.r.now.compacted}
+	at, err := now.resolve(q.Revision)
+	if err != nil {
+		return nil, err
+	}
+	result, err := answer(inside{c, at}, q)
+	if err != nil {
+		c.r.fail(err)
+		return nil, err
+	}
+	result.Revision = now.revision
+	return result, nil
+}
+
+// Put sets key and returns the encoded KeyValue it had before, nil if it is new. It keeps copies only.
+func (c *Command) Put(key, value []byte, lease kv.LeaseID) (prev []byte) {
+	if c.r.err != nil {
+		return nil
+	}
+	prev, old := c.current(key)
+	if c.r.err != nil {
+		return nil
+	}
+	rev := c.next()
+	v := kv.KeyValue{Key: key, Value: value, Create: rev.Main, Mod: rev.Main, Version: 1, Lease: lease}
+	rec := record{kind: kindCreate, key: key}
+	event := kv.Event{Rev: rev, Type: kv.EventPut, Prev: prev, Lease: lease}
+	if prev != nil {
+		before, err := kv.DecodeKeyValue(prev)
+		if err != nil {
+			c.r.fail(fmt.Errorf("put %q: %w", key, err))
+			return nil
+		}
+		v.Create, v.Version = before.Create, before.Version+1
+		rec.kind, rec.hasOld, rec.old, rec.oldSize = kindUpdate, true, old, len(prev)
+		event.PrevLease = before.Lease
+	} else {
+		c.keys++
+	}
+	row := v.Append(make([]byte, 0, v.Size()))
+	event.KV, event.Key = row, keyOf(row)
+	rec.sum, rec.size = rowSum(rev, false, row), len(row)
+	c.write(rev, &rec, row)
+	c.r.over.set(event.Key, rev, row, prev != nil)
+	c.record(event)
+	return prev
+}
+
+// current returns the newest row of key and when it was written; nil if key does not live.
+func (c *Command) current(key []byte) ([]byte, kv.Rev) {
+	if v, known := c.r.over.get(key, c.Revision()); known {
+		return v.row, v.rev
+	}
+	return c.r.baseRow(key)
+}
+
+// DeleteRange deletes the keys of kr and returns how many there were. each, if not nil, gets the encoded KeyValue
+// of every one in key order, valid during the call only.
+func (c *Command) DeleteRange(kr kv.KeyRange, each func(prev []byte)) int64 {
+	if kr.IsEmpty() || c.r.err != nil {
+		return 0
+	}
+	if kr.IsSingle() {
+		prev, old := c.current(kr.Key)
+		if prev == nil || c.r.err != nil {
+			return 0
+		}
+		if each != nil {
+			each(prev)
+		}
+		key := keyOf(prev)
+		c.r.over.set(key, c.erase(key, old, prev), nil, true)
+		return 1
+	}
+	return c.deleteInterval(kr, each)
+}
+
+// deleteInterval writes the tombstones while it walks, and tells the overlay when the walk is over.
+func (c *Command) deleteInterval(kr kv.KeyRange, each func(prev []byte)) int64 {
+	type death struct {
+		key []byte
+		rev kv.Rev
+	}
+	var chains, plain []death
+	lo, hi := kr.Bounds()
+	n, beyond := int64(0), false
+	c.visitAt(c.Revision(), lo, hi, func(prev []byte, old kv.Rev, from *chain) bool {
+		if each != nil {
+			each(prev)
+		}
+		n++
+		key := keyOf(prev)
+		rev := c.erase(key, old, prev)
+		switch {
+		case from != nil:
+			chains = append(chains, death{from.key, rev})
+		case len(plain) < spanMin:
+			plain = append(plain, death{bytes.Clone(key), rev})
+		default:
+			beyond = true
+		}
+		return c.r.err == nil
+	})
+	if beyond {
+		c.r.over.spans = append(c.r.over.spans, span{lo: bytes.Clone(lo), hi: bytes.Clone(hi), rev: c.begin + 1})
+		plain = nil
+	}
+	for _, d := range chains {
+		c.r.over.set(d.key, d.rev, nil, true)
+	}
+	for _, d := range plain {
+		c.r.over.set(d.key, d.rev, nil, true)
+	}
+	return n
+}
+
+// erase writes the tombstone of key, whose row prev was written at old. It keeps neither key nor prev.
+func (c *Command) erase(key []byte, old kv.Rev, prev []byte) kv.Rev {
+	rev := c.next()
+	c.keys--
+	rec := record{kind: kindDelete, key: key, hasOld: true, old: old, oldSize: len(prev)}
+	c.r.rowBuf = appendTombstone(c.r.rowBuf[:0], key)
+	rec.sum, rec.size = rowSum(rev, true, c.r.rowBuf), len(c.r.rowBuf)
+	c.write(rev, &rec, nil)
+	if c.large {
+		return rev
+	}
+	before, err := kv.DecodeKeyValue(prev)
+	if err != nil {
+		c.r.fail(fmt.Errorf("delete %q: %w", key, err))
+		return rev
+	}
+	gone := kv.KeyValue{Key: key, Mod: rev.Main}
+	row := gone.Append(make([]byte, 0, gone.Size()))
+	c.record(kv.Event{
+		Rev: rev, Type: kv.EventDelete, Key: keyOf(row), KV: row, Prev: bytes.Clone(prev), PrevLease: before.Lease,
+	})
+	return rev
+}
+
+// next gives out the place of the next change.
+func (c *Command) next() kv.Rev {
+	c.changes++
+	return kv.Rev{Main: c.begin + 1, Sub: c.changes - 1}
+}
+
+// write puts the two rows of a change into the batch.
+func (c *Command) write(rev kv.Rev, rec *record, row []byte) {
+	c.written += rec.bytes()
+	c.r.batch.SetVersion(storage.TableVersions, rec.key, rev, row)
+	c.r.setRecord(rev, rec)
+}
+
+// record keeps the event for Changes while there is room.
+func (c *Command) record(e kv.Event) {
+	if c.large {
+		return
+	}
+	c.size += len(e.KV) + len(e.Prev)
+	if len(c.events) >= eventsMax || c.size > eventBytesMax {
+		c.large, c.events = true, nil
+		return
+	}
+	c.events = append(c.events, e)
+}
+
+// End ends the command and returns the revision after it: the one before if nothing changed.
+func (c *Command) End() kv.Revision {
+	r := c.r
+	if !r.open {
+		panic("mvcc: a command ended twice")
+	}
+	r.open = false
+	if c.changes > 0 {
+		r.now.revision++
+		r.now.written += c.written
+		r.now.keys += c.keys
+		r.changes = append(r.changes, kv.Change{Revision: r.now.revision, Events: c.events, Large: c.large})
+	}
+	return r.now.revision
+}

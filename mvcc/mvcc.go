@@ -1,0 +1,128 @@
+// Package mvcc keeps the keys of the store with their history: put, delete, range at a revision, compaction, hash.
+//
+// Reads come from any goroutine and see the published revision; they share no lock with the writer. Writes come from
+// one goroutine as runs of commands: a Run fills one storage batch, an exact overlay answers for what the open batch
+// changed, and Publish makes revision, counts and cached rows visible in one step once the batch is committed.
+//
+//	Shape    table "versions":  key @ revision -> encoded KeyValue; empty for a tombstone
+//	         table "revisions": main (8, big endian) · sub (4) -> what that change did (record.go)
+//	         table "meta":      "mvcc" -> state of the key space, "compaction" -> progress of the physical compaction
+//	Units    revisions count changes of the store, from 1 (empty); sizes in bytes of etcd's encoding
+//	Errors   ErrCompacted, ErrFutureRevision; a failure of the disk is wrapped
+//	Source   etcd v3 API, service KV; etcd 3.7 for what HashKV sums and what a compaction keeps
+//
+// It reads no clock, starts no goroutine and draws no random number. DESIGN.md of this folder has the story.
+package mvcc
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"sync/atomic"
+
+	"holdfast/kv"
+	"holdfast/storage"
+)
+
+// ErrCompacted says that the revision asked for lies below the compacted one: its state is gone, or soon will be.
+var ErrCompacted = errors.New("mvcc: required revision has been compacted")
+
+// ErrFutureRevision says that the revision asked for has not been reached.
+var ErrFutureRevision = errors.New("mvcc: required revision is a future revision")
+
+// NeverCompacted is the compacted revision of a store that was never compacted; a first compaction may be at 0.
+const NeverCompacted kv.Revision = -1
+
+// firstRevision is that of an empty store.
+const firstRevision kv.Revision = 1
+
+// Config bounds what a Store keeps in memory.
+type Config struct {
+	// RowCacheBytes bounds the cache of newest rows; 0 means RowCacheBytesDefault, less than 0 none.
+	RowCacheBytes int64
+}
+
+// RowCacheBytesDefault holds the newest rows of some ten thousand hot keys.
+const RowCacheBytesDefault = 16 << 20
+
+// Store is the key space in one storage.Store. Reads may come from any goroutine; Begin and what it returns belong to
+// one goroutine, CompactStep to one other.
+type Store struct {
+	st    *storage.Store
+	cache *rowCache
+	// published is what readers see; only Run.Publish replaces it.
+	published atomic.Pointer[state]
+	compactor compactor
+	hashes    hashCache
+	// dropped counts the bytes of revisions that compactions have removed: the compactor's half of SizeInUse.
+	dropped atomic.Int64
+}
+
+// state is everything that changes with a revision; it is never modified.
+type state struct {
+	revision kv.Revision
+	// compacted is the revision below which history can no longer be read. Invariant: compacted <= revision.
+	compacted kv.Revision
+	keys      int64 // keys that live at revision
+	written   int64 // bytes of all revisions ever written
+}
+
+// The state is one row: revision (8) · compacted (8) · keys (8) · written (8), each big endian.
+var stateKey = storage.TableMeta.Key([]byte("mvcc"))
+
+const stateLen = 32
+
+func (s *state) encode() []byte {
+	b := make([]byte, 0, stateLen)
+	for _, v := range []int64{int64(s.revision), int64(s.compacted), s.keys, s.written} {
+		b = binary.BigEndian.AppendUint64(b, uint64(v))
+	}
+	return b
+}
+
+func decodeState(b []byte) (*state, error) {
+	if len(b) != stateLen {
+		return nil, fmt.Errorf("state row of %d bytes, not %d", len(b), stateLen)
+	}
+	at := func(i int) int64 { return int64(binary.BigEndian.Uint64(b[8*i:])) }
+	return &state{revision: kv.Revision(at(0)), compacted: kv.Revision(at(1)), keys: at(2), written: at(3)}, nil
+}
+
+// Open reads the state of the key space in st; an empty st is a store at revision 1.
+func Open(st *storage.Store, cfg Config) (*Store, error) {
+	if cfg.RowCacheBytes == 0 {
+		cfg.RowCacheBytes = RowCacheBytesDefault
+	}
+	s := &Store{st: st, cache: newRowCache(cfg.RowCacheBytes)}
+	now := &state{revision: firstRevision, compacted: NeverCompacted}
+	row, ok, err := st.Get(stateKey)
+	if err != nil {
+		return nil, fmt.Errorf("open mvcc: %w", err)
+	}
+	if ok {
+		if now, err = decodeState(row); err != nil {
+			return nil, fmt.Errorf("open mvcc: %w", err)
+		}
+	}
+	s.published.Store(now)
+	if err := s.compactor.open(s); err != nil {
+		return nil, fmt.Errorf("open mvcc: %w", err)
+	}
+	return s, nil
+}
+
+// Revision is the published revision.
+func (s *Store) Revision() kv.Revision { return s.published.Load().revision }
+
+// Compacted is the revision below which history can not be read, NeverCompacted if there was no compaction.
+func (s *Store) Compacted() kv.Revision { return s.published.Load().compacted }
+
+// Keys is the number of keys that live at the published revision.
+func (s *Store) Keys() int64 { return s.published.Load().keys }
+
+// SizeInUse is the number of bytes, in etcd's encoding, of all revisions that no compaction has removed.
+func (s *Store) SizeInUse() int64 { return s.published.Load().written - s.dropped.Load() }
+
+// newestAt is the place behind every change of revision rev.
+func newestAt(rev kv.Revision) kv.Rev { return kv.Rev{Main: rev, Sub: math.MaxUint32} }

@@ -1,0 +1,251 @@
+package mvcc
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"holdfast/kv"
+)
+
+// source is where a range is read: the published store or the inside of a command.
+type source interface {
+	// visit calls fn with the encoded KeyValue of every key that lives in [lo, hi) at the source's revision, in key
+	// order, until fn returns false. The bytes are valid during the call only.
+	visit(lo, hi []byte, fn func(row []byte) bool) error
+	// get is visit for one key; nil if it does not live. The bytes are valid until the next call on the source.
+	get(key []byte) ([]byte, error)
+	// count is the number of keys that visit would show.
+	count(lo, hi []byte) (int64, error)
+}
+
+// Range answers q from what is published. A revision above the published one is ErrFutureRevision, one below the
+// compacted one ErrCompacted.
+func (s *Store) Range(ctx context.Context, q *kv.RangeRequest) (*kv.RangeResult, error) {
+	for {
+		now := s.published.Load()
+		at, err := now.resolve(q.Revision)
+		if err != nil {
+			return nil, err
+		}
+		v := view{s: s, now: now, at: at, ctx: ctx}
+		result, err := answer(&v, q)
+		switch {
+		case err == nil:
+			result.Revision = now.revision
+			return result, nil
+		case q.Revision <= 0 && err == ErrCompacted:
+			// The newest revision moved on and was compacted before this one was opened: read the new one.
+		default:
+			return nil, err
+		}
+	}
+}
+
+// resolve turns the revision of a request into the one to read.
+func (s *state) resolve(asked kv.Revision) (kv.Revision, error) {
+	switch {
+	case asked > s.revision:
+		return 0, ErrFutureRevision
+	case asked <= 0:
+		return s.revision, nil
+	case asked < s.compacted:
+		return 0, ErrCompacted
+	}
+	return asked, nil
+}
+
+// answer carries q out on src, whose revision has been chosen. Result.Revision is the caller's to set.
+func answer(src source, q *kv.RangeRequest) (*kv.RangeResult, error) {
+	result := new(kv.RangeResult)
+	if q.IsEmpty() {
+		return result, nil
+	}
+	if q.IsSingle() {
+		return result, answerOne(src, q, result)
+	}
+	lo, hi := q.Bounds()
+	if q.CountOnly {
+		n, err := src.count(lo, hi)
+		result.Count = n
+		return result, err
+	}
+	if q.SortTarget == kv.SortByKey && q.SortOrder != kv.SortDescend {
+		return result, answerInOrder(src, q, result)
+	}
+	return result, answerSorted(src, q, result)
+}
+
+func answerOne(src source, q *kv.RangeRequest, result *kv.RangeResult) error {
+	row, err := src.get(q.Key)
+	if err != nil || row == nil {
+		return err
+	}
+	result.Count = 1
+	if q.CountOnly {
+		return nil
+	}
+	ok, err := passes(q, row)
+	if err != nil || !ok {
+		return err
+	}
+	return appendRow(&result.Rows, q, row)
+}
+
+// answerInOrder streams rows in key order and stops behind the limit.
+func answerInOrder(src source, q *kv.RangeRequest, result *kv.RangeResult) error {
+	lo, hi := q.Bounds()
+	seen := int64(0)
+	var fault error
+	err := src.visit(lo, hi, func(row []byte) bool {
+		seen++
+		ok, err := passes(q, row)
+		if err == nil && ok {
+			if q.Limit > 0 && int64(result.Rows.Len()) == q.Limit {
+				result.More = true
+				return false
+			}
+			err = appendRow(&result.Rows, q, row)
+		}
+		fault = err
+		return err == nil
+	})
+	if err = cmp.Or(err, fault); err != nil {
+		return err
+	}
+	result.Count = seen
+	if result.More {
+		result.Count, err = src.count(lo, hi)
+	}
+	return err
+}
+
+// sortable is a row that waits to be sorted.
+type sortable struct {
+	v   kv.KeyValue // aliases row
+	row []byte
+}
+
+// answerSorted collects the rows, sorts and cuts them. Equal rows stay in key order: etcd promises nothing here, but
+// every member gives the same answer.
+func answerSorted(src source, q *kv.RangeRequest, result *kv.RangeResult) error {
+	lo, hi := q.Bounds()
+	// As etcd does it: without an order only the first keys are read, and those are sorted.
+	firstOnly := q.Limit > 0 && q.SortOrder == kv.SortNone && !hasFilters(q)
+	var rows []sortable
+	seen, cut := int64(0), false
+	var fault error
+	err := src.visit(lo, hi, func(row []byte) bool {
+		seen++
+		ok, err := passes(q, row)
+		if err != nil || !ok {
+			fault = err
+			return err == nil
+		}
+		r := sortable{row: bytes.Clone(row)}
+		if r.v, fault = kv.DecodeKeyValue(r.row); fault != nil {
+			return false
+		}
+		rows = append(rows, r)
+		if firstOnly && int64(len(rows)) > q.Limit {
+			return false
+		}
+		// Of a long range only the rows that can still be in the answer are kept.
+		if q.Limit > 0 && !firstOnly && int64(len(rows)) >= 2*min(q.Limit, sortKeepMax)+sortSlack {
+			rows, cut = sortAndCut(q, rows, cut)
+		}
+		return true
+	})
+	if err = cmp.Or(err, fault); err != nil {
+		return err
+	}
+	stopped := firstOnly && int64(len(rows)) > q.Limit
+	rows, result.More = sortAndCut(q, rows, cut)
+	for i := range rows {
+		if err := appendRow(&result.Rows, q, rows[i].row); err != nil {
+			return err
+		}
+	}
+	result.Count = seen
+	if stopped {
+		result.Count, err = src.count(lo, hi)
+	}
+	return err
+}
+
+// A sorted answer with a limit holds at most about twice the limit of rows while it reads; the slack keeps small
+// limits from sorting at every row, and the maximum keeps the sum from overflowing.
+const (
+	sortSlack   = 1024
+	sortKeepMax = 1 << 40
+)
+
+// sortAndCut brings rows into the order of q and cuts them to its limit. cut says whether any was cut before.
+func sortAndCut(q *kv.RangeRequest, rows []sortable, cut bool) ([]sortable, bool) {
+	slices.SortStableFunc(rows, func(a, b sortable) int {
+		c := compareBy(q.SortTarget, &a.v, &b.v)
+		if q.SortOrder == kv.SortDescend {
+			return -c
+		}
+		return c
+	})
+	if q.Limit > 0 && int64(len(rows)) > q.Limit {
+		clear(rows[q.Limit:])
+		return rows[:q.Limit], true
+	}
+	return rows, cut
+}
+
+func compareBy(target kv.SortTarget, a, b *kv.KeyValue) int {
+	switch target {
+	case kv.SortByKey:
+		return bytes.Compare(a.Key, b.Key)
+	case kv.SortByVersion:
+		return cmp.Compare(a.Version, b.Version)
+	case kv.SortByCreate:
+		return cmp.Compare(a.Create, b.Create)
+	case kv.SortByMod:
+		return cmp.Compare(a.Mod, b.Mod)
+	case kv.SortByValue:
+		return bytes.Compare(a.Value, b.Value)
+	}
+	panic(fmt.Sprintf("mvcc: sort target %d was let through", target))
+}
+
+func hasFilters(q *kv.RangeRequest) bool {
+	return q.MinMod != 0 || q.MaxMod != 0 || q.MinCreate != 0 || q.MaxCreate != 0
+}
+
+// passes tells whether row is within the filters of q.
+func passes(q *kv.RangeRequest, row []byte) (bool, error) {
+	if !hasFilters(q) {
+		return true, nil
+	}
+	v, err := kv.DecodeKeyValue(row)
+	if err != nil {
+		return false, err
+	}
+	return (q.MaxMod == 0 || v.Mod <= q.MaxMod) && (q.MinMod == 0 || v.Mod >= q.MinMod) &&
+		(q.MaxCreate == 0 || v.Create <= q.MaxCreate) && (q.MinCreate == 0 || v.Create >= q.MinCreate), nil
+}
+
+// appendRow adds row as q wants to see it. With keys only the value goes, and the lease with it: etcd answers from its
+// index then, which has no leases, unless it has to read the values to sort by them.
+func appendRow(rows *kv.Rows, q *kv.RangeRequest, row []byte) error {
+	if !q.KeysOnly {
+		rows.Append(row)
+		return nil
+	}
+	v, err := kv.DecodeKeyValue(row)
+	if err != nil {
+		return err
+	}
+	v.Value = nil
+	if q.SortTarget != kv.SortByValue {
+		v.Lease = 0
+	}
+	rows.AppendKeyValue(&v)
+	return nil
+}

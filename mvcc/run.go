@@ -1,0 +1,196 @@
+package mvcc
+
+import (
+	"holdfast/kv"
+	"holdfast/storage"
+)
+
+// Run fills one storage batch with the changes of a bounded run of commands:
+//
+//	run := store.Begin(batch)
+//	cmd := run.Command() ... cmd.End()   // for each command
+//	err := run.Seal()                    // then batch.Commit()
+//	run.Publish()                        // or run.Drop() if the commit failed
+//
+// Between Begin and Publish nobody but the run sees its changes; the run itself sees all of them. An error of the
+// database sticks: everything after it does nothing and Seal returns it, so that call sites read as a list of acts.
+type Run struct {
+	s     *Store
+	batch *storage.Batch
+	base  *state // published when the run began
+	now   state  // after the last ended command
+	over  overlay
+	// changes are what the ended commands did, for watch and leases.
+	changes []kv.Change
+	cmd     Command
+	open    bool // cmd is between Command and End
+	err     error
+	// gets answers for single keys as of base and scans for ranges, each opened when it is first needed.
+	gets, scans *storage.Iter
+	// Scratch: a tombstone's row, the key and the row of a record.
+	rowBuf, keyBuf, recordBuf []byte
+}
+
+// Begin starts a run that writes into batch. There is at most one run at a time.
+func (s *Store) Begin(batch *storage.Batch) *Run {
+	base := s.published.Load()
+	return &Run{s: s, batch: batch, base: base, now: *base}
+}
+
+// Err returns the first error of the database that the run met.
+func (r *Run) Err() error { return r.err }
+
+func (r *Run) fail(err error) {
+	if r.err == nil {
+		r.err = err
+	}
+}
+
+// Revision is the revision after the last ended command.
+func (r *Run) Revision() kv.Revision { return r.now.revision }
+
+// Compacted is the compacted revision, that of a Compact in this run included.
+func (r *Run) Compacted() kv.Revision { return r.now.compacted }
+
+// Compact hides the history below rev, to be removed physically after the run is published. rev must not lie below
+// or at the revision compacted before (ErrCompacted) nor above the present one (ErrFutureRevision).
+func (r *Run) Compact(rev kv.Revision) error {
+	r.mustBeClosed("Compact")
+	switch {
+	case rev <= r.now.compacted:
+		return ErrCompacted
+	case rev > r.now.revision:
+		return ErrFutureRevision
+	}
+	r.now.compacted = rev
+	return nil
+}
+
+// Changes are the changes of the ended commands, oldest first. They stay valid after the run.
+func (r *Run) Changes() []kv.Change { return r.changes }
+
+// Seal puts into the batch what describes the run as a whole and returns the first error of the run. The batch may be
+// committed if there was none.
+func (r *Run) Seal() error {
+	r.mustBeClosed("Seal")
+	r.closeIters()
+	if r.err != nil {
+		return r.err
+	}
+	if r.now != *r.base {
+		r.batch.Set(stateKey, r.now.encode())
+	}
+	return nil
+}
+
+// Publish shows readers what the run did, in one step. The batch must have been committed.
+func (r *Run) Publish() {
+	r.mustBeClosed("Publish")
+	if r.now == *r.base {
+		return
+	}
+	if len(r.over.spans) > 0 {
+		r.s.cache.purge(r.now.revision)
+	}
+	for _, c := range r.over.chains {
+		last := c.versions[len(c.versions)-1]
+		// A key written for the first time is not cached: most keys are written once and read in lists.
+		admit := len(c.versions) > 1 || c.updated
+		r.s.cache.change(c.key, last.rev, last.row, admit)
+	}
+	now := r.now
+	if now.compacted != r.base.compacted {
+		r.s.compactor.schedule(now.compacted)
+	}
+	r.s.published.Store(&now)
+}
+
+// Drop ends a run that is not going to be published. It is harmless after Publish.
+func (r *Run) Drop() { r.closeIters() }
+
+func (r *Run) closeIters() {
+	for _, it := range []**storage.Iter{&r.gets, &r.scans} {
+		if *it != nil {
+			if err := (*it).Close(); err != nil {
+				r.fail(err)
+			}
+			*it = nil
+		}
+	}
+}
+
+func (r *Run) mustBeClosed(what string) {
+	if r.open {
+		panic("mvcc: " + what + " inside a command that has not ended")
+	}
+}
+
+// baseRow returns the row that lived for key when the run began, and when it was written; nil if there was none.
+func (r *Run) baseRow(key []byte) ([]byte, kv.Rev) {
+	if row, rev := r.s.cache.get(key, r.base.revision); row != nil {
+		return row, rev
+	}
+	if r.err != nil {
+		return nil, kv.Rev{}
+	}
+	if r.gets == nil {
+		it, err := r.s.st.Scan(storage.TableVersions, nil, nil)
+		if err != nil {
+			r.fail(err)
+			return nil, kv.Rev{}
+		}
+		r.gets = it
+	}
+	return r.readAt(r.gets, key, r.base.revision)
+}
+
+// baseAt is baseRow at an earlier revision.
+func (r *Run) baseAt(key []byte, at kv.Revision) []byte {
+	if at >= r.base.revision {
+		row, _ := r.baseRow(key)
+		return row
+	}
+	lo, hi := kv.KeyRange{Key: key}.Bounds()
+	it := r.scanner(lo, hi)
+	if it == nil {
+		return nil
+	}
+	row, _ := r.readAt(it, key, at)
+	return row
+}
+
+func (r *Run) readAt(it *storage.Iter, key []byte, at kv.Revision) ([]byte, kv.Rev) {
+	v := view{s: r.s, now: r.base, at: at}
+	row, rev, err := v.read(it, key)
+	if err != nil {
+		r.fail(err)
+		return nil, kv.Rev{}
+	}
+	return row, rev
+}
+
+// scanner returns an iterator over the versions in [lo, hi) as of base; nil after an error. There is only one, so a
+// visit must not begin another.
+func (r *Run) scanner(lo, hi []byte) *storage.Iter {
+	if r.err != nil {
+		return nil
+	}
+	if r.scans != nil {
+		r.scans.SetBounds(lo, hi)
+		return r.scans
+	}
+	it, err := r.s.st.Scan(storage.TableVersions, lo, hi)
+	if err != nil {
+		r.fail(err)
+		return nil
+	}
+	r.scans = it
+	return it
+}
+
+// setRecord puts the record of the change at rev into the batch.
+func (r *Run) setRecord(rev kv.Rev, rec *record) {
+	r.keyBuf = appendRevKey(r.keyBuf[:0], rev)
+	r.recordBuf = rec.append(r.recordBuf[:0], rev)
+	r.batch.Set(r.keyBuf, r.recordBuf)
+}

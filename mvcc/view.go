@@ -1,0 +1,126 @@
+package mvcc
+
+import (
+	"context"
+
+	"holdfast/kv"
+	"holdfast/storage"
+)
+
+// view reads the published store at one revision. Each call opens its own iterator and then makes sure that the
+// revision has not been compacted: a compaction publishes its revision before it deletes anything, so what an
+// iterator opened before sees is whole.
+type view struct {
+	s   *Store
+	now *state
+	at  kv.Revision
+	ctx context.Context
+}
+
+// checkEvery is how many rows a scan reads between two looks at its context: about a tenth of a millisecond.
+const checkEvery = 512
+
+// seekAfter is how many versions of a key a scan steps over before it seeks: a seek costs as much as some ten steps.
+const seekAfter = 8
+
+func (v *view) open(lo, hi []byte) (*storage.Iter, error) {
+	it, err := v.s.st.Scan(storage.TableVersions, lo, hi)
+	if err != nil {
+		return nil, err
+	}
+	if v.at < v.s.Compacted() {
+		return nil, closeWith(it, ErrCompacted)
+	}
+	return it, nil
+}
+
+// closeWith closes it and returns err, or the error of closing if err is nil.
+func closeWith(it *storage.Iter, err error) error {
+	if e := it.Close(); err == nil {
+		return e
+	}
+	return err
+}
+
+func (v *view) get(key []byte) ([]byte, error) {
+	if v.at == v.now.revision {
+		if row, _ := v.s.cache.get(key, v.at); row != nil {
+			return row, nil
+		}
+	}
+	lo, hi := kv.KeyRange{Key: key}.Bounds()
+	it, err := v.open(lo, hi)
+	if err != nil {
+		return nil, err
+	}
+	row, _, err := v.read(it, key)
+	return row, closeWith(it, err)
+}
+
+// read returns a copy of the row of key that it finds and when it was written, and offers it to the cache.
+func (v *view) read(it *storage.Iter, key []byte) ([]byte, kv.Rev, error) {
+	if !it.SeekBodyVersion(key, newestAt(v.at)) {
+		return nil, kv.Rev{}, it.Err()
+	}
+	row, err := it.Value()
+	if err != nil || len(row) == 0 {
+		return nil, kv.Rev{}, err
+	}
+	rev := it.Rev()
+	row = append(make([]byte, 0, len(row)), row...)
+	if v.at == v.now.revision {
+		v.s.cache.fill(key, rev, row, v.at)
+	}
+	return row, rev, nil
+}
+
+func (v *view) visit(lo, hi []byte, fn func(row []byte) bool) error {
+	it, err := v.open(lo, hi)
+	if err != nil {
+		return err
+	}
+	seen := 0
+	err = scan(it, v.at, func(_ []byte, _ kv.Rev, row []byte) (bool, error) {
+		if seen++; seen%checkEvery == 0 && v.ctx.Err() != nil {
+			return false, v.ctx.Err()
+		}
+		return fn(row), nil
+	})
+	return closeWith(it, err)
+}
+
+func (v *view) count(lo, hi []byte) (int64, error) {
+	n := int64(0)
+	err := v.visit(lo, hi, func([]byte) bool { n++; return true })
+	return n, err
+}
+
+// scan calls fn for every key that lives at revision at, in key order, with the version that lives, until fn returns
+// false.
+func scan(it *storage.Iter, at kv.Revision, fn func(key []byte, rev kv.Rev, row []byte) (bool, error)) error {
+	skipped := 0
+	for ok := it.Next(); ok; {
+		rev := it.Rev()
+		if rev.Main > at {
+			if skipped++; skipped > seekAfter {
+				skipped = 0
+				ok = it.SeekVersion(it.Body(), newestAt(at))
+			} else {
+				ok = it.Next()
+			}
+			continue
+		}
+		skipped = 0
+		row, err := it.Value()
+		if err != nil {
+			return err
+		}
+		if len(row) > 0 {
+			if more, err := fn(it.Body(), rev, row); err != nil || !more {
+				return err
+			}
+		}
+		ok = it.NextBody()
+	}
+	return it.Err()
+}

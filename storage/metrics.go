@@ -1,0 +1,86 @@
+package storage
+
+import (
+	"context"
+	"fmt"
+)
+
+// SizeMin is the size of an empty store as reported: that of etcd's empty database. etcd's tools divide by the size.
+const SizeMin = 20480
+
+// Size is the space the store takes: live tables and memtables, at least SizeMin.
+func (s *Store) Size() int64 {
+	if s.acquire() != nil {
+		return SizeMin
+	}
+	defer s.release()
+	m := s.db.Metrics()
+	total := m.Total()
+	return max(SizeMin, total.TablesSize+int64(m.MemTable.Size))
+}
+
+// Congested tells that flushes or compactions of tables lag behind so far that writers should slow down: long before
+// Pebble would stop them, so that the applier never waits inside a commit. It costs some ten microseconds.
+func (s *Store) Congested() bool {
+	if s.acquire() != nil {
+		return false
+	}
+	defer s.release()
+	m := s.db.Metrics()
+	return m.MemTable.Size > congestedMemTables*orDefault(s.cfg.MemTableBytes, MemTableBytesDefault) ||
+		m.Levels[0].Sublevels > congestedSublevels
+}
+
+// Half of what stops writes in memtables; in level 0 as many sublevels as make a point read visibly slower.
+const (
+	congestedMemTables = memTablesStop / 2
+	congestedSublevels = 20
+)
+
+// Stats are counters and sizes of the database.
+type Stats struct {
+	TableBytes, MemTableBytes int64
+	Tables, Sublevels         int   // Sublevels of level 0: the first part of what a read may have to look at
+	ReadAmp                   int   // tables and memtables that a read of one key may have to look at
+	Flushes, Compactions      int64 // since Open
+	CompactionDebtBytes       int64
+	CompactedBytes            int64 // written by flushes and compactions since Open
+	CacheBytes                int64
+	CacheHits, CacheMisses    int64
+}
+
+// Stats reads all counters; it costs some ten microseconds.
+func (s *Store) Stats() (Stats, error) {
+	if err := s.acquire(); err != nil {
+		return Stats{}, err
+	}
+	defer s.release()
+	m := s.db.Metrics()
+	total := m.Total()
+	return Stats{
+		TableBytes:          total.TablesSize,
+		MemTableBytes:       int64(m.MemTable.Size),
+		Tables:              int(total.TablesCount),
+		Sublevels:           int(m.Levels[0].Sublevels),
+		ReadAmp:             m.ReadAmp(),
+		Flushes:             m.Flush.Count,
+		Compactions:         m.Compact.Count,
+		CompactionDebtBytes: int64(m.Compact.EstimatedDebt),
+		CompactedBytes:      int64(total.TableBytesFlushed + total.TableBytesCompacted),
+		CacheBytes:          m.BlockCache.Size,
+		CacheHits:           m.BlockCache.Hits,
+		CacheMisses:         m.BlockCache.Misses,
+	}, nil
+}
+
+// Compact rewrites all tables so that deleted rows give their space back, and waits until that is done.
+func (s *Store) Compact(ctx context.Context) error {
+	if err := s.acquire(); err != nil {
+		return err
+	}
+	defer s.release()
+	if err := s.db.Compact(ctx, TableMeta.Key(nil), Table(0xff).Key(nil), false); err != nil {
+		return fmt.Errorf("compact tables: %w", err)
+	}
+	return nil
+}
