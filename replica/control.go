@@ -1,0 +1,121 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Step takes in a message from another member. The message belongs to the replica from then on.
+func (r *Replica) Step(m *raftpb.Message) error {
+	switch {
+	case raft.IsLocalMsg(m.GetType()) || raft.IsLocalMsgTarget(m.GetFrom()):
+		return fmt.Errorf("message of type %v from %x: such messages do not travel", m.GetType(), m.GetFrom())
+	case m.GetType() == raftpb.MsgSnap && r.cfg.Snapshots == nil:
+		return errors.New("this replica takes no snapshots")
+	}
+	if err := r.end.err(); err != nil {
+		return err
+	}
+	r.inbox.Put(event{message: m})
+	return nil
+}
+
+// Tick says that a heartbeat interval has passed.
+func (r *Replica) Tick() {
+	r.ticks.Add(1)
+	r.poke()
+}
+
+// do runs f in the loop and waits until it has run.
+func (r *Replica) do(ctx context.Context, f func()) error {
+	ran := make(chan struct{})
+	r.inbox.Put(event{call: func() { f(); close(ran) }})
+	select {
+	case <-ran:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.end.done:
+		return ErrStopped
+	}
+}
+
+// TransferLeader hands the leadership to another member and returns when that member leads.
+func (r *Replica) TransferLeader(ctx context.Context, to uint64) error {
+	var refused error
+	if err := r.do(ctx, func() { refused = r.loop.transfer(to) }); err != nil {
+		return err
+	}
+	if refused != nil {
+		return refused
+	}
+	for {
+		changed := r.LeadershipChange()
+		if r.status.Load().Leader == to {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ErrTransferTimeout
+		case <-r.end.done:
+			return ErrStopped
+		}
+	}
+}
+
+func (l *loop) transfer(to uint64) error {
+	switch {
+	case l.soft.RaftState != raft.StateLeader:
+		return ErrNotLeader
+	case !l.voter(to):
+		return ErrBadTransferee
+	}
+	l.node.TransferLeader(to)
+	return nil
+}
+
+// ReportUnreachable says that what was sent to a member is probably lost.
+func (r *Replica) ReportUnreachable(id uint64) {
+	r.inbox.Put(event{call: func() { r.loop.node.ReportUnreachable(id) }})
+}
+
+// ReportSnapshot says how the sending of a snapshot to a member ended.
+func (r *Replica) ReportSnapshot(id uint64, arrived bool) {
+	status := raft.SnapshotFailure
+	if arrived {
+		status = raft.SnapshotFinish
+	}
+	r.inbox.Put(event{call: func() { r.loop.node.ReportSnapshot(id, status) }})
+}
+
+// Checkpoint records in the log that the state up to a position is durable in the store, with a hard state that has it
+// committed, and returns when the record is durable. The log may then be released up to that index; see Compact.
+func (r *Replica) Checkpoint(ctx context.Context, m *raftpb.SnapshotMetadata) error {
+	durable := make(chan struct{})
+	r.inbox.Put(event{call: func() {
+		hs := r.loop.hard
+		if m.GetIndex() > hs.GetCommit() {
+			panic(fmt.Sprintf("replica: checkpoint at %d, committed is %d", m.GetIndex(), hs.GetCommit()))
+		}
+		r.loop.commitLag = nil
+		r.enqueue(&save{Save: Save{Snapshot: m, HardState: hs}, sync: true, done: func() { close(durable) }})
+	}})
+	select {
+	case <-durable:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.end.done:
+		return ErrStopped
+	}
+}
+
+// Compact says that the log on disk begins behind index now: followers that need more get a snapshot.
+func (r *Replica) Compact(index uint64) {
+	r.inbox.Put(event{call: func() { r.loop.window.compact(index + 1) }})
+}

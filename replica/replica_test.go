@@ -1,0 +1,364 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+)
+
+func testConfig(id uint64, log Log, machine Machine) Config {
+	return Config{
+		ID: id, ElectionTicks: 10, PreVote: true, ReadRetryTicks: 5, ReadTimeoutTicks: 70,
+		Log: log, Machine: machine, Logger: slog.New(slog.DiscardHandler),
+	}
+}
+
+// settle makes all calls until nothing moves any more. It is the simplest driver.
+func settle(t testing.TB, r *Replica) {
+	t.Helper()
+	for range 100 {
+		r.Advance()
+		if err := errors.Join(r.WriteLog(), r.ApplyCommitted(), r.ReadLog()); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-r.wake:
+			continue
+		default:
+			return
+		}
+	}
+	t.Fatal("does not settle")
+}
+
+func openSole(t testing.TB, log *memLog, m *memMachine) *Replica {
+	t.Helper()
+	r, err := New(testConfig(1, log, m), log.state(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (m *memMachine) data() (all []string) {
+	for _, r := range m.records[1:] {
+		if r.data != "" {
+			all = append(all, r.data)
+		}
+	}
+	return all
+}
+
+// TestSole walks one member through its life: it leads at once, commits what it is given in order, answers reads, and
+// after a crash that took back its store and its unsynced writes, it has everything it had acknowledged.
+func TestSole(t *testing.T) {
+	ctx := context.Background()
+	log, m := &memLog{}, newMemMachine(1)
+	r := openSole(t, log, m)
+	settle(t, r)
+	if s := r.Status(); s.Role != Leader || s.Leader != 1 || !s.Settled || !s.Sole || s.Applied != 1 {
+		t.Fatalf("not leading at once: %+v", s)
+	}
+	want := []string{"a", "b", "c"}
+	for _, d := range want {
+		if err := r.Propose(ctx, []byte(d)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	syncs := log.syncs
+	settle(t, r)
+	if !slices.Equal(m.data(), want) {
+		t.Fatalf("applied %q, want %q", m.data(), want)
+	}
+	if n := log.syncs - syncs; n != 1 {
+		t.Fatalf("three proposals took %d syncs, want 1", n)
+	}
+	if i, err := r.ReadIndex(ctx); err != nil || i != 4 {
+		t.Fatalf("read index %d, %v; want 4", i, err)
+	}
+	if err := r.WaitApplied(ctx, 4); err != nil {
+		t.Fatal(err)
+	}
+
+	log.crash()
+	m.crash(2, nil)
+	r = openSole(t, log, m)
+	if q := r.AskReadIndex(); isDone(q) {
+		t.Fatal("a read was answered before an entry of the new term was applied")
+	}
+	settle(t, r)
+	if !slices.Equal(m.data(), want) {
+		t.Fatalf("after the crash applied %q, want %q", m.data(), want)
+	}
+	if s := r.Status(); s.Term != 2 || s.Applied != 5 {
+		t.Fatalf("after the crash: %+v", s)
+	}
+}
+
+func isDone(q *Read) bool {
+	select {
+	case <-q.Done():
+		return true
+	default:
+		return false
+	}
+}
+
+// TestReadWaitsForOwnTerm holds the first entry of a term back and checks that a read waits for it: the commit index
+// found at start may be older than what was acknowledged before the crash.
+func TestReadWaitsForOwnTerm(t *testing.T) {
+	log, m := &memLog{}, newMemMachine(1)
+	entry := func(i uint64) *raftpb.Entry {
+		return &raftpb.Entry{Index: new(i), Term: new(uint64(1)), Data: []byte("x")}
+	}
+	log.entries = []*raftpb.Entry{entry(1), entry(2)} // both acknowledged before the crash, the commit index lost
+	log.hard = &raftpb.HardState{Term: new(uint64(1)), Vote: new(uint64(1)), Commit: new(uint64(1))}
+	r := openSole(t, log, m)
+	q := r.AskReadIndex()
+	for range 10 { // everything but the log writer runs
+		r.Advance()
+		if err := r.ApplyCommitted(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if isDone(q) {
+		t.Fatal("the read was answered while the first entry of the term was not durable")
+	}
+	settle(t, r)
+	if i, err := q.Index(); !isDone(q) || err != nil || i < 3 {
+		t.Fatalf("read index %d, %v; want 3 or more", i, err)
+	}
+}
+
+// TestStartRefuses checks that a log and a store that do not fit together are not continued from.
+func TestStartRefuses(t *testing.T) {
+	entries := func(from, n, term uint64) (all []*raftpb.Entry) {
+		for i := range n {
+			all = append(all, &raftpb.Entry{Index: new(from + i), Term: new(term)})
+		}
+		return all
+	}
+	conf := &raftpb.ConfState{Voters: []uint64{1}}
+	for _, c := range []struct {
+		name  string
+		state State
+		want  string
+	}{
+		{"store ahead of the log", State{Entries: entries(1, 3, 1), Applied: 4}, "the store has applied entry 4, but the raft log ends at 3"},
+		{"store behind the log", State{Entries: entries(6, 3, 1), Before: Position{5, 1}, Applied: 4}, "the store has applied entry 4, but the raft log begins only at 6"},
+		{"committed entries lost", State{Entries: entries(1, 3, 1), HardState: &raftpb.HardState{Term: new(uint64(1)), Commit: new(uint64(4))}}, "the raft log ends at 3, but entry 4 was committed"},
+		{"a gap", State{Entries: append(entries(1, 2, 1), entries(4, 1, 1)...)}, "entry 4 stands where entry 3 should"},
+		{"terms fall", State{Entries: append(entries(1, 2, 2), entries(3, 1, 1)...)}, "the terms of its entries fall"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.state.ConfState = conf
+			_, err := New(testConfig(1, &memLog{}, newMemMachine(1)), c.state)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("error %v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+// TestTermWithoutHardState checks that a crash that kept entries of a new term and lost the hard state behind them leaves
+// a member that has not voted in that term and takes no part in older ones.
+func TestTermWithoutHardState(t *testing.T) {
+	log, m := &memLog{}, newMemMachine(1, 2, 3)
+	log.entries = []*raftpb.Entry{{Index: new(uint64(1)), Term: new(uint64(7))}}
+	log.hard = &raftpb.HardState{Term: new(uint64(6)), Vote: new(uint64(3)), Commit: new(uint64(0))}
+	r := openSole(t, log, m)
+	if hs := r.loop.node.BasicStatus().HardState; hs.GetTerm() != 7 || hs.GetVote() != 0 {
+		t.Fatalf("went on with %v", hs)
+	}
+}
+
+// TestConfChange checks the order of a change: the machine agrees, raft switches, the machine carries out, and entries
+// behind it come after it. A refused one changes nothing but the applied index.
+func TestConfChange(t *testing.T) {
+	ctx := context.Background()
+	log, m := &memLog{}, newMemMachine(1)
+	r := openSole(t, log, m)
+	settle(t, r)
+	learner := &raftpb.ConfChange{Type: raftpb.ConfChangeAddLearnerNode.Enum(), NodeId: new(uint64(2))}
+	remove := &raftpb.ConfChange{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: new(uint64(9))}
+	for _, step := range []func() error{
+		func() error { return r.Propose(ctx, []byte("before")) },
+		func() error { return r.ProposeConfChange(ctx, learner) },
+		func() error { return r.Propose(ctx, []byte("after")) },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settle(t, r)
+	if err := r.ProposeConfChange(ctx, remove); err != nil {
+		t.Fatal(err)
+	}
+	settle(t, r)
+	want := []string{"before", "ConfChangeAddLearnerNode 2", "after", "ConfChangeRemoveNode 9"}
+	if !slices.Equal(m.data(), want) {
+		t.Fatalf("applied %q, want %q", m.data(), want)
+	}
+	last := m.records[len(m.records)-1]
+	if !last.refused || !slices.Equal(last.conf.GetLearners(), []uint64{2}) || !slices.Equal(last.conf.GetVoters(), []uint64{1}) {
+		t.Fatalf("in the end: %+v", last)
+	}
+	if s := r.Status(); !s.Sole {
+		t.Fatal("a learner has no vote, the member is sole still")
+	}
+}
+
+// TestBootstrapFromLog starts a member whose configuration stands only in its log, as etcd writes a new cluster's.
+func TestBootstrapFromLog(t *testing.T) {
+	log, m := &memLog{}, newMemMachine()
+	add := &raftpb.ConfChange{Type: raftpb.ConfChangeAddNode.Enum(), NodeId: new(uint64(1))}
+	data, err := proto.Marshal(add)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.entries = []*raftpb.Entry{{Index: new(uint64(1)), Term: new(uint64(1)), Type: raftpb.EntryConfChange.Enum(), Data: data}}
+	log.hard = &raftpb.HardState{Term: new(uint64(1)), Vote: new(uint64(0)), Commit: new(uint64(1))}
+	r := openSole(t, log, m)
+	settle(t, r)
+	if s := r.Status(); s.Role != Leader || !s.Settled {
+		t.Fatalf("not leading at once: %+v", s)
+	}
+}
+
+// TestBounds checks that what does not fit is refused, and that it fits again later.
+func TestBounds(t *testing.T) {
+	ctx := context.Background()
+	log, m := &memLog{}, newMemMachine(1)
+	cfg := testConfig(1, log, m)
+	cfg.Limits = Limits{QueuedEntries: 3, QueuedBytes: 10, ApplyGap: 2}
+	r, err := New(cfg, log.state(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	propose := func(size int, want error) {
+		t.Helper()
+		if err := r.Propose(ctx, make([]byte, size)); !errors.Is(err, want) {
+			t.Fatalf("propose %d bytes: %v, want %v", size, err, want)
+		}
+	}
+	propose(8, nil)
+	propose(3, ErrTooManyRequests) // bytes
+	propose(1, nil)
+	propose(1, nil)
+	propose(0, ErrTooManyRequests) // entries
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	settle(t, r)
+	propose(11, nil) // alone, anything passes
+	propose(0, ErrTooManyRequests)
+	settle(t, r)
+	if err := r.Propose(gone, nil); err != nil {
+		t.Fatal(err)
+	}
+	settle(t, r)
+	if got := len(m.data()); got != 4 {
+		t.Fatalf("%d proposals applied, want 4: the fifth caller had gone", got)
+	}
+
+	for range 3 { // everything but the applier runs
+		propose(1, nil)
+	}
+	for range 5 {
+		r.Advance()
+		if err := r.WriteLog(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	propose(1, ErrTooManyRequests) // three committed entries are not applied
+	settle(t, r)
+	propose(1, nil)
+}
+
+// TestPruneWhileHeld checks that callers who have gone make room in a queue that no leader empties.
+func TestPruneWhileHeld(t *testing.T) {
+	log, m := &memLog{}, newMemMachine(1, 2, 3)
+	cfg := testConfig(1, log, m)
+	cfg.Limits.QueuedEntries = 1
+	r, err := New(cfg, log.state(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(context.Background())
+	if err := r.Propose(gone, nil); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := r.Propose(context.Background(), nil); !errors.Is(err, ErrTooManyRequests) {
+		t.Fatal(err)
+	}
+	r.Tick()
+	r.Advance()
+	if err := r.Propose(context.Background(), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReadTimeout checks that a read nobody can answer ends.
+func TestReadTimeout(t *testing.T) {
+	log, m := &memLog{}, newMemMachine(1, 2, 3)
+	r := openSole(t, log, m)
+	q := r.AskReadIndex()
+	for range 70 {
+		if isDone(q) {
+			t.Fatal("too early")
+		}
+		r.Tick()
+		r.Advance()
+	}
+	if _, err := q.Index(); !isDone(q) || !errors.Is(err, ErrTimeout) {
+		t.Fatalf("error %v, want ErrTimeout", err)
+	}
+}
+
+// TestCheckpoint checks that a checkpoint is durable, with a hard state that has it committed, when its caller hears, and
+// that the log may be released up to it.
+func TestCheckpoint(t *testing.T) {
+	log, m := &memLog{}, newMemMachine(1)
+	r := openSole(t, log, m)
+	for range 5 {
+		if err := r.Propose(context.Background(), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	settle(t, r)
+	done := make(chan error)
+	go func() {
+		done <- r.Checkpoint(context.Background(), &raftpb.SnapshotMetadata{Index: new(uint64(4)), Term: new(uint64(1))})
+	}()
+	for ended := false; !ended; {
+		settle(t, r)
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended = true
+		default:
+		}
+	}
+	if log.snapshot.GetIndex() != 4 || log.hard.GetCommit() < 4 {
+		t.Fatalf("recorded %v with %v", log.snapshot, log.hard)
+	}
+	log.release(4)
+	r.Compact(4)
+	settle(t, r)
+	if first, _ := r.loop.window.FirstIndex(); first != 5 {
+		t.Fatalf("the log begins at %d, want 5", first)
+	}
+	r = openSole(t, log, m)
+	settle(t, r)
+	if s := r.Status(); s.Role != Leader || s.Applied != 7 {
+		t.Fatalf("after the restart: %+v", s)
+	}
+}

@@ -1,0 +1,60 @@
+package replica
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"holdfast/util/queue"
+)
+
+// Run does the replica's work until ctx ends, which is no error, or the log or the machine fails. ticks brings one value
+// per heartbeat interval; with nil, Tick does. When Run returns, everyone who waits has been answered with ErrStopped.
+func (r *Replica) Run(ctx context.Context, ticks <-chan time.Time) error {
+	defer r.stop()
+	g, running := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.advance(running, ticks) })                       // owns raft and the window
+	g.Go(func() error { return each(running, r.writer.wake, r.WriteLog) })        // owns the end of the log
+	g.Go(func() error { return each(running, r.applier.wake, r.ApplyCommitted) }) // owns the machine and the applied index
+	g.Go(func() error { return each(running, r.reader.wake, r.ReadLog) })
+	return g.Wait()
+}
+
+// advance calls Advance whenever something has arrived.
+func (r *Replica) advance(ctx context.Context, ticks <-chan time.Time) error {
+	for {
+		r.Advance()
+		select {
+		case <-r.wake:
+		case <-ticks:
+			r.ticks.Add(1)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// each calls work whenever there is some.
+func each(ctx context.Context, wake <-chan struct{}, work func() error) error {
+	for {
+		select {
+		case <-wake:
+			if err := work(); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// poke makes Advance run once more.
+func (r *Replica) poke() { queue.Wake(r.wake) }
+
+// stop answers everyone who waits. Nothing runs any more.
+func (r *Replica) stop() {
+	r.end.reach()
+	r.reads.stop()
+	r.applied.stop()
+}

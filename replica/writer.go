@@ -1,0 +1,153 @@
+package replica
+
+import (
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"holdfast/util/queue"
+)
+
+// save is one step of the log with what is to happen when it is done.
+type save struct {
+	Save
+	sync      bool              // durable before responses go out
+	responses []*raftpb.Message // strictly in the order of the saves
+	snapshot  *raftpb.Snapshot  // to be put in place around the save; nil for none
+	done      func()            // called in the loop; nil for none
+}
+
+func (s *save) empty() bool { return s.Snapshot == nil && s.HardState == nil && len(s.Entries) == 0 }
+
+// writer is what the caller of WriteLog owns.
+type writer struct {
+	wake  chan struct{}
+	work  *queue.Mailbox[*save]
+	saves []Save // reused
+}
+
+func newWriter() writer {
+	wake := make(chan struct{}, 1)
+	return writer{wake: wake, work: queue.NewMailbox[*save](wake)}
+}
+
+// save turns raft's order to the log into a save.
+func (r *Replica) save(m *raftpb.Message) {
+	l := &r.loop
+	s := &save{Save: Save{Entries: m.GetEntries()}, responses: m.GetResponses()}
+	if m.Term != nil {
+		s.HardState = &raftpb.HardState{Term: m.Term, Vote: m.Vote, Commit: m.Commit}
+	}
+	if !raft.IsEmptySnap(m.GetSnapshot()) {
+		s.snapshot = m.GetSnapshot()
+		s.Snapshot = s.snapshot.GetMetadata()
+		l.window.restart(s.Snapshot)
+		l.config = l.window.conf
+	}
+	l.window.append(s.Entries)
+	if s.snapshot == nil && len(s.Entries) == 0 && len(s.responses) == 0 {
+		l.commitLag = s.HardState // nobody waits for it; a sync of its own would only delay the next one
+		return
+	}
+	if s.HardState == nil {
+		s.HardState = l.takeCommitLag()
+	}
+	l.commitLag = nil
+	s.sync = true
+	r.enqueue(s)
+}
+
+func (l *loop) takeCommitLag() *raftpb.HardState {
+	hs := l.commitLag
+	l.commitLag = nil
+	return hs
+}
+
+// enqueue hands s to the writer. Behind a snapshot it waits: its entries follow the snapshot's.
+func (r *Replica) enqueue(s *save) {
+	l := &r.loop
+	switch {
+	case l.restoring != nil:
+		l.heldSaves = append(l.heldSaves, s)
+	case s.snapshot != nil:
+		l.restoring = s
+		r.assign([]*task{{kind: prepareSnapshot, snapshot: s.snapshot}})
+	case s.empty() && l.writing == 0:
+		r.finish(s) // nothing to write and nothing to wait for
+	default:
+		r.write(s)
+	}
+}
+
+func (r *Replica) write(s *save) {
+	r.loop.writing++
+	if s.sync {
+		r.loop.unsynced++
+	}
+	r.writer.work.Put(s)
+}
+
+// WriteLog makes everything that waits for the log durable: one write, one sync. It waits for the disk.
+// Called by one goroutine: Run's, or a simulator's.
+func (r *Replica) WriteLog() error {
+	w := &r.writer
+	saves := w.work.Take(nil) // travels on to the loop, which is done with it when the next one is due
+	if len(saves) == 0 {
+		return nil
+	}
+	w.saves = w.saves[:0]
+	sync := false
+	for _, s := range saves {
+		if !s.empty() {
+			w.saves = append(w.saves, s.Save)
+			sync = sync || s.sync
+		}
+	}
+	if len(w.saves) > 0 {
+		if err := r.cfg.Log.Append(w.saves, sync); err != nil {
+			return fmt.Errorf("append to the raft log: %w", err)
+		}
+		clear(w.saves)
+	}
+	r.inbox.Put(event{written: saves})
+	return nil
+}
+
+// written takes in what the writer has done.
+func (r *Replica) written(saves []*save) {
+	for _, s := range saves {
+		r.loop.writing--
+		if s.sync {
+			r.loop.unsynced--
+		}
+		if s.snapshot != nil {
+			r.applier.work.Put(&task{kind: commitSnapshot, snapshot: s.snapshot})
+			continue // finished when the machine has it in force
+		}
+		r.finish(s)
+	}
+}
+
+// finish lets out what waited for s.
+func (r *Replica) finish(s *save) {
+	r.deliver(s.responses)
+	if s.done != nil {
+		s.done()
+	}
+}
+
+// snapshotPrepared has the log record the snapshot that the machine keeps ready.
+func (r *Replica) snapshotPrepared() { r.write(r.loop.restoring) }
+
+// snapshotInForce ends the replacement: raft goes on behind the snapshot.
+func (r *Replica) snapshotInForce() {
+	l := &r.loop
+	s, held := l.restoring, l.heldSaves
+	l.restoring, l.heldSaves = nil, nil
+	l.appliedTerm = s.Snapshot.GetTerm()
+	r.finish(s)
+	for _, h := range held {
+		r.enqueue(h)
+	}
+}
