@@ -184,6 +184,11 @@ func (f form) text(v any) (string, error) {
 	case formList:
 		return listText(v)
 	}
+	return scalarText(v)
+}
+
+// scalarText takes numbers and truth values as the text they were written as: `1`, and `yes` as true.
+func scalarText(v any) (string, error) {
 	switch v.(type) {
 	case string, json.Number, bool:
 		return fmt.Sprint(v), nil
@@ -198,9 +203,9 @@ func listText(v any) (string, error) {
 	}
 	texts := make([]string, len(list))
 	for i, item := range list {
-		s, ok := item.(string)
-		if !ok {
-			return "", fmt.Errorf("want a list of texts, got %s", show(v))
+		s, err := scalarText(item)
+		if err != nil {
+			return "", err
 		}
 		texts[i] = s
 	}
