@@ -1,0 +1,198 @@
+package raftlog
+
+import (
+	"fmt"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// A Save is what raft wants stored in one step.
+type Save struct {
+	Snapshot *SnapshotRecord // comes first; a State whose commit reaches it must be given with it, or stand already
+	Entries  []*raftpb.Entry // contiguous; may begin at or below the last index and then replace what is there
+	State    HardState       // zero: unchanged
+}
+
+// Append stores the saves in order, as one write and at most one sync, and returns when they are durable. Saves that only
+// move the commit index are written but not synced: raft can do without them. The saves of one call count as one:
+// only the last state among them is stored.
+//
+// After an error nothing is known about what the disk holds; the log answers every later call with it. A save that
+// contradicts the log (a gap, a term going back) is the caller's bug and panics before anything is written.
+func (l *Log) Append(saves ...Save) error {
+	l.write.Lock()
+	defer l.write.Unlock()
+	if err := l.failed(); err != nil {
+		return err
+	}
+	failpointRaftBeforeSave()
+	for len(saves) > 0 {
+		n := together(saves)
+		if err := l.store(saves[:n]); err != nil {
+			return l.fail(fmt.Errorf("append to raft log %s: %w", l.cfg.Dir, err))
+		}
+		saves = saves[n:]
+	}
+	failpointRaftAfterSave()
+	return nil
+}
+
+// together returns how many saves can be one batch: a snapshot record only ever begins one. The reader relies on that
+// (judgeTail).
+func together(saves []Save) int {
+	for i := 1; i < len(saves); i++ {
+		if saves[i].Snapshot != nil {
+			return i
+		}
+	}
+	return len(saves)
+}
+
+// store writes one batch and syncs it if raft needs that, in a new segment if the present one is full.
+func (l *Log) store(saves []Save) error {
+	snap := saves[0].Snapshot != nil
+	if snap {
+		failpointRaftBeforeSaveSnap()
+	}
+	b := &l.batch
+	b.start(l.off, l.crc, &l.hist)
+	sync := b.mustSync(saves)
+	cut := l.off >= l.cfg.SegmentBytes
+	if cut {
+		b.off = 0
+		b.header(l.meta)
+	}
+	if err := b.addSaves(saves); err != nil {
+		return err
+	}
+	if !b.any {
+		return nil
+	}
+	seg := l.segs[len(l.segs)-1]
+	var err error
+	if cut {
+		seg = segment{seq: seg.seq + 1, index: l.hist.last + 1}
+		err = l.writeCut(b, seg)
+	} else {
+		err = l.writeTail(b, sync)
+	}
+	if err != nil {
+		return err
+	}
+	l.commit(b, seg)
+	if snap {
+		failpointRaftAfterSaveSnap()
+	}
+	return nil
+}
+
+func (l *Log) writeTail(b *batch, sync bool) error {
+	if err := l.writeAt(l.tail.WriteAt, b); err != nil {
+		return err
+	}
+	l.dirty = true
+	if !sync {
+		return nil
+	}
+	return l.sync()
+}
+
+// writeCut puts the batch into a new segment. Before it has its name nobody can see it, so header and batch share a sync.
+// What is unsynced in the old segment has to be durable first: the new one goes on from its checksum.
+func (l *Log) writeCut(b *batch, seg segment) error {
+	if l.dirty {
+		if err := l.sync(); err != nil {
+			return err
+		}
+	}
+	if err := l.makeSpare(); err != nil {
+		return err
+	}
+	if err := l.writeAt(l.spare.WriteAt, b); err != nil {
+		return err
+	}
+	if err := l.syncWith(l.spare.SyncData); err != nil {
+		return err
+	}
+	if err := l.promoteSpare(seg); err != nil {
+		return err
+	}
+	l.cfg.Log.Info("created a new raft log segment", "segment", l.cfg.path(seg.String()))
+	return nil
+}
+
+func (l *Log) writeAt(write func([]byte, int64) (int, error), b *batch) error {
+	begin := l.now()
+	n, err := write(b.buf, b.off)
+	if err == nil && n != len(b.buf) {
+		err = fmt.Errorf("%d of %d bytes written", n, len(b.buf))
+	}
+	if err != nil {
+		return fmt.Errorf("write %d bytes at offset %d: %w", len(b.buf), b.off, err)
+	}
+	if l.cfg.Observer != nil {
+		l.cfg.Observer.Wrote(n, l.since(begin))
+	}
+	return nil
+}
+
+func (l *Log) sync() error { return l.syncWith(l.tail.SyncData) }
+
+func (l *Log) syncWith(sync func() error) error {
+	l.dirty = false
+	if l.cfg.UnsafeNoSync {
+		return nil
+	}
+	failpointWALBeforeSync()
+	begin := l.now()
+	if err := sync(); err != nil {
+		return fmt.Errorf("sync: %w", err)
+	}
+	took := l.since(begin)
+	failpointWALAfterSync()
+	if took > slowSync {
+		l.cfg.Log.Warn("slow fdatasync", "took", took, "expected-duration", slowSync)
+	}
+	if l.cfg.Observer != nil {
+		l.cfg.Observer.Synced(took)
+	}
+	return nil
+}
+
+func (l *Log) now() time.Time {
+	if l.cfg.Now == nil {
+		return time.Time{}
+	}
+	return l.cfg.Now()
+}
+
+func (l *Log) since(begin time.Time) time.Duration {
+	if l.cfg.Now == nil {
+		return 0
+	}
+	return l.cfg.Now().Sub(begin)
+}
+
+// commit makes a batch that the disk has part of the log that readers see.
+func (l *Log) commit(b *batch, seg segment) {
+	l.off, l.crc = b.off+int64(len(b.buf)), b.crc
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.segs); n == 0 || l.segs[n-1] != seg {
+		l.segs = append(l.segs, seg)
+	}
+	for _, p := range b.places {
+		if p.reset {
+			l.index.reset()
+		}
+		if p.entry != 0 {
+			l.index.put(p.entry, seg, p.off, p.crc)
+		}
+	}
+	l.hist, b.hist = b.hist, l.hist
+	l.stats.TailBytes = l.off
+	l.stats.Entries += uint64(len(b.places))
+	b.trim()
+}
