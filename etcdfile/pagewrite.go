@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/binary"
 	"io"
+	"slices"
 )
 
 const (
@@ -19,7 +20,11 @@ const (
 type pageWriter struct {
 	w    *bufio.Writer
 	next uint64 // number of the next page
+	head []byte // scratch
 }
+
+// zeros fill a page up. They are fewer than the write buffer, which therefore copies them.
+var zeros [pageSize]byte
 
 // newPageWriter leaves room for the header pages, which are known last.
 func newPageWriter(w io.Writer) (*pageWriter, error) {
@@ -33,13 +38,14 @@ func (w *pageWriter) append(n *node, from, to int) (uint64, error) {
 	id := w.next
 	size := n.sizeOf(from, to)
 	pages := (size + pageSize - 1) / pageSize
-	if _, err := w.w.Write(n.head(id, from, to, pages-1)); err != nil {
+	w.head = n.appendHead(w.head[:0], id, from, to, pages-1)
+	if _, err := w.w.Write(w.head); err != nil {
 		return 0, err
 	}
 	if _, err := w.w.Write(n.content(from, to)); err != nil {
 		return 0, err
 	}
-	if _, err := w.w.Write(make([]byte, pages*pageSize-size)); err != nil {
+	if _, err := w.w.Write(zeros[:pages*pageSize-size]); err != nil {
 		return 0, err
 	}
 	w.next += uint64(pages)
@@ -99,10 +105,12 @@ func (n *node) sizeOf(from, to int) int {
 	return pageHeaderSize + (to-from)*elementSize + n.offset(to) - n.offset(from)
 }
 
-// head returns the part of a page that precedes the keys: its header and its elements.
-func (n *node) head(id uint64, from, to, overflow int) []byte {
+// appendHead adds the part of a page that precedes the keys: its header and its elements.
+func (n *node) appendHead(dst []byte, id uint64, from, to, overflow int) []byte {
 	count := to - from
-	head := make([]byte, pageHeaderSize+count*elementSize)
+	at := len(dst)
+	dst = slices.Grow(dst, pageHeaderSize+count*elementSize)[:at+pageHeaderSize+count*elementSize]
+	head := dst[at:]
 	putPageHeader(head, id, n.kind, count, overflow)
 	for i, e := range n.elements[from:to] {
 		b := head[pageHeaderSize+i*elementSize:]
@@ -118,5 +126,5 @@ func (n *node) head(id uint64, from, to, overflow int) []byte {
 		binary.LittleEndian.PutUint32(b[8:], uint32(e.keyLen))
 		binary.LittleEndian.PutUint32(b[12:], uint32(e.valueLen))
 	}
-	return head
+	return dst
 }

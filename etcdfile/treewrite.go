@@ -133,7 +133,7 @@ func (t *treeWriter) finishRoot() (uint64, error) {
 func (t *treeWriter) finishBucket() ([]byte, error) {
 	value := make([]byte, bucketValueSize)
 	if n := len(t.leaf.elements); len(t.branches) == 0 && t.leaf.sizeOf(0, n) <= inlineBytesMax {
-		value = append(value, t.leaf.head(0, 0, n, 0)...)
+		value = t.leaf.appendHead(value, 0, 0, n, 0)
 		return append(value, t.leaf.content(0, n)...), nil
 	}
 	root, err := t.finishRoot()
