@@ -102,7 +102,7 @@ func (r *Replica) Checkpoint(ctx context.Context, m *raftpb.SnapshotMetadata) er
 		if m.GetIndex() > hs.GetCommit() {
 			panic(fmt.Sprintf("replica: checkpoint at %d, committed is %d", m.GetIndex(), hs.GetCommit()))
 		}
-		r.loop.commitLag = nil
+		r.loop.commitLag, r.loop.synced = nil, hs
 		r.enqueue(&save{Save: Save{Snapshot: m, HardState: hs}, sync: true, done: func() { close(durable) }})
 	}})
 	select {

@@ -18,7 +18,7 @@ type loop struct {
 
 	// What raft said last.
 	soft         raft.SoftState
-	hard         *raftpb.HardState // last one handed to the log
+	hard         *raftpb.HardState // from raft, all of it
 	term, commit uint64
 	appliedTerm  uint64
 	config       *raftpb.ConfState // in force in raft; the window's follows when the machine has stored it
@@ -36,7 +36,8 @@ type loop struct {
 	// The log writer's work under way.
 	unsynced  int               // saves that need a sync and have not come back
 	writing   int               // saves of any kind that have not come back
-	commitLag *raftpb.HardState // a hard state with nothing new but the commit index; it goes with the next save
+	synced    *raftpb.HardState // term and vote of the last hard state with a sync under way or done
+	commitLag *raftpb.HardState // has a newer commit index than the log, and nothing else new
 	restoring *save             // a snapshot being put in place: the log and the machine take turns
 	heldSaves []*save           // behind it
 
@@ -62,7 +63,8 @@ func (l *loop) start(cfg Config, w *window) (err error) {
 		}
 	}()
 	l.id, l.window, l.config = cfg.ID, w, w.conf
-	l.hard, l.term, l.commit = w.hard, w.hard.GetTerm(), w.hard.GetCommit()
+	l.hard, l.synced = w.hard, w.hard
+	l.term, l.commit = w.hard.GetTerm(), w.hard.GetCommit()
 	l.appliedTerm = w.terms.at(w.applied)
 	l.node, err = raft.NewRawNode(&raft.Config{
 		ID:                        cfg.ID,
@@ -140,9 +142,7 @@ func (r *Replica) tick() {
 	if !l.mayPropose() {
 		r.proposals.prune()
 	}
-	if l.commitLag != nil {
-		r.enqueue(&save{Save: Save{HardState: l.takeCommitLag()}})
-	}
+	r.writeCommitLag()
 }
 
 // receive takes in one event.

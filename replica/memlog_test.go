@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -15,7 +16,7 @@ type memLog struct {
 	snapshot *raftpb.SnapshotMetadata // last one recorded
 	unsynced []Save                   // written, but a crash takes them
 	fail     error                    // of the next Append
-	syncs    int
+	syncs    atomic.Int64
 	hold     func() // called in Append before anything is durable; nil for none
 }
 
@@ -30,7 +31,7 @@ func (m *memLog) Append(saves []Save, sync bool) error {
 	if !sync {
 		return nil
 	}
-	m.syncs++
+	m.syncs.Add(1)
 	for _, s := range m.unsynced {
 		m.keep(s)
 	}

@@ -71,12 +71,12 @@ func TestSole(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	syncs := log.syncs
+	syncs := log.syncs.Load()
 	settle(t, r)
 	if !slices.Equal(m.data(), want) {
 		t.Fatalf("applied %q, want %q", m.data(), want)
 	}
-	if n := log.syncs - syncs; n != 1 {
+	if n := log.syncs.Load() - syncs; n != 1 {
 		t.Fatalf("three proposals took %d syncs, want 1", n)
 	}
 	if i, err := r.ReadIndex(ctx); err != nil || i != 4 {

@@ -46,16 +46,29 @@ func (r *Replica) save(m *raftpb.Message) {
 		l.config = l.window.conf
 	}
 	l.window.append(s.Entries)
-	if s.snapshot == nil && len(s.Entries) == 0 && len(s.responses) == 0 {
-		l.commitLag = s.HardState // nobody waits for it; a sync of its own would only delay the next one
-		return
+	l.settleHardState(s)
+	if !s.empty() || len(s.responses) > 0 {
+		r.enqueue(s)
 	}
+}
+
+// settleHardState decides whether s must be synced. A commit index alone need not even be written: it can be found again,
+// and a write of its own would only delay the next one. It stays behind until something goes to the disk anyway. Responses
+// of s then wait for the saves before it and for nothing else.
+func (l *loop) settleHardState(s *save) {
 	if s.HardState == nil {
 		s.HardState = l.takeCommitLag()
 	}
+	promised := s.HardState != nil && (s.HardState.GetTerm() != l.synced.GetTerm() || s.HardState.GetVote() != l.synced.GetVote())
+	s.sync = promised || len(s.Entries) > 0 || s.Snapshot != nil
+	if !s.sync {
+		l.commitLag, s.HardState = s.HardState, nil
+		return
+	}
 	l.commitLag = nil
-	s.sync = true
-	r.enqueue(s)
+	if s.HardState != nil {
+		l.synced = s.HardState
+	}
 }
 
 func (l *loop) takeCommitLag() *raftpb.HardState {
@@ -86,6 +99,13 @@ func (r *Replica) write(s *save) {
 		r.loop.unsynced++
 	}
 	r.writer.work.Put(s)
+}
+
+// writeCommitLag gives the log the commit index that nothing took along for a whole tick, so that a log at rest is right.
+func (r *Replica) writeCommitLag() {
+	if hs := r.loop.takeCommitLag(); hs != nil {
+		r.enqueue(&save{Save: Save{HardState: hs}})
+	}
 }
 
 // WriteLog makes everything that waits for the log durable: one write, one sync. It waits for the disk.

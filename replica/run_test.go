@@ -1,0 +1,212 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// running starts r and returns how to stop it and learn what Run said.
+func running(t *testing.T, r *Replica) (stop func() error) {
+	ctx, cancel := context.WithCancel(t.Context())
+	ticker := time.NewTicker(100 * time.Millisecond)
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx, ticker.C) }()
+	return func() error {
+		cancel()
+		ticker.Stop()
+		return <-ended
+	}
+}
+
+// TestRun puts many callers on a running replica at once: each proposes, waits until it is applied, and reads.
+func TestRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, m := &memLog{}, newMemMachine(1)
+		r := openSole(t, log, m)
+		var mu sync.Mutex
+		done := map[string]bool{}
+		m.onApply = func(e record) {
+			mu.Lock()
+			done[e.data] = true
+			mu.Unlock()
+		}
+		stop := running(t, r)
+		var wg sync.WaitGroup
+		for i := range 100 {
+			wg.Go(func() {
+				for j := range 20 {
+					if err := r.Propose(t.Context(), fmt.Appendf(nil, "%d/%d", i, j)); err != nil {
+						t.Error(err)
+					}
+					synctestSleep(i)
+					index, err := r.ReadIndex(t.Context())
+					if err == nil {
+						err = r.WaitApplied(t.Context(), index)
+					}
+					if err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		synctest.Wait()
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if len(done) != 2000+1 {
+			t.Fatalf("%d different entries applied, want 2000 and an empty one", len(done))
+		}
+	})
+}
+
+// synctestSleep spreads callers over simulated time.
+func synctestSleep(i int) { time.Sleep(time.Duration(i) * time.Microsecond) }
+
+// TestStopAnswersEveryone checks that a replica without a leader keeps callers waiting, and that stopping ends all waits.
+func TestStopAnswersEveryone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, m := &memLog{}, newMemMachine(1, 2, 3)
+		r := openSole(t, log, m)
+		stop := running(t, r)
+		results := make(chan error, 10)
+		waits := []func(context.Context) error{
+			func(ctx context.Context) error { _, err := r.ReadIndex(ctx); return err },
+			func(ctx context.Context) error { return r.WaitApplied(ctx, 5) },
+			func(ctx context.Context) error { return r.WaitApplied(ctx, 3) },
+		}
+		for _, wait := range waits {
+			go func() { results <- wait(t.Context()) }()
+			brief, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			if err := wait(brief); !errors.Is(err, context.DeadlineExceeded) {
+				t.Fatalf("a wait that cannot end: %v", err)
+			}
+		}
+		if err := r.Propose(t.Context(), nil); err != nil { // held for a leader that never comes
+			t.Fatal(err)
+		}
+		if err := r.TransferLeader(t.Context(), 2); !errors.Is(err, ErrNotLeader) {
+			t.Fatal(err)
+		}
+		if err := stop(); err != nil {
+			t.Fatalf("Run: %v, want nil after its context ended", err)
+		}
+		for range waits {
+			if err := <-results; !errors.Is(err, ErrStopped) {
+				t.Fatalf("a waiting caller got %v, want ErrStopped", err)
+			}
+		}
+		later := []error{r.Propose(t.Context(), nil), r.TransferLeader(t.Context(), 2), r.WaitApplied(t.Context(), 9)}
+		_, err := r.ReadIndex(t.Context())
+		for i, err := range append(later, err) {
+			if !errors.Is(err, ErrStopped) {
+				t.Fatalf("call %d after the end got %v, want ErrStopped", i, err)
+			}
+		}
+	})
+}
+
+// TestFailuresEndRun checks that a failing log or machine ends Run with its error, and everyone's waits with ErrStopped.
+func TestFailuresEndRun(t *testing.T) {
+	broken := errors.New("broken")
+	for name, breakIt := range map[string]func(*memLog, *memMachine){
+		"log":     func(l *memLog, _ *memMachine) { l.fail = broken },
+		"machine": func(_ *memLog, m *memMachine) { m.fail = broken },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log, m := &memLog{}, newMemMachine(1)
+				r := openSole(t, log, m)
+				breakIt(log, m)
+				waiting := make(chan error)
+				go func() { waiting <- r.WaitApplied(t.Context(), 1) }()
+				if err := r.Run(t.Context(), nil); !errors.Is(err, broken) {
+					t.Fatalf("Run: %v", err)
+				}
+				if err := <-waiting; !errors.Is(err, ErrStopped) {
+					t.Fatalf("a waiting caller got %v", err)
+				}
+				if n := m.applied(); n != 0 {
+					t.Fatalf("%d entries applied", n)
+				}
+			})
+		})
+	}
+}
+
+// TestSlowDiskHoldsProposals checks that while the disk is busy the queue fills, and is refused when full; and that the disk
+// then gets everything that waited as one append.
+func TestSlowDiskHoldsProposals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, m := &memLog{}, newMemMachine(1)
+		cfg := testConfig(1, log, m)
+		cfg.Limits.QueuedEntries = 10
+		r, err := New(cfg, log.state(m))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := running(t, r)
+		synctest.Wait()
+		log.hold = func() { time.Sleep(time.Second) }
+		propose := func() error {
+			err := r.Propose(t.Context(), []byte("x"))
+			synctest.Wait()
+			return err
+		}
+		for i := range unsyncedSaves + 10 { // some are with the disk, ten wait
+			if err := propose(); err != nil {
+				t.Fatalf("proposal %d: %v", i, err)
+			}
+		}
+		if err := propose(); !errors.Is(err, ErrTooManyRequests) {
+			t.Fatalf("the queue took more than it has room for: %v", err)
+		}
+		syncs := log.syncs.Load()
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if got := len(m.data()); got != unsyncedSaves+10 {
+			t.Fatalf("%d applied", got)
+		}
+		if n := log.syncs.Load() - syncs; n != unsyncedSaves+1 {
+			t.Fatalf("%d syncs, want %d", n, unsyncedSaves+1)
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestLeadershipInOrder checks that changes of leadership are told in order and none is left out.
+func TestLeadershipInOrder(t *testing.T) {
+	var told []Leadership
+	log, m := &memLog{}, newMemMachine(1)
+	cfg := testConfig(1, log, m)
+	cfg.LeadershipChanged = func(l Leadership) { told = append(told, l) }
+	r, err := New(cfg, log.state(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := r.LeadershipChange()
+	settle(t, r)
+	want := []Leadership{
+		{Term: 0, Role: PreCandidate},
+		{Term: 1, Role: Candidate},
+		{Term: 1, Leader: 1, Role: Leader},
+		{Term: 1, Leader: 1, Role: Leader, Settled: true},
+	}
+	if !slices.Equal(told, want) {
+		t.Fatalf("told %v\nwant %v", told, want)
+	}
+	select {
+	case <-changed:
+	default:
+		t.Fatal("the channel is open after a change")
+	}
+}
