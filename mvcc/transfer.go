@@ -101,3 +101,6 @@ func (e *Export) Rows() iter.Seq2[Row, error] {
 
 // Close ends the view.
 func (e *Export) Close() error { return e.reader.Close() }
+
+// Reader is the view that the export reads: what else is to be written out with the keys comes from it too.
+func (e *Export) Reader() *storage.Reader { return e.reader }

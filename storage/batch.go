@@ -120,15 +120,32 @@ func (s *Store) readApplied(opts *pebble.IterOptions) (Applied, error) {
 		if err != nil {
 			return Applied{}, fmt.Errorf("read applied cursor: %w", err)
 		}
-		if len(v) < appliedLenMin {
-			return Applied{}, fmt.Errorf("read applied cursor: row of %d bytes", len(v))
+		if a, err = decodeApplied(v); err != nil {
+			return Applied{}, err
 		}
-		a.Index = kv.Index(binary.BigEndian.Uint64(v))
-		a.Term = kv.Term(binary.BigEndian.Uint64(v[8:]))
-		a.ConfState = append([]byte(nil), v[appliedLenMin:]...)
 	}
 	if err := it.Error(); err != nil {
 		return Applied{}, fmt.Errorf("read applied cursor: %w", err)
 	}
 	return a, nil
+}
+
+func decodeApplied(v []byte) (Applied, error) {
+	if len(v) < appliedLenMin {
+		return Applied{}, fmt.Errorf("read applied cursor: row of %d bytes", len(v))
+	}
+	return Applied{
+		Index:     kv.Index(binary.BigEndian.Uint64(v)),
+		Term:      kv.Term(binary.BigEndian.Uint64(v[8:])),
+		ConfState: append([]byte(nil), v[appliedLenMin:]...),
+	}, nil
+}
+
+// Applied is the cursor as the view sees it.
+func (r *Reader) Applied() (Applied, error) {
+	v, ok, err := r.Get(appliedKey)
+	if err != nil || !ok {
+		return Applied{}, err
+	}
+	return decodeApplied(v)
 }

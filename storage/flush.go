@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-
-	"holdfast/kv"
 )
 
 // A flush is due after FlushBytes of committed batches, so that a restart replays little, or when the oldest change
@@ -23,8 +21,8 @@ type flushState struct {
 	mu    sync.Mutex // guards the fields below; released before any I/O
 	dirty int64      // bytes committed since the last flush began
 	since time.Time  // when the first of them came
-	// durable is the applied index that would survive a crash.
-	durable kv.Index
+	// durable is the applied cursor that would survive a crash.
+	durable Applied
 
 	stale atomic.Bool // a flush has ended since durable was read
 }
@@ -86,21 +84,23 @@ func (s *Store) Flush() error {
 	}
 }
 
-// Durable returns the applied index that a crash would leave, read back from what is on disk: the raft log may be
-// released below it.
-func (s *Store) Durable() (kv.Index, error) {
+// Durable returns the applied cursor that a crash would leave, read back from what is on disk: the raft log may be
+// released below its index.
+func (s *Store) Durable() (Applied, error) {
 	if err := s.acquire(); err != nil {
-		return 0, err
+		return Applied{}, err
 	}
 	defer s.release()
 	if s.flush.stale.Swap(false) {
 		a, err := s.readApplied(&pebble.IterOptions{OnlyReadGuaranteedDurable: true})
 		if err != nil {
 			s.flush.stale.Store(true)
-			return 0, err
+			return Applied{}, err
 		}
 		s.flush.mu.Lock()
-		s.flush.durable = max(s.flush.durable, a.Index)
+		if a.Index > s.flush.durable.Index {
+			s.flush.durable = a
+		}
 		s.flush.mu.Unlock()
 	}
 	s.flush.mu.Lock()
