@@ -151,7 +151,8 @@ func (m *Machine) follow(index kv.Index) {
 
 // commit makes the run's batch visible: first to readers of keys, then to watchers.
 func (r *run) commit() error {
-	if err := r.keys.Err(); err != nil {
+	defer r.keys.Drop()
+	if err := r.keys.Seal(); err != nil {
 		return err
 	}
 	if err := r.batch.Commit(); err != nil {

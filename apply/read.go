@@ -27,8 +27,8 @@ func readTxn(ctx context.Context, keys *mvcc.Store, q *kv.TxnRequest, rev kv.Rev
 	if v.err != nil {
 		return nil, v.err
 	}
-	check := checker{current: rev, compacted: keys.Compacted()}
-	if err := check.check(&b); err != nil {
+	check := checks{revision: v.checkRevision}
+	if err := check.all(&b); err != nil {
 		return nil, err
 	}
 	answer := &kv.TxnResult{Succeeded: b.succeeded, Revision: rev}
@@ -82,4 +82,17 @@ func (v *pinned) read(q *kv.RangeRequest) (*kv.RangeResult, error) {
 	}
 	answer.Revision = v.rev
 	return answer, nil
+}
+
+// checkRevision asks that a revision can be read. Unlike outside a transaction, a negative one is a revision like others.
+func (v *pinned) checkRevision(rev kv.Revision) error {
+	switch {
+	case rev == 0:
+		return nil
+	case rev > v.rev:
+		return mvcc.ErrFutureRevision
+	case rev < v.keys.Compacted():
+		return mvcc.ErrCompacted
+	}
+	return nil
 }

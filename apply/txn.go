@@ -3,9 +3,9 @@ package apply
 import (
 	"bytes"
 	"cmp"
+	"fmt"
 
 	"holdfast/kv"
-	"holdfast/mvcc"
 )
 
 // A transaction runs in three passes: decide takes every branch, those of nested transactions included, on the state
@@ -90,24 +90,23 @@ func holdsFor(c *kv.Compare, v *kv.KeyValue) bool {
 	return true
 }
 
-// checker is what the operations of a transaction are checked against.
-type checker struct {
-	current, compacted kv.Revision
-	// checkPut is nil where puts cannot occur.
-	checkPut func(*kv.PutRequest) error
+// checks says why an operation of a transaction is refused.
+type checks struct {
+	revision func(kv.Revision) error    // of a range; 0 is the latest
+	put      func(*kv.PutRequest) error // nil where puts cannot occur
 }
 
-func (c *checker) check(b *branch) error {
+func (c *checks) all(b *branch) error {
 	nested := b.nested
 	for i := range b.ops {
 		var err error
 		switch op := &b.ops[i]; {
 		case op.Range != nil:
-			err = c.checkRange(op.Range.Revision)
+			err = c.revision(op.Range.Revision)
 		case op.Put != nil:
-			err = c.checkPut(op.Put)
+			err = c.put(op.Put)
 		case op.Txn != nil:
-			err = c.check(&nested[0])
+			err = c.all(&nested[0])
 			nested = nested[1:]
 		}
 		if err != nil {
@@ -117,24 +116,11 @@ func (c *checker) check(b *branch) error {
 	return nil
 }
 
-// checkRange asks that a revision can be read. Unlike outside a transaction, a negative one is a revision like others.
-func (c *checker) checkRange(rev kv.Revision) error {
-	switch {
-	case rev == 0:
-		return nil
-	case rev > c.current:
-		return mvcc.ErrFutureRevision
-	case rev < c.compacted:
-		return mvcc.ErrCompacted
-	}
-	return nil
-}
-
 func (r *run) txn(c *kv.Command) Result {
 	s := r.begin(c)
 	b := decide(s.Command, c.Txn)
-	check := checker{current: r.keys.Revision(), compacted: r.keys.Compacted(), checkPut: s.checkPut}
-	if err := check.check(&b); err != nil {
+	check := checks{revision: s.CheckRevision, put: s.checkPut}
+	if err := check.all(&b); err != nil {
 		return Result{Err: err, Revision: s.End()}
 	}
 	answer := s.execute(&b)
@@ -164,15 +150,17 @@ func (s *step) execute(b *branch) *kv.TxnResult {
 	return answer
 }
 
-// applyRange reads within a transaction. check has let its revision pass, so it cannot fail but by the disk, which the
-// run finds at its commit.
+// applyRange reads within a transaction. The checks have let its revision pass, so it cannot fail but by the disk, which
+// the run remembers until its commit.
 func (s *step) applyRange(q *kv.RangeRequest) *kv.RangeResult {
 	if !s.wanted {
 		return &kv.RangeResult{Revision: s.Revision()}
 	}
 	answer, err := s.Range(q)
 	if err != nil {
-		s.keys.Fail(err)
+		if s.keys.Err() == nil {
+			panic(fmt.Sprintf("apply: range at revision %v passed the checks and failed: %v", q.Revision, err))
+		}
 		return &kv.RangeResult{Revision: s.Revision()}
 	}
 	return answer

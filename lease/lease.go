@@ -61,14 +61,14 @@ type Set struct {
 	leases map[kv.LeaseID]*entry
 }
 
-// Load reads the leases that the store holds. ttlMin raises shorter grants, in seconds; every member of a cluster must
+// Load reads the leases that a view of the store holds. ttlMin raises shorter grants, in seconds; every member of a cluster must
 // use the same.
-func Load(store *storage.Store, ttlMin int64) (*Set, error) {
+func Load(view storage.View, ttlMin int64) (*Set, error) {
 	s := &Set{ttlMin: ttlMin, leases: map[kv.LeaseID]*entry{}}
-	if err := s.loadLeases(store); err != nil {
+	if err := s.loadLeases(view); err != nil {
 		return nil, fmt.Errorf("load leases: %w", err)
 	}
-	if err := s.loadKeys(store); err != nil {
+	if err := s.loadKeys(view); err != nil {
 		return nil, fmt.Errorf("load the keys of leases: %w", err)
 	}
 	return s, nil
@@ -77,8 +77,8 @@ func Load(store *storage.Store, ttlMin int64) (*Set, error) {
 // idLen is the length of an encoded lease id.
 const idLen = 8
 
-func (s *Set) loadLeases(store *storage.Store) error {
-	return store.Each(storage.TableLease, func(body, value []byte) error {
+func (s *Set) loadLeases(view storage.View) error {
+	return view.Each(storage.TableLease, func(body, value []byte) error {
 		if len(body) != idLen {
 			return fmt.Errorf("lease id of %d bytes", len(body))
 		}
@@ -96,8 +96,8 @@ func (s *Set) loadLeases(store *storage.Store) error {
 	})
 }
 
-func (s *Set) loadKeys(store *storage.Store) error {
-	return store.Each(storage.TableLeaseKey, func(body, _ []byte) error {
+func (s *Set) loadKeys(view storage.View) error {
+	return view.Each(storage.TableLeaseKey, func(body, _ []byte) error {
 		if len(body) < idLen {
 			return fmt.Errorf("key of a lease in %d bytes", len(body))
 		}

@@ -99,19 +99,19 @@ type Cluster struct {
 	alarms  []Alarm // in the order of type, then member
 }
 
-// Load reads the membership that the store holds. learnersMax bounds how many learners a cluster may have.
-func Load(store *storage.Store, learnersMax int) (*Cluster, error) {
+// Load reads the membership that a view of the store holds. learnersMax bounds how many learners a cluster may have.
+func Load(view storage.View, learnersMax int) (*Cluster, error) {
 	c := &Cluster{learnersMax: learnersMax, members: map[kv.MemberID]*Member{}, removed: map[kv.MemberID]bool{}}
-	for _, load := range []func(*storage.Store) error{c.loadMembers, c.loadRemoved, c.loadVersion, c.loadAlarms} {
-		if err := load(store); err != nil {
+	for _, load := range []func(storage.View) error{c.loadMembers, c.loadRemoved, c.loadVersion, c.loadAlarms} {
+		if err := load(view); err != nil {
 			return nil, fmt.Errorf("load membership: %w", err)
 		}
 	}
 	return c, nil
 }
 
-func (c *Cluster) loadMembers(store *storage.Store) error {
-	return store.Each(storage.TableMember, func(body, value []byte) error {
+func (c *Cluster) loadMembers(view storage.View) error {
+	return view.Each(storage.TableMember, func(body, value []byte) error {
 		m := new(Member)
 		if err := json.Unmarshal(value, m); err != nil {
 			return fmt.Errorf("member %x: %w", body, err)
@@ -121,8 +121,8 @@ func (c *Cluster) loadMembers(store *storage.Store) error {
 	})
 }
 
-func (c *Cluster) loadRemoved(store *storage.Store) error {
-	return store.Each(storage.TableMemberRemoved, func(body, _ []byte) error {
+func (c *Cluster) loadRemoved(view storage.View) error {
+	return view.Each(storage.TableMemberRemoved, func(body, _ []byte) error {
 		if len(body) != 8 {
 			return fmt.Errorf("removed member with an id of %d bytes", len(body))
 		}
@@ -131,14 +131,14 @@ func (c *Cluster) loadRemoved(store *storage.Store) error {
 	})
 }
 
-func (c *Cluster) loadVersion(store *storage.Store) error {
-	value, _, err := store.Get(versionKey())
+func (c *Cluster) loadVersion(view storage.View) error {
+	value, _, err := view.Get(versionKey())
 	c.version = string(value)
 	return err
 }
 
-func (c *Cluster) loadAlarms(store *storage.Store) error {
-	return store.Each(storage.TableAlarm, func(body, _ []byte) error {
+func (c *Cluster) loadAlarms(view storage.View) error {
+	return view.Each(storage.TableAlarm, func(body, _ []byte) error {
 		if len(body) != 12 {
 			return fmt.Errorf("alarm in %d bytes", len(body))
 		}

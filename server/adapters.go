@@ -1,0 +1,97 @@
+package server
+
+import (
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"holdfast/apply"
+	"holdfast/kv"
+	"holdfast/raftlog"
+	"holdfast/replica"
+)
+
+// logOf lets the replica write to the raft log.
+type logOf struct{ log *raftlog.Log }
+
+// Append implements replica.Log. The log itself syncs whatever raft needs durable.
+func (l logOf) Append(saves []replica.Save, _ bool) error {
+	converted := make([]raftlog.Save, len(saves))
+	for i, s := range saves {
+		converted[i].Entries = s.Entries
+		if s.HardState != nil {
+			converted[i].State = raftlog.HardState{Term: s.HardState.GetTerm(), Vote: s.HardState.GetVote(), Commit: s.HardState.GetCommit()}
+		}
+		if s.Snapshot != nil {
+			converted[i].Snapshot = &raftlog.SnapshotRecord{
+				Index: s.Snapshot.GetIndex(), Term: s.Snapshot.GetTerm(), ConfState: s.Snapshot.GetConfState(),
+			}
+		}
+	}
+	return l.log.Append(converted...)
+}
+
+// Entries implements replica.Log.
+func (l logOf) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
+	return l.log.Entries(lo, hi, maxBytes)
+}
+
+// machineOf lets the replica drive the state machine, and hands each result to the request that waits for it.
+type machineOf struct {
+	*Server
+	entries []apply.Entry // reused
+}
+
+// Apply implements replica.Machine.
+func (m *machineOf) Apply(entries []*raftpb.Entry) error {
+	m.entries = m.entries[:0]
+	for _, e := range entries {
+		m.entries = append(m.entries, entryOf(e))
+	}
+	results, err := m.machine.Apply(m.entries)
+	clear(m.entries)
+	if err != nil {
+		return err
+	}
+	for i := range results {
+		m.answer(results[i])
+	}
+	return nil
+}
+
+func entryOf(e *raftpb.Entry) apply.Entry {
+	return apply.Entry{Index: kv.Index(e.GetIndex()), Term: kv.Term(e.GetTerm()), Payload: e.GetData()}
+}
+
+// CheckConfChange implements replica.Machine.
+func (m *machineOf) CheckConfChange(_ *raftpb.Entry, c *raftpb.ConfChange) error {
+	change, err := readChange(c)
+	if err != nil {
+		return err
+	}
+	return m.cluster.Check(change)
+}
+
+// ApplyConfChange implements replica.Machine.
+func (m *machineOf) ApplyConfChange(e *raftpb.Entry, c *raftpb.ConfChange, state *raftpb.ConfState, refused error) error {
+	confState, err := proto.Marshal(state)
+	if err != nil {
+		return fmt.Errorf("encode the raft configuration: %w", err)
+	}
+	if refused != nil {
+		m.log.Warn("refused a configuration change", "index", e.GetIndex(), "error", refused)
+		err = m.machine.ApplyConfChange(entryOf(e), nil, confState)
+	} else {
+		change, readErr := readChange(c)
+		if readErr != nil {
+			return readErr
+		}
+		err = m.machine.ApplyConfChange(entryOf(e), &change, confState)
+	}
+	if err != nil {
+		return err
+	}
+	m.waiters.deliver(apply.Result{ID: c.GetId(), Err: refused})
+	return nil
+}

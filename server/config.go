@@ -1,0 +1,122 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"holdfast/kv"
+	"holdfast/membership"
+	"holdfast/raftlog"
+)
+
+// Config is what a member is made of. Times and sizes are etcd's defaults where a field says so.
+type Config struct {
+	FS vfs.FS // of the data directory; nil is the operating system's
+	// DataDir holds everything the member keeps. WALDir moves the raft log elsewhere; empty leaves it in DataDir.
+	DataDir, WALDir string
+
+	// Name and ClientURLs are what the member publishes about itself.
+	Name       string
+	ClientURLs []string
+	// Founders are the members of the cluster that a member without data founds. It is the one named Name. With data
+	// present they are not looked at.
+	Founders []membership.Member
+
+	// Heartbeat is raft's tick; ElectionTicks is how many of them without a leader start an election.
+	Heartbeat     time.Duration
+	ElectionTicks int
+	PreVote       bool
+
+	// SnapshotEvery is after how many applied entries the log is given free below the durable state, but for
+	// CatchUpEntries that stay for members slightly behind.
+	SnapshotEvery, CatchUpEntries uint64
+	// SegmentBytes is the size of a file of the raft log; 0 chooses one that fits the disk.
+	SegmentBytes int64
+	// UnsafeNoSync leaves out every sync of the raft log.
+	UnsafeNoSync bool
+
+	// Quota bounds the bytes of all revisions kept; 0 or less is no bound.
+	Quota int64
+	// RequestBytesMax bounds the log entry that a request becomes.
+	RequestBytesMax int
+	// LearnersMax bounds how many learners the cluster may have.
+	LearnersMax int
+
+	// AutoCompaction compacts the history by itself.
+	AutoCompaction AutoCompaction
+	// CompactionRows and CompactionPause are the size of one step of a physical compaction and the rest after it.
+	CompactionRows  int
+	CompactionPause time.Duration
+
+	// CacheBytes bounds the cache of the store's blocks; 0 is storage.CacheBytesDefault.
+	CacheBytes int64
+	// WatchLogBytes bounds the log of events that watchers share.
+	WatchLogBytes int
+
+	LogObserver raftlog.Observer // may be nil
+	Log         *slog.Logger     // required
+	Now         func() time.Time // nil is time.Now
+}
+
+// Defaults of Config.
+const (
+	// CompactionRowsDefault and CompactionPauseDefault are etcd's: a step takes about a millisecond.
+	CompactionRowsDefault  = 1000
+	CompactionPauseDefault = 10 * time.Millisecond
+	// WatchLogBytesDefault holds some seconds of heavy writing: a watcher that lags less costs no disk.
+	WatchLogBytesDefault = 32 << 20
+	// watchFragmentExtra is how far a watch response may exceed a request before it is split, as in etcd.
+	watchFragmentExtra = 512 << 10
+)
+
+func (c *Config) fill() error {
+	if c.Log == nil || c.DataDir == "" {
+		return errors.New("server: Config needs Log and DataDir")
+	}
+	if c.FS == nil {
+		c.FS = vfs.Default
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.CompactionRows <= 0 {
+		c.CompactionRows = CompactionRowsDefault
+	}
+	if c.CompactionPause <= 0 {
+		c.CompactionPause = CompactionPauseDefault
+	}
+	if c.WatchLogBytes <= 0 {
+		c.WatchLogBytes = WatchLogBytesDefault
+	}
+	if len(c.Founders) != 1 {
+		return fmt.Errorf("a cluster of %d members was asked for: this version runs a single member; name only this member in --initial-cluster", len(c.Founders))
+	}
+	return nil
+}
+
+// founder is this member among the founders.
+func (c *Config) founder() membership.Member { return c.Founders[0] }
+
+func (c *Config) clusterID() uint64 {
+	ids := make([]kv.MemberID, len(c.Founders))
+	for i := range c.Founders {
+		ids[i] = c.Founders[i].ID
+	}
+	return membership.ClusterID(ids)
+}
+
+// electionTimeout is how long a follower waits for a word of its leader.
+func (c *Config) electionTimeout() time.Duration { return time.Duration(c.ElectionTicks) * c.Heartbeat }
+
+// requestTimeout is how long a request may take, as in etcd: five seconds for the disks and two elections.
+func (c *Config) requestTimeout() time.Duration { return 5*time.Second + 2*c.electionTimeout() }
+
+// leaseTTLMin is the shortest life of a lease in seconds, as in etcd: one and a half election timeouts, rounded up.
+func (c *Config) leaseTTLMin() int64 {
+	timeout := c.electionTimeout()
+	return int64((3*timeout/2 + time.Second - 1) / time.Second)
+}

@@ -1,0 +1,143 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// formatVersion names the layout and encodings of a data directory. It changes when an older version could not read
+// what a newer one wrote.
+const formatVersion = "1"
+
+// dataDir is the directory of one member:
+//
+//	member/FORMAT   the format version, one line
+//	member/LOCK     held while a member runs
+//	member/store/   keys, leases, membership: one Pebble database
+//	member/wal/     the raft log, in etcd's format; elsewhere if the configuration says so
+//	member/tmp/     files of the present run; emptied at start
+type dataDir struct {
+	fs   vfs.FS
+	root string
+	wal  string
+	lock io.Closer
+}
+
+func (d *dataDir) path(names ...string) string {
+	return d.fs.PathJoin(append([]string{d.root, "member"}, names...)...)
+}
+
+// openDataDir takes hold of the directory and checks that it is one of ours, or new.
+func openDataDir(disk vfs.FS, root, wal string) (*dataDir, error) {
+	d := &dataDir{fs: disk, root: root, wal: wal}
+	if d.wal == "" {
+		d.wal = d.path("wal")
+	}
+	if err := d.refuseForeign(); err != nil {
+		return nil, err
+	}
+	if err := disk.MkdirAll(d.path(), 0o700); err != nil {
+		return nil, fmt.Errorf("create data directory %s: %w", root, err)
+	}
+	lock, err := disk.Lock(d.path("LOCK"))
+	if err != nil {
+		return nil, fmt.Errorf("data directory %s is in use by another process (%w): stop that process, or give this member a directory of its own with --data-dir", root, err)
+	}
+	d.lock = lock
+	if err := errors.Join(d.checkFormat(), d.emptyTemp()); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return d, nil
+}
+
+// refuseForeign finds directories that belong to etcd.
+func (d *dataDir) refuseForeign() error {
+	if d.has(d.fs.PathJoin(d.root, "proxy")) {
+		return fmt.Errorf("data directory %s was used by an etcd proxy, which keeps no data: choose another --data-dir", d.root)
+	}
+	etcd, ours := d.has(d.path("snap", "db")), d.has(d.path("store"))
+	switch {
+	case etcd && ours:
+		return fmt.Errorf("data directory %s holds both an etcd database and a Holdfast store: a take-over from etcd was interrupted; move member/store away to return to etcd", d.root)
+	case etcd:
+		return fmt.Errorf("data directory %s belongs to etcd (it holds member/snap/db): this version does not take over such a directory; choose another --data-dir, or start etcd on this one", d.root)
+	}
+	return nil
+}
+
+func (d *dataDir) has(path string) bool {
+	_, err := d.fs.Stat(path)
+	return err == nil
+}
+
+// checkFormat reads the format version, or writes it into a new directory.
+func (d *dataDir) checkFormat() error {
+	name := d.path("FORMAT")
+	f, err := d.fs.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d.writeFormat(name)
+	}
+	if err != nil {
+		return fmt.Errorf("read the format of data directory %s: %w", d.root, err)
+	}
+	text, err := io.ReadAll(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("read the format of data directory %s: %w", d.root, err)
+	}
+	if found := strings.TrimSpace(string(text)); found != formatVersion {
+		return fmt.Errorf("data directory %s has format %q, this version of Holdfast reads %q: start it with the version that wrote it, or a newer one", d.root, found, formatVersion)
+	}
+	return nil
+}
+
+// writeFormat makes the file appear whole: written under another name, synced, renamed.
+func (d *dataDir) writeFormat(name string) error {
+	if d.has(d.path("store")) || d.has(d.path("wal")) {
+		return fmt.Errorf("data directory %s holds member/store or member/wal but no member/FORMAT: it was not made by Holdfast, or is damaged; choose another --data-dir, or restore it whole", d.root)
+	}
+	fresh := name + ".tmp"
+	f, err := d.fs.Create(fresh, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return fmt.Errorf("write the format of data directory %s: %w", d.root, err)
+	}
+	_, err = io.WriteString(f, formatVersion+"\n")
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = d.fs.Rename(fresh, name)
+	}
+	for _, dir := range []string{d.path(), d.root, d.fs.PathDir(d.root)} {
+		if err == nil {
+			err = syncDir(d.fs, dir)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("write the format of data directory %s: %w", d.root, err)
+	}
+	return nil
+}
+
+// emptyTemp removes what an earlier run left behind and makes the directory anew.
+func (d *dataDir) emptyTemp() error {
+	if err := d.fs.RemoveAll(d.path("tmp")); err != nil {
+		return fmt.Errorf("empty the temporary directory: %w", err)
+	}
+	if err := d.fs.MkdirAll(d.path("tmp"), 0o700); err != nil {
+		return fmt.Errorf("make the temporary directory: %w", err)
+	}
+	return nil
+}
+
+func syncDir(disk vfs.FS, dir string) error {
+	f, err := disk.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}

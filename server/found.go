@@ -1,0 +1,192 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"holdfast/kv"
+	"holdfast/membership"
+	"holdfast/raftlog"
+	"holdfast/replica"
+)
+
+// A new cluster begins, as etcd's does, with a log in which every founding member is added, at term 1, in the order of
+// their ids. What follows from the log alone needs no other record of the founding.
+
+// changeContext is what a configuration change in the log says of a member: etcd's JSON.
+type changeContext struct {
+	membership.Member
+	IsPromote bool `json:"isPromote"`
+}
+
+// foundingEntries add the members of a new cluster.
+func foundingEntries(members []membership.Member) ([]*raftpb.Entry, error) {
+	entries := make([]*raftpb.Entry, len(members))
+	for i := range members {
+		context, err := json.Marshal(&members[i])
+		if err != nil {
+			return nil, fmt.Errorf("describe member %v: %w", members[i].ID, err)
+		}
+		data, err := proto.Marshal(&raftpb.ConfChange{
+			Type:    raftpb.ConfChangeAddNode.Enum(),
+			NodeId:  proto.Uint64(uint64(members[i].ID)),
+			Context: context,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("describe member %v: %w", members[i].ID, err)
+		}
+		entries[i] = &raftpb.Entry{
+			Type: raftpb.EntryConfChange.Enum(), Term: proto.Uint64(1), Index: proto.Uint64(uint64(i + 1)), Data: data,
+		}
+	}
+	return entries, nil
+}
+
+// openLog opens the raft log after the entry that the store has applied, or founds the cluster if there is none.
+func (s *Server) openLog() (replica.State, error) {
+	cfg := raftlog.Config{
+		FS: s.dir.fs, Dir: s.dir.wal, Log: s.log, SegmentBytes: s.cfg.SegmentBytes,
+		UnsafeNoSync: s.cfg.UnsafeNoSync, Observer: s.cfg.LogObserver, Now: s.cfg.Now,
+	}
+	found, err := raftlog.Exists(cfg.FS, cfg.Dir)
+	if err != nil {
+		return replica.State{}, err
+	}
+	applied := s.store.Applied()
+	if !found {
+		if applied.Index > 0 {
+			return replica.State{}, fmt.Errorf("the store has applied entry %d but there is no raft log in %s: give its place with --wal-dir, or restore the member from a snapshot", applied.Index, cfg.Dir)
+		}
+		meta := raftlog.Metadata{NodeID: uint64(s.cfg.founder().ID), ClusterID: s.cfg.clusterID()}
+		if s.raftLog, err = raftlog.Create(cfg, meta); err != nil {
+			return replica.State{}, err
+		}
+		return s.found(meta)
+	}
+	var rec raftlog.Recovered
+	if s.raftLog, rec, err = raftlog.OpenAfter(cfg, uint64(applied.Index)); err != nil {
+		return replica.State{}, err
+	}
+	if rec.Last == 0 { // a crash came between the creation of the log and its first entries
+		return s.found(rec.Metadata)
+	}
+	return s.resume(rec, applied.Index, applied.ConfState)
+}
+
+// found writes the founding entries into an empty log.
+func (s *Server) found(meta raftlog.Metadata) (replica.State, error) {
+	s.identify(meta)
+	entries, err := foundingEntries(s.cfg.Founders)
+	if err != nil {
+		return replica.State{}, err
+	}
+	state := raftlog.HardState{Term: 1, Commit: uint64(len(entries))}
+	if err := s.raftLog.Append(raftlog.Save{Entries: entries, State: state}); err != nil {
+		return replica.State{}, err
+	}
+	conf, err := foundingConfState(entries)
+	if err != nil {
+		return replica.State{}, err
+	}
+	s.log.Info("starting a new cluster", "member", s.id, "cluster", fmt.Sprintf("%x", s.clusterID))
+	return replica.State{HardState: hardState(state), Entries: entries, ConfState: conf}, nil
+}
+
+// resume continues with what log and store were found to hold.
+func (s *Server) resume(rec raftlog.Recovered, applied kv.Index, confState []byte) (replica.State, error) {
+	s.identify(rec.Metadata)
+	if rec.Last < uint64(applied) {
+		return replica.State{}, fmt.Errorf("the store has applied entry %d but the raft log ends at %d: acknowledged writes are missing; restore the log, or the member from a snapshot", applied, rec.Last)
+	}
+	state := replica.State{HardState: hardState(rec.State), Entries: rec.Entries, Applied: uint64(applied)}
+	state.Before = replica.Position{Index: rec.After, Term: termAt(rec, rec.After)}
+	var err error
+	if applied == 0 {
+		state.ConfState, err = foundingConfState(rec.Entries)
+	} else {
+		state.ConfState = new(raftpb.ConfState)
+		err = proto.Unmarshal(confState, state.ConfState)
+	}
+	if err != nil {
+		return replica.State{}, fmt.Errorf("read the raft configuration: %w", err)
+	}
+	s.log.Info("restarting a member", "member", s.id, "cluster", fmt.Sprintf("%x", s.clusterID),
+		"applied", applied, "committed", rec.State.Commit, "last", rec.Last)
+	return state, nil
+}
+
+func (s *Server) identify(meta raftlog.Metadata) {
+	s.id, s.clusterID = kv.MemberID(meta.NodeID), meta.ClusterID
+}
+
+func hardState(s raftlog.HardState) *raftpb.HardState {
+	return &raftpb.HardState{Term: proto.Uint64(s.Term), Vote: proto.Uint64(s.Vote), Commit: proto.Uint64(s.Commit)}
+}
+
+// termAt is the term of the entry at index, which the log holds or begins after.
+func termAt(rec raftlog.Recovered, index uint64) uint64 {
+	var term uint64
+	for _, snap := range rec.Snapshots {
+		if snap.Index == index {
+			term = snap.Term
+		}
+	}
+	for _, run := range rec.Terms {
+		if run.First <= index && index <= rec.Last && index >= rec.First {
+			term = run.Term
+		}
+	}
+	return term
+}
+
+// foundingConfState is the configuration that the founding entries make. raft starts with it, so that the first entries
+// can be committed at all.
+func foundingConfState(entries []*raftpb.Entry) (*raftpb.ConfState, error) {
+	conf := new(raftpb.ConfState)
+	for _, e := range entries {
+		if e.GetType() != raftpb.EntryConfChange || e.GetTerm() != 1 {
+			break
+		}
+		change := new(raftpb.ConfChange)
+		if err := proto.Unmarshal(e.GetData(), change); err != nil {
+			return nil, fmt.Errorf("founding entry %d: %w", e.GetIndex(), err)
+		}
+		conf.Voters = append(conf.Voters, change.GetNodeId())
+	}
+	if len(conf.Voters) == 0 {
+		return nil, errors.New("the raft log does not begin with the founding of a cluster")
+	}
+	return conf, nil
+}
+
+// readChange reads a configuration change out of the log.
+func readChange(c *raftpb.ConfChange) (membership.Change, error) {
+	change := membership.Change{Member: membership.Member{ID: kv.MemberID(c.GetNodeId())}}
+	if c.GetType() == raftpb.ConfChangeRemoveNode {
+		change.Kind = membership.Remove
+		return change, nil
+	}
+	var context changeContext
+	if err := json.Unmarshal(c.GetContext(), &context); err != nil {
+		return change, fmt.Errorf("read configuration change of member %v: %w", change.Member.ID, err)
+	}
+	if context.ID != change.Member.ID {
+		panic(fmt.Sprintf("server: configuration change of member %v describes member %v", change.Member.ID, context.ID))
+	}
+	change.Member = context.Member
+	switch {
+	case c.GetType() == raftpb.ConfChangeUpdateNode:
+		change.Kind = membership.Update
+	case c.GetType() == raftpb.ConfChangeAddLearnerNode:
+		change.Kind = membership.AddLearner
+	case context.IsPromote:
+		change.Kind = membership.Promote
+	default:
+		change.Kind = membership.AddVoter
+	}
+	return change, nil
+}

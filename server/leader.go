@@ -1,0 +1,108 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/membershippb"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"holdfast/kv"
+	"holdfast/util/version"
+)
+
+// followLeadership runs the lease clock while this member leads.
+func (s *Server) followLeadership(ctx context.Context) error {
+	defer s.clock.stop()
+	var ledTerm uint64 // the term in which the clock runs; 0 if it does not
+	var before kv.MemberID
+	for {
+		changed := s.replica.LeadershipChange()
+		now := s.replica.Status().Leadership
+		if leader := kv.MemberID(now.Leader); leader != before {
+			if before != 0 {
+				at := s.cfg.Now()
+				s.leaderLost.Store(&at)
+				s.leaderChanges.Add(1)
+			}
+			s.log.Info("leader changed", "from", before.String(), "to", leader.String(), "term", now.Term)
+			before = leader
+		}
+		leads := now.Settled && kv.MemberID(now.Leader) == s.id
+		switch {
+		case leads && ledTerm != now.Term:
+			s.clock.start(s.leases.All, s.cfg.electionTimeout())
+			ledTerm = now.Term
+		case !leads && ledTerm != 0:
+			s.clock.stop()
+			ledTerm = 0
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// Leader is the member that leads as far as this one knows; 0 if it knows none.
+func (s *Server) Leader() kv.MemberID { return kv.MemberID(s.replica.Status().Leader) }
+
+// leads tells whether this member leads.
+func (s *Server) leads() bool { return s.Leader() == s.id }
+
+// MoveLeader hands the leadership to another member.
+func (s *Server) MoveLeader(ctx context.Context, to kv.MemberID) error {
+	if !s.leads() {
+		return ErrNotLeader
+	}
+	if m, found := s.cluster.Member(to); !found || m.IsLearner {
+		return ErrBadLeaderTransferee
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.electionTimeout())
+	defer cancel()
+	return refusal(s.replica.TransferLeader(ctx, uint64(to)))
+}
+
+// publishRetry is the pause between tries to publish.
+const publishRetry = 100 * time.Millisecond
+
+// publish tells the cluster this member's name and client URLs, and decides the cluster's version if nobody has.
+func (s *Server) publish(ctx context.Context) error {
+	for {
+		err := s.publishOnce(ctx)
+		if err == nil {
+			close(s.ready)
+			return nil
+		}
+		if ctx.Err() != nil || errors.Is(err, ErrStopped) {
+			return nil
+		}
+		s.log.Warn("could not publish this member yet", "error", err)
+		select {
+		case <-time.After(publishRetry):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (s *Server) publishOnce(ctx context.Context) error {
+	_, err := s.proposeCold(ctx, &pb.InternalRaftRequest{ClusterMemberAttrSet: &membershippb.ClusterMemberAttrSetRequest{
+		Member_ID:        uint64(s.id),
+		MemberAttributes: &membershippb.Attributes{Name: s.cfg.Name, ClientUrls: s.cfg.ClientURLs},
+	}})
+	if err != nil || s.cluster.Version() == etcdStorage {
+		return err
+	}
+	_, err = s.proposeCold(ctx, &pb.InternalRaftRequest{ClusterVersionSet: &membershippb.ClusterVersionSetRequest{Ver: etcdStorage}})
+	return err
+}
+
+// ClusterVersion is the version the cluster runs at; empty while it is not decided.
+func (s *Server) ClusterVersion() string { return s.cluster.Version() }
+
+// etcdStorage is the version of the cluster and of its storage, without patch number as etcd says it.
+var etcdStorage = version.EtcdMinor() + ".0"

@@ -1,0 +1,184 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"holdfast/apply"
+	"holdfast/kv"
+	"holdfast/membership"
+	"holdfast/replica"
+)
+
+// Put sets a key. draft holds q and belongs to the server from now on.
+func (s *Server) Put(ctx context.Context, q *kv.PutRequest, draft kv.Draft) (*kv.PutResult, error) {
+	if err := s.needSpace(ctx, apply.CostPut(q)); err != nil {
+		return nil, err
+	}
+	r, err := s.propose(ctx, draft)
+	return r.Put, err
+}
+
+// DeleteRange removes the keys of a range. draft holds the request and belongs to the server from now on.
+func (s *Server) DeleteRange(ctx context.Context, _ *kv.DeleteRangeRequest, draft kv.Draft) (*kv.DeleteRangeResult, error) {
+	r, err := s.propose(ctx, draft)
+	return r.DeleteRange, err
+}
+
+// Txn runs a transaction. draft holds q and belongs to the server from now on. A transaction that only reads takes the
+// way of a range.
+func (s *Server) Txn(ctx context.Context, q *kv.TxnRequest, draft kv.Draft) (*kv.TxnResult, error) {
+	if !q.IsWrite() {
+		if !q.IsSerializable() {
+			if err := s.awaitCommitted(ctx); err != nil {
+				return nil, err
+			}
+		}
+		return apply.ReadTxn(ctx, s.keys, q)
+	}
+	if err := s.needSpace(ctx, apply.CostTxn(q)); err != nil {
+		return nil, err
+	}
+	r, err := s.propose(ctx, draft)
+	return r.Txn, err
+}
+
+// Compact drops the history before a revision and returns the store's. If asked to, it waits until the history is gone
+// from the disk.
+func (s *Server) Compact(ctx context.Context, q kv.CompactRequest) (kv.Revision, error) {
+	r, err := s.propose(ctx, kv.DraftCompact(&q))
+	if err != nil {
+		return 0, err
+	}
+	poke(s.compacted)
+	if !q.Physical {
+		return r.Revision, nil
+	}
+	select {
+	case <-s.keys.CompactDone(q.Revision):
+		return r.Revision, nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-s.stopped:
+		return 0, ErrStopped
+	}
+}
+
+// AlarmAction is what Alarm does (etcdserverpb.AlarmRequest.AlarmAction).
+type AlarmAction int32
+
+// The alarm actions.
+const (
+	AlarmGet        AlarmAction = 0
+	AlarmActivate   AlarmAction = 1
+	AlarmDeactivate AlarmAction = 2
+)
+
+// Alarm asks for alarms, sets one or takes one back, and returns those it concerned.
+func (s *Server) Alarm(ctx context.Context, action AlarmAction, a membership.Alarm) ([]membership.Alarm, error) {
+	r, err := s.proposeCold(ctx, &pb.InternalRaftRequest{Alarm: &pb.AlarmRequest{
+		Action: pb.AlarmRequest_AlarmAction(action), MemberID: uint64(a.Member), Alarm: pb.AlarmType(a.Type),
+	}})
+	return r.Alarms, err
+}
+
+// propose makes a draft an entry of the log and waits for what becomes of it.
+func (s *Server) propose(ctx context.Context, draft kv.Draft) (apply.Result, error) {
+	id := s.ids.draw()
+	return s.proposePayload(ctx, id, draft.Seal(kv.CommandHeader{ID: id}))
+}
+
+func (s *Server) proposeCold(ctx context.Context, q *pb.InternalRaftRequest) (apply.Result, error) {
+	id := s.ids.draw()
+	payload, err := kv.EncodeCold(kv.CommandHeader{ID: id}, q)
+	if err != nil {
+		return apply.Result{}, err
+	}
+	return s.proposePayload(ctx, id, payload)
+}
+
+func (s *Server) proposePayload(ctx context.Context, id uint64, payload []byte) (apply.Result, error) {
+	if len(payload) > s.cfg.RequestBytesMax {
+		return apply.Result{}, ErrRequestTooLarge
+	}
+	began := s.cfg.Now()
+	w := s.waiters.add(id, began.Add(s.cfg.requestTimeout()))
+	if err := s.replica.Propose(ctx, payload); err != nil {
+		s.waiters.leave(id)
+		return apply.Result{}, refusal(err)
+	}
+	select {
+	case r := <-w.done:
+		s.waiters.free(w)
+		if errors.Is(r.Err, ErrTimeout) {
+			r.Err = s.timeoutReason(began)
+		}
+		return r, r.Err
+	case <-ctx.Done():
+		s.waiters.leave(id)
+		return apply.Result{}, ctx.Err()
+	case <-s.stopped:
+		s.waiters.leave(id)
+		return apply.Result{}, ErrStopped
+	}
+}
+
+// refusal names the replica's errors in the server's words.
+func refusal(err error) error {
+	switch {
+	case errors.Is(err, replica.ErrTooManyRequests):
+		return ErrTooManyRequests
+	case errors.Is(err, replica.ErrStopped):
+		return ErrStopped
+	case errors.Is(err, replica.ErrLeaderChanged):
+		return ErrLeaderChanged
+	case errors.Is(err, replica.ErrTimeout):
+		return ErrTimeout
+	case errors.Is(err, replica.ErrNotLeader):
+		return ErrNotLeader
+	case errors.Is(err, replica.ErrBadTransferee):
+		return ErrBadLeaderTransferee
+	case errors.Is(err, replica.ErrTransferTimeout):
+		return ErrLeaderTransferTimeout
+	}
+	return err
+}
+
+// timeoutReason says why a request that began then was not answered, as far as this member can tell.
+func (s *Server) timeoutReason(began time.Time) error {
+	if s.Leader() == 0 {
+		return ErrTimeoutConnectionLost
+	}
+	if lost := s.leaderLost.Load(); lost != nil && lost.After(began) {
+		return ErrTimeoutLeaderFail
+	}
+	return ErrTimeout
+}
+
+// waiterSweep is how often requests are looked at that take too long. Their limit is in seconds.
+const waiterSweep = 250 * time.Millisecond
+
+// expireWaiters answers requests that take too long.
+func (s *Server) expireWaiters(ctx context.Context) error {
+	tick := time.NewTicker(waiterSweep)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			s.waiters.expire(s.cfg.Now(), ErrTimeout)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// poke fills a one-slot channel.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,54 @@
+package server
+
+import (
+	"context"
+
+	"holdfast/kv"
+	"holdfast/membership"
+	"holdfast/mvcc"
+	"holdfast/watch"
+)
+
+// awaitCommitted waits until this member has applied everything that was committed when it was called.
+func (s *Server) awaitCommitted(ctx context.Context) error {
+	index, err := s.replica.ReadIndex(ctx)
+	if err != nil {
+		return refusal(err)
+	}
+	return refusal(s.replica.WaitApplied(ctx, index))
+}
+
+// Range reads keys. Unless the request is serializable it sees every write that was acknowledged before it.
+func (s *Server) Range(ctx context.Context, q *kv.RangeRequest) (*kv.RangeResult, error) {
+	if !q.Serializable {
+		if err := s.awaitCommitted(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s.keys.Range(ctx, q)
+}
+
+// NewWatchStream makes a stream of watches. wake must return at once; it says that Next may have something.
+func (s *Server) NewWatchStream(wake func()) *watch.Stream { return s.hub.NewStream(wake) }
+
+// HashKV sums the keys up to a revision; 0 is the current one.
+func (s *Server) HashKV(ctx context.Context, rev kv.Revision) (mvcc.Hash, error) {
+	return s.keys.HashKV(ctx, rev)
+}
+
+// Members are the members of the cluster, as this member knows them or, linearizable, as they were when it was asked.
+func (s *Server) Members(ctx context.Context, linearizable bool) ([]membership.Member, error) {
+	if linearizable {
+		if err := s.awaitCommitted(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return s.cluster.Members(), nil
+}
+
+// Header says who answers, in which term, at which revision.
+func (s *Server) Header() kv.Header {
+	return kv.Header{
+		ClusterID: s.clusterID, MemberID: s.id, Revision: s.keys.Revision(), RaftTerm: kv.Term(s.replica.Status().Term),
+	}
+}

@@ -1,0 +1,225 @@
+// Package server is one member: it opens, wires, runs and stops all parts, and does the leader's duties.
+//
+// A request comes in as a method call, becomes an entry of the raft log, and is answered when the entry is applied; a
+// read waits until this member has applied what was committed when it came, and then reads the store without the log.
+//
+//	Errors   those in errors.go, and of apply, mvcc, lease and membership
+//	Source   etcd 3.7 for what callers feel
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"holdfast/apply"
+	"holdfast/kv"
+	"holdfast/lease"
+	"holdfast/membership"
+	"holdfast/mvcc"
+	"holdfast/raftlog"
+	"holdfast/replica"
+	"holdfast/storage"
+	"holdfast/util/queue"
+	"holdfast/watch"
+)
+
+// Server is one member. Its methods may be called from any goroutine once Open has returned; they answer while Run runs.
+type Server struct {
+	cfg Config
+	log *slog.Logger
+	dir *dataDir
+
+	id        kv.MemberID
+	clusterID uint64
+
+	store   *storage.Store
+	keys    *mvcc.Store
+	leases  *lease.Set
+	cluster *membership.Cluster
+	machine *apply.Machine
+	hub     *watch.Hub
+
+	raftLog *raftlog.Log
+	replica *replica.Replica
+
+	ids     *ids
+	waiters *waiters
+	clock   *leaseClock
+	space   *spaceGuard
+
+	// leaderLost is when the last leader was lost; nil if none was. leaderChanges counts.
+	leaderLost    atomic.Pointer[time.Time]
+	leaderChanges atomic.Uint64
+
+	// fullAnswers are results that wait until the alarm they raise is in force.
+	fullAnswers *queue.Mailbox[apply.Result]
+	fullWake    chan struct{}
+	// compacted has one slot: there may be something to compact.
+	compacted chan struct{}
+	// failed receives the first error of the store's background work.
+	failed chan error
+	// ready is closed when the member has published itself.
+	ready chan struct{}
+	// stopped is closed when Run returns.
+	stopped chan struct{}
+}
+
+// Open opens the member's data, or founds a cluster in an empty directory, and makes everything ready to Run.
+func Open(cfg Config) (s *Server, err error) {
+	if err := cfg.fill(); err != nil {
+		return nil, err
+	}
+	s = &Server{
+		cfg: cfg, log: cfg.Log, ids: newIDs(), waiters: newWaiters(), clock: newLeaseClock(cfg.Now),
+		fullWake: make(chan struct{}, 1), compacted: make(chan struct{}, 1), failed: make(chan error, 1),
+		ready: make(chan struct{}), stopped: make(chan struct{}),
+	}
+	s.fullAnswers = queue.NewMailbox[apply.Result](s.fullWake)
+	if s.dir, err = openDataDir(cfg.FS, cfg.DataDir, cfg.WALDir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.closeParts())
+		}
+	}()
+	if s.space, err = newSpaceGuard(cfg.FS, s.dir.path()); err != nil {
+		return nil, err
+	}
+	if s.cfg.SegmentBytes == 0 {
+		s.cfg.SegmentBytes = s.space.segmentBytes()
+	}
+	if err := s.openState(); err != nil {
+		return nil, err
+	}
+	return s, s.openReplica()
+}
+
+// openState opens the store and what lives in it.
+func (s *Server) openState() (err error) {
+	s.store, err = storage.Open(storage.Config{
+		FS: s.dir.fs, Dir: s.dir.path("store"), CacheBytes: s.cfg.CacheBytes, Log: s.log, Now: s.cfg.Now,
+		OnFatal: func(err error) {
+			select {
+			case s.failed <- err:
+			default: // the first one stops the member
+			}
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if s.keys, err = mvcc.Open(s.store, mvcc.Config{}); err != nil {
+		return err
+	}
+	if s.leases, err = lease.Load(s.store, s.cfg.leaseTTLMin()); err != nil {
+		return err
+	}
+	if s.cluster, err = membership.Load(s.store, s.cfg.LearnersMax); err != nil {
+		return err
+	}
+	s.hub = watch.New(watch.Config{
+		LogBytes: s.cfg.WatchLogBytes, FragmentBytes: s.cfg.RequestBytesMax + watchFragmentExtra, History: s.keys,
+	})
+	s.hub.SetHead(s.keys.Revision())
+	s.machine = apply.New(apply.Config{
+		Store: s.store, Keys: s.keys, Leases: s.leases, Cluster: s.cluster, Quota: s.cfg.Quota,
+		Publish: s.hub.Append, Watch: s.clock, Wanted: s.waiters.waits,
+	})
+	return nil
+}
+
+// openReplica opens the raft log and gives raft what was found.
+func (s *Server) openReplica() error {
+	state, err := s.openLog()
+	if err != nil {
+		return err
+	}
+	s.replica, err = replica.New(replica.Config{
+		ID:               uint64(s.id),
+		ElectionTicks:    s.cfg.ElectionTicks,
+		PreVote:          s.cfg.PreVote,
+		ReadRetryTicks:   int(readRetry / s.cfg.Heartbeat),
+		ReadTimeoutTicks: int(s.cfg.requestTimeout() / s.cfg.Heartbeat),
+		ReadSeed:         s.ids.draw(),
+		Log:              logOf{s.raftLog},
+		Machine:          &machineOf{Server: s},
+		Logger:           s.log,
+	}, state)
+	return err
+}
+
+// readRetry is after how long an unanswered read index question is asked again, as in etcd.
+const readRetry = 500 * time.Millisecond
+
+// Run does the member's work until ctx ends, which is no error, or a part fails: then it stops the others and returns the
+// first error. Everyone who waits is answered with ErrStopped. Call Close afterwards.
+func (s *Server) Run(ctx context.Context) error {
+	defer close(s.stopped)
+	ticks := time.NewTicker(s.cfg.Heartbeat)
+	defer ticks.Stop()
+	g, running := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.replica.Run(running, ticks.C) }) // owns raft, the end of the log, the state machine
+	g.Go(func() error { return s.followLeadership(running) })     // starts and stops the lease clock
+	g.Go(func() error { return s.expireLeases(running) })         // on the leader: proposes to revoke
+	g.Go(func() error { return s.checkpointLeases(running) })     // on the leader: proposes checkpoints
+	g.Go(func() error { return s.expireWaiters(running) })        // answers requests that take too long
+	g.Go(func() error { return s.publish(running) })              // tells the cluster who this member is, once
+	g.Go(func() error { return s.raiseSpaceAlarms(running) })     // answers requests that found no space
+	g.Go(func() error { return s.space.watch(running, s.log) })   // owns whether the disk is low
+	g.Go(func() error { return s.compactPhysically(running) })    // owns the removal of old revisions
+	g.Go(func() error { return s.flushAndRelease(running) })      // makes the store durable and frees the log
+	g.Go(func() error { return s.autoCompact(running) })          // on the leader: proposes compactions
+	g.Go(func() error {
+		select {
+		case err := <-s.failed:
+			return fmt.Errorf("the store can no longer be trusted: %w", err)
+		case <-running.Done():
+			return nil
+		}
+	})
+	err := g.Wait()
+	s.waiters.expire(time.Time{}, ErrStopped)
+	return err
+}
+
+// Close makes what was applied durable and lets go of the data. Run must have returned.
+func (s *Server) Close() error {
+	var err error
+	if s.store.Err() == nil {
+		err = s.store.Flush()
+	}
+	return errors.Join(err, s.closeParts())
+}
+
+func (s *Server) closeParts() error {
+	var errs []error
+	if s.raftLog != nil {
+		errs = append(errs, s.raftLog.Close())
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	if s.dir != nil {
+		errs = append(errs, s.dir.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Ready is closed once the member has told the cluster who it is: from then on it serves clients.
+func (s *Server) Ready() <-chan struct{} { return s.ready }
+
+// Stopped is closed once the member does no more work.
+func (s *Server) Stopped() <-chan struct{} { return s.stopped }
+
+// ID names this member.
+func (s *Server) ID() kv.MemberID { return s.id }
+
+// ClusterID names the cluster.
+func (s *Server) ClusterID() uint64 { return s.clusterID }

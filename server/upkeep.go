@@ -1,0 +1,119 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"holdfast/kv"
+	"holdfast/raftlog"
+	"holdfast/storage"
+)
+
+// compactPhysically removes what compactions have hidden, in steps with a rest after each so that requests find the disk
+// and the processor free. It starts with what a crash interrupted.
+func (s *Server) compactPhysically(ctx context.Context) error {
+	for {
+		done, err := s.compactStep()
+		if err != nil {
+			return err
+		}
+		if done {
+			select {
+			case <-s.compacted:
+			case <-ctx.Done():
+				return nil
+			}
+			continue
+		}
+		select {
+		case <-time.After(s.cfg.CompactionPause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (s *Server) compactStep() (done bool, err error) {
+	scheduled, finished := s.keys.Compaction()
+	began := s.cfg.Now()
+	done, err = s.keys.CompactStep(s.cfg.CompactionRows)
+	if err != nil {
+		return false, fmt.Errorf("compact the history: %w", err)
+	}
+	if done && scheduled != finished {
+		s.log.Info("finished scheduled compaction", "compact-revision", int64(scheduled), "last-step-took", s.cfg.Now().Sub(began))
+	}
+	return done, nil
+}
+
+// upkeepInterval is how often it is looked at whether the store is to be flushed or the log to be released.
+const upkeepInterval = time.Second
+
+// flushAndRelease makes the store durable when enough has changed or enough time has passed, and gives back the part of the
+// log that the durable store no longer needs.
+func (s *Server) flushAndRelease(ctx context.Context) error {
+	tick := time.NewTicker(upkeepInterval)
+	defer tick.Stop()
+	released, err := s.store.Durable()
+	if err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if s.store.FlushDue(s.cfg.Now()) {
+			if err := s.store.Flush(); err != nil {
+				return fmt.Errorf("make the store durable: %w", err)
+			}
+		}
+		durable, err := s.store.Durable()
+		if err != nil {
+			return err
+		}
+		if durable.Index < released.Index+kv.Index(s.cfg.SnapshotEvery) {
+			continue
+		}
+		if err := s.release(ctx, durable); err != nil {
+			return err
+		}
+		released = durable
+	}
+}
+
+// release gives the log free below the durable applied index, but for the entries kept for members slightly behind. First
+// the log is told, durably, where its reader may begin.
+func (s *Server) release(ctx context.Context, durable storage.Applied) error {
+	conf := new(raftpb.ConfState)
+	if err := proto.Unmarshal(durable.ConfState, conf); err != nil {
+		return fmt.Errorf("read the raft configuration of entry %d: %w", durable.Index, err)
+	}
+	err := s.replica.Checkpoint(ctx, &raftpb.SnapshotMetadata{
+		Index: proto.Uint64(uint64(durable.Index)), Term: proto.Uint64(uint64(durable.Term)), ConfState: conf,
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("note in the raft log that entry %d is durable: %w", durable.Index, err)
+	}
+	keep := uint64(durable.Index)
+	keep -= min(keep, s.cfg.CatchUpEntries)
+	record := raftlog.SnapshotRecord{Index: uint64(durable.Index), Term: uint64(durable.Term), ConfState: conf}
+	removed, err := s.raftLog.Release(record, raftlog.HardState{}, keep+1)
+	if err != nil {
+		return err
+	}
+	s.replica.Compact(keep)
+	s.log.Info("released the raft log", "durable-index", durable.Index, "kept-from", keep+1, "segments-removed", removed)
+	return nil
+}
+
+// Defragment has nothing to do: the store gives space back by itself, whether it is asked to or not.
+func (s *Server) Defragment(context.Context) error { return nil }

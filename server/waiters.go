@@ -1,0 +1,120 @@
+package server
+
+import (
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"holdfast/apply"
+)
+
+// ids names requests so that no other, of this member or another, of this life or an earlier one, has the same name
+// while anyone waits for it: a random start, then counting. The low bit is always set, so 0 is never drawn.
+type ids struct{ next atomic.Uint64 }
+
+func newIDs() *ids {
+	var i ids
+	i.next.Store(rand.Uint64() | 1)
+	return &i
+}
+
+func (i *ids) draw() uint64 { return i.next.Add(2) }
+
+// waiterShards spreads the lock of the waiters: at a thousand clients each request takes it twice.
+const waiterShards = 16
+
+// waiters are the requests of this member that wait for their entry to be applied.
+type waiters struct {
+	shards [waiterShards]waiterShard
+	pool   sync.Pool // of *waiter
+}
+
+type waiterShard struct {
+	mu      sync.Mutex // guards the field below
+	waiting map[uint64]*waiter
+	_       [40]byte // keeps neighbours off one cache line
+}
+
+// waiter is one waiting request. done has room for its one result, so that delivering never waits.
+type waiter struct {
+	done     chan apply.Result
+	deadline time.Time
+}
+
+func newWaiters() *waiters {
+	w := &waiters{pool: sync.Pool{New: func() any { return &waiter{done: make(chan apply.Result, 1)} }}}
+	for i := range w.shards {
+		w.shards[i].waiting = map[uint64]*waiter{}
+	}
+	return w
+}
+
+func (w *waiters) shard(id uint64) *waiterShard { return &w.shards[id>>1%waiterShards] }
+
+// add makes id wait until deadline.
+func (w *waiters) add(id uint64, deadline time.Time) *waiter {
+	one := w.pool.Get().(*waiter)
+	one.deadline = deadline
+	s := w.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiting[id] = one
+	return one
+}
+
+// waits tells whether a request with the id waits here.
+func (w *waiters) waits(id uint64) bool {
+	s := w.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting[id] != nil
+}
+
+// deliver hands a result to whoever waits for it.
+func (w *waiters) deliver(r apply.Result) {
+	if r.ID == 0 {
+		return
+	}
+	s := w.shard(r.ID)
+	s.mu.Lock()
+	one := s.waiting[r.ID]
+	delete(s.waiting, r.ID)
+	s.mu.Unlock()
+	if one != nil {
+		one.done <- r
+	}
+}
+
+// leave ends the wait of a request that gave up. Its waiter is not used again: a result may be on its way.
+func (w *waiters) leave(id uint64) {
+	s := w.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.waiting, id)
+}
+
+// free gives the waiter of an answered request back.
+func (w *waiters) free(one *waiter) { w.pool.Put(one) }
+
+// expire answers every request whose deadline has passed.
+func (w *waiters) expire(now time.Time, why error) {
+	for i := range w.shards {
+		for _, one := range w.shards[i].expired(now) {
+			one.done <- apply.Result{Err: why}
+		}
+	}
+}
+
+func (s *waiterShard) expired(now time.Time) []*waiter {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var late []*waiter
+	for id, one := range s.waiting {
+		if now.After(one.deadline) {
+			late = append(late, one)
+			delete(s.waiting, id)
+		}
+	}
+	return late
+}
