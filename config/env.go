@@ -41,7 +41,7 @@ func (p *parser) environment() *Stop {
 		p.notes.warn("cannot set special environment variable", slog.String("key", "ETCD_VERSION"), slog.String("value", v))
 		delete(env, "ETCD_VERSION")
 	}
-	used := map[string]bool{}
+	named := map[string]bool{}
 	for _, f := range sortedByName {
 		name := f.variable()
 		v, given := env[name]
@@ -51,10 +51,14 @@ func (p *parser) environment() *Stop {
 		if v == "" {
 			continue
 		}
-		if err := p.fs.Set(f.Name, v); err != nil {
+		named[name] = true
+		set, err := p.setMild(f, v, func(other *Flag) bool { return env[other.variable()] != "" })
+		if err != nil {
 			return refuse(fmt.Errorf("invalid value %q for %s: %w", v, name, err))
 		}
-		used[name] = true
+		if !set {
+			continue
+		}
 		if f.secret {
 			v = "***"
 		}
@@ -62,7 +66,7 @@ func (p *parser) environment() *Stop {
 	}
 	for _, pair := range p.src.Environ {
 		name, _, _ := strings.Cut(pair, "=")
-		if _, left := env[name]; left && strings.HasPrefix(name, "ETCD_") && !used[name] {
+		if _, left := env[name]; left && strings.HasPrefix(name, "ETCD_") && !named[name] {
 			p.notes.warn("unrecognized environment variable", slog.String("environment-variable", name))
 		}
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -64,7 +65,7 @@ func (p *parser) file(path string) *Stop {
 		return refuse(fmt.Errorf("read configuration file %s: %w", path, err))
 	}
 	for _, place := range slices.Sorted(maps.Keys(values)) {
-		if stop := p.fileValue(place, values[place]); stop != nil {
+		if stop := p.fileValue(place, values); stop != nil {
 			return stop
 		}
 	}
@@ -116,37 +117,35 @@ func flattenInto(values map[string]any, prefix string, tree map[string]any) erro
 	return nil
 }
 
-func (p *parser) fileValue(place string, v any) *Stop {
+func (p *parser) fileValue(place string, values map[string]any) *Stop {
 	f, ok := fileKeys[place]
 	if !ok {
 		p.notes.warn("configuration key has no effect", slog.String("key", place), slog.String("reason", whyNot(place)))
 		return nil
 	}
-	s, err := f.binding().form.text(v)
-	if err != nil {
+	v, err := f.binding().form.text(values[place])
+	switch {
+	case err != nil && f.Until != "":
+		p.noEffect(f, err.Error())
+		return nil
+	case err != nil:
 		return refuse(fmt.Errorf("configuration key %s: %w", place, err))
+	case f.Name == "initial-cluster-state":
+		p.c.InitialClusterState = cmp.Or(v, ClusterNew) // a wrong one is found later, with etcd's words for a file
+		return nil
+	case v == "" && keepsDefault(f):
+		return nil
 	}
-	if s == "" && f.binding().form == formText {
-		return p.fileEmpty(f)
-	}
-	if err := p.fs.Set(f.Name, s); err != nil {
+	given := func(other *Flag) bool { return values[other.place()] != nil }
+	if _, err := p.setMild(f, v, given); err != nil {
 		return refuse(fmt.Errorf("unexpected error setting up %s: %w", place, err))
 	}
 	return nil
 }
 
-// fileEmpty sets an empty text where that means something; a list of URLs or gates keeps its default.
-func (p *parser) fileEmpty(f *Flag) *Stop {
-	switch f.Name {
-	case "cors", "host-whitelist", "feature-gates", "listen-metrics-urls":
-		return nil
-	case "initial-cluster-state":
-		return nil // etcd takes it as new
-	}
-	if err := p.fs.Set(f.Name, ""); err != nil {
-		return refuse(fmt.Errorf("unexpected error setting up %s: %w", f.Name, err))
-	}
-	return nil
+// keepsDefault are the flags that an empty text in a file leaves alone, as in etcd.
+func keepsDefault(f *Flag) bool {
+	return f.Name == "cors" || f.Name == "host-whitelist"
 }
 
 // whyNot says what is wrong with a key that no place has.

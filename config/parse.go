@@ -60,6 +60,7 @@ type parser struct {
 	out      bytes.Buffer // what the flag package would print
 	notes    Notes
 	fromFile bool
+	mild     map[string]bool // flags set by a variable or a file, where etcd 3.7 overlooks names it no longer has
 }
 
 func newParser(src Sources) *parser {
@@ -69,7 +70,7 @@ func newParser(src Sources) *parser {
 	if src.ReadFile == nil {
 		src.ReadFile = os.ReadFile
 	}
-	p := &parser{src: src, c: Default()}
+	p := &parser{src: src, c: Default(), mild: map[string]bool{}}
 	p.fs = flag.NewFlagSet(src.Program, flag.ContinueOnError)
 	p.fs.SetOutput(&p.out)
 	p.fs.Usage = func() { p.out.WriteString(Usage(src.Program) + "\n") }
@@ -117,12 +118,11 @@ func (p *parser) settle() *Stop {
 		case Idle:
 			p.settleIdle(f)
 		case Ignored:
-			p.notes.warn("flag has no effect", slog.String("flag", f.Name), slog.String("reason", f.Why))
+			p.noEffect(f, f.Why)
 		case Renamed:
 			stop = p.settleRenamed(f, v)
 		case Gated:
-			byOld[Feature(f.Became)] = isTrue(v)
-			stop = p.settleGated(f, v)
+			stop = p.settleGated(f, v, byOld)
 		case Refused:
 			stop = p.settleRefused(f, v)
 		}
@@ -156,7 +156,11 @@ func (p *parser) settleIdle(f *Flag) {
 		p.notes.warn("--v2-deprecation is deprecated and scheduled for removal in v3.8. " +
 			"The default value is enforced, ignoring user input.")
 	}
-	p.notes.warn("flag has no effect", slog.String("flag", f.Name), slog.String("reason", f.Why))
+	p.noEffect(f, f.Why)
+}
+
+func (p *parser) noEffect(f *Flag, reason string) {
+	p.notes.warn("flag has no effect", slog.String("flag", f.Name), slog.String("reason", reason))
 }
 
 func (p *parser) settleRenamed(f *Flag, v string) *Stop {
@@ -172,29 +176,54 @@ func (p *parser) settleRenamed(f *Flag, v string) *Stop {
 	return nil
 }
 
-func (p *parser) settleGated(f *Flag, v string) *Stop {
+func (p *parser) settleGated(f *Flag, v string, byOld map[Feature]bool) *Stop {
 	gate := Feature(f.Became)
 	if p.c.Gates.IsSet(gate) {
+		if p.mild[f.Name] {
+			p.noEffect(f, "--feature-gates sets "+f.Became)
+			return nil
+		}
 		on := p.c.Gates.Enabled(gate)
 		return refuse(fmt.Errorf("cannot specify both flags: --%s=%s and --feature-gates=%s=%t at the same time, "+
 			"please just use --feature-gates=%s=%t", f.Name, v, gate, on, gate, on))
 	}
+	byOld[gate] = isTrue(v)
 	p.notes.warn("flag became a feature gate", slog.String("flag", f.Name),
 		slog.String("use", fmt.Sprintf("feature-gates=%s=%s", gate, v)))
 	return nil
 }
 
-// settleRefused ends the start. A file may hold such a key: etcd 3.7 itself starts with it.
+// settleRefused ends the start, unless the flag comes from where etcd 3.7 itself would start.
 func (p *parser) settleRefused(f *Flag, v string) *Stop {
 	switch {
 	case !f.asks(v):
-		p.notes.warn("flag has no effect", slog.String("flag", f.Name), slog.String("reason", "its value asks for nothing"))
-	case p.fromFile:
-		p.notes.warn("configuration key has no effect", slog.String("key", f.Name), slog.String("reason", "it "+f.Why))
+		p.noEffect(f, "its value asks for nothing")
+	case p.mild[f.Name]:
+		p.noEffect(f, "it "+f.Why)
 	default:
 		return refuse(fmt.Errorf("--%s=%s %s", f.Name, v, f.Why))
 	}
 	return nil
+}
+
+// setMild sets a flag from a variable or a file and reports whether it did. etcd 3.7 starts with an old name there whatever
+// its value is, so for one a wrong value, or the new name beside it, is said and passed over. given reports whether the source
+// has a flag.
+func (p *parser) setMild(f *Flag, v string, given func(*Flag) bool) (bool, error) {
+	old := f.Until != ""
+	if old && f.Kind == Renamed && (p.isSet(f.Became) || given(f.target())) {
+		p.noEffect(f, "--"+f.Became+" is set")
+		return false, nil
+	}
+	if err := p.fs.Set(f.Name, v); err != nil {
+		if !old {
+			return false, err
+		}
+		p.noEffect(f, fmt.Sprintf("its value %q cannot be read: %v", v, err))
+		return false, nil
+	}
+	p.mild[f.Name] = true
+	return true, nil
 }
 
 func (p *parser) idleGates() {

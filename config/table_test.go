@@ -164,6 +164,10 @@ func TestEveryRow(t *testing.T) {
 			checkRow(t, f, v, with, Sources{Args: more})
 
 			byVariable := Sources{Args: more, Environ: []string{f.variable() + "=" + v}}
+			if f.Kind == Refused { // etcd 3.7 starts with such a variable
+				checkPassedOver(t, f, byVariable)
+				return
+			}
 			checkRow(t, f, v, byVariable, Sources{Args: more})
 			sameOutcome(t, with, byVariable)
 		})
@@ -202,6 +206,14 @@ func checkRow(t *testing.T, f *Flag, v string, with, without Sources) {
 	}
 	if n := strings.Count(notes.String(), "="+f.Name+" "); word != "" && (n != 1 || !strings.Contains(notes.String(), word)) {
 		t.Errorf("named %d times, want once as %q in\n%s", n, word, notes)
+	}
+}
+
+func checkPassedOver(t *testing.T, f *Flag, with Sources) {
+	t.Helper()
+	_, notes, err := Parse(with)
+	if word := fmt.Sprintf("flag has no effect flag=%s reason=it %s\n", f.Name, f.Why); err != nil || !strings.Contains(notes.String(), word) {
+		t.Errorf("%v, want %q in\n%s", err, word, notes)
 	}
 }
 
