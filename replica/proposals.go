@@ -147,7 +147,8 @@ func (l *loop) propose(q *proposals) {
 }
 
 func (l *loop) mayPropose() bool {
-	return l.soft.Lead != raft.None && !l.dropped && l.unsynced < unsyncedSaves
+	held := l.soft.RaftState == raft.StateLeader && l.unsynced >= unsyncedSaves
+	return l.soft.Lead != raft.None && !l.dropped && !held
 }
 
 // proposalMessage puts the batch into the form raft takes. A leader's raft copies the entries, so their memory serves
