@@ -1,0 +1,107 @@
+package clients
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/test/etcd"
+	"holdfast/test/run"
+)
+
+// clientTimeout bounds one client program.
+const clientTimeout = 3 * time.Minute
+
+// binary returns the path of the server under test.
+func binary(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts servers and client programs")
+	}
+	path := os.Getenv("HOLDFAST_BINARY")
+	if path == "" {
+		root, err := etcd.Root()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path = filepath.Join(root, "bin", "holdfast")
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("%v; `make build` makes it", err)
+	}
+	return path
+}
+
+// serve starts a server on an empty folder and stops it with the test. The program is started by the name etcd, under
+// which Holdfast is etcd's server command.
+func serve(t *testing.T, path string, args ...string) *run.Server {
+	t.Helper()
+	return serveIn(t, t.TempDir(), path, args...)
+}
+
+// serveIn does the same in a folder that may hold data already.
+func serveIn(t *testing.T, dir, path string, args ...string) *run.Server {
+	t.Helper()
+	link := filepath.Join(t.TempDir(), "etcd")
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	// Equal addresses give equal member and cluster ids on both sides of a comparison.
+	s, err := run.Start(t.Context(), run.Config{
+		Binary: link, Dir: dir, Args: args, AdvertisePeer: advertisedPeer, AdvertiseClient: advertisedClient,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the server's last words:\n%s", s.LogTail(15))
+		}
+		s.Kill()
+	})
+	return s
+}
+
+const (
+	advertisedPeer   = "http://127.0.0.1:12380"
+	advertisedClient = "http://127.0.0.1:12379"
+)
+
+// execute runs a client program in dir and fails the test, showing what it wrote, when it does.
+func execute(t *testing.T, dir string, env []string, program string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), clientTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", program, strings.Join(args, " "), err, out.String())
+	}
+	return out.String()
+}
+
+// TestClientV3 runs the program in clientv3 with each version of the client, each time against a server of its own.
+func TestClientV3(t *testing.T) {
+	path := binary(t)
+	for _, version := range []string{"3.7", "3.6", "3.5"} {
+		t.Run(version, func(t *testing.T) {
+			modfile := "go.mod"
+			if version != "3.7" {
+				modfile = fmt.Sprintf("client-%s.mod", version)
+			}
+			server := serve(t, path)
+			out := execute(t, "clientv3", []string{"HOLDFAST_ENDPOINT=" + server.Client, "GOWORK=off", "GOFLAGS=", "CGO_ENABLED=0"},
+				"go", "test", "-count=1", "-trimpath", "-modfile="+modfile, ".")
+			t.Log(strings.TrimSpace(out))
+		})
+	}
+}
