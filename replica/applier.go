@@ -77,13 +77,20 @@ func (r *Replica) assign(tasks []*task) {
 			return
 		}
 		l.changing = t.kind == checkChange
-		r.applier.work.Put(t)
+		r.give(t)
 	}
+}
+
+// give hands t to the applier.
+func (r *Replica) give(t *task) {
+	r.loop.applying++
+	r.applier.work.Put(t)
 }
 
 // taskDone takes in what the applier has done.
 func (r *Replica) taskDone(t *task) {
 	l := &r.loop
+	l.applying--
 	switch t.kind {
 	case checkChange:
 		r.makeChange(t)
@@ -137,7 +144,7 @@ func (r *Replica) makeChange(t *task) {
 		l.config = l.node.ApplyConfChange(t.change)
 	}
 	t.kind, t.state = applyChange, l.config
-	r.applier.work.Put(t)
+	r.give(t)
 }
 
 // ApplyCommitted runs everything that waits for the machine. Called by one goroutine: Run's, or a simulator's.

@@ -145,6 +145,8 @@ func (c *cluster) step(calm bool) {
 		n.transfer()
 	case p < 980:
 		n.change()
+	case p < 983:
+		n.campaign()
 	}
 	c.checkReads()
 }
@@ -317,6 +319,15 @@ func (n *node) transfer() {
 				n.c.counts["transfers"]++
 			}
 		}})
+	}
+}
+
+// campaign gives up on a leader, with reason or without.
+func (n *node) campaign() {
+	if n.r != nil {
+		n.r.LeaderGone(n.r.Status().Leader)
+		n.r.Campaign()
+		n.c.counts["campaigns"]++
 	}
 }
 

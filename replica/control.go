@@ -79,6 +79,36 @@ func (l *loop) transfer(to uint64) error {
 	return nil
 }
 
+// LeaderGone says that a member which leads, as far as this replica knows, is certainly down: its machine refused the
+// connection. The replica forgets it and so is ready to vote for another. Silence is no reason to call this.
+func (r *Replica) LeaderGone(id uint64) {
+	r.inbox.Put(event{call: func() {
+		if r.loop.soft.Lead == id && id != r.cfg.ID {
+			r.loop.forgetLeader()
+		}
+	}})
+}
+
+func (l *loop) forgetLeader() {
+	if err := l.node.ForgetLeader(); err != nil {
+		panic(fmt.Sprintf("replica: raft keeps its leader: %v", err))
+	}
+}
+
+// Campaign makes the replica try to become leader now if it knows of none. Where several members notice at once that the
+// leader is gone, each should let a random time pass first.
+func (r *Replica) Campaign() {
+	r.inbox.Put(event{call: func() {
+		l := &r.loop
+		if l.node.BasicStatus().Lead != raft.None || !l.voter(l.id) || l.stalled(r.cfg.ElectionTicks) {
+			return
+		}
+		if err := l.node.Campaign(); err != nil {
+			r.cfg.Logger.Warn("raft did not campaign", "error", err)
+		}
+	}})
+}
+
 // ReportUnreachable says that what was sent to a member is probably lost.
 func (r *Replica) ReportUnreachable(id uint64) {
 	r.inbox.Put(event{call: func() { r.loop.node.ReportUnreachable(id) }})

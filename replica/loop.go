@@ -24,6 +24,7 @@ type loop struct {
 	config       *raftpb.ConfState // in force in raft; the window's follows when the machine has stored it
 	campaigned   bool              // as the only voter, once
 	handover     handover
+	stalls       stalls
 	progress     map[uint64]Progress
 
 	// Proposals on their way into raft.
@@ -42,6 +43,7 @@ type loop struct {
 	heldSaves []*save           // behind it
 
 	// The applier's work under way.
+	applying   int     // tasks that have not come back
 	changing   bool    // a configuration change is being decided: what follows waits, for it may depend on it
 	heldTasks  []*task // behind it
 	spareInbox []event // reused
@@ -134,11 +136,14 @@ func (r *Replica) Advance() {
 // tick lets one heartbeat interval pass.
 func (r *Replica) tick() {
 	l := &r.loop
-	l.node.Tick()
+	l.stalls.tick(l, r.applied.index())
+	if l.soft.RaftState == raft.StateLeader || !l.stalled(r.cfg.ElectionTicks) {
+		l.node.Tick() // a stalled follower does not become a leader that cannot work
+	}
 	l.dropped = false
 	l.observeProgress()
+	l.handover.tick(l, r.cfg.ElectionTicks)
 	r.reads.tick(l)
-	l.leaveIfRemoved(r.cfg.ElectionTicks)
 	if !l.mayPropose() {
 		r.proposals.prune()
 	}
@@ -148,6 +153,7 @@ func (r *Replica) tick() {
 // receive takes in one event.
 func (r *Replica) receive(e *event) {
 	switch {
+	case e.message != nil && r.loop.handover.mute:
 	case e.message != nil:
 		r.step(e.message)
 	case e.written != nil:
@@ -224,7 +230,7 @@ func (r *Replica) route(messages []*raftpb.Message) {
 }
 
 func (r *Replica) send(messages []*raftpb.Message) {
-	if len(messages) > 0 && r.cfg.Transport != nil {
+	if len(messages) > 0 && r.cfg.Transport != nil && !r.loop.handover.mute {
 		r.cfg.Transport.Send(messages)
 	}
 }

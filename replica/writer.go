@@ -138,11 +138,12 @@ func (r *Replica) WriteLog() error {
 func (r *Replica) written(saves []*save) {
 	for _, s := range saves {
 		r.loop.writing--
+		r.loop.stalls.saves++
 		if s.sync {
 			r.loop.unsynced--
 		}
 		if s.snapshot != nil {
-			r.applier.work.Put(&task{kind: commitSnapshot, snapshot: s.snapshot})
+			r.give(&task{kind: commitSnapshot, snapshot: s.snapshot})
 			continue // finished when the machine has it in force
 		}
 		r.finish(s)
