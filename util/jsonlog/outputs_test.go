@@ -128,7 +128,20 @@ func TestJournal(t *testing.T) {
 	if err := j.write(slog.LevelWarn, "", []byte("late\n")); err != nil || fallback.String() != "late\n" {
 		t.Errorf("fallback holds %q, %v", fallback.String(), err)
 	}
-	if err := j.Close(); err != nil {
+	if err := os.Remove(socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	again, err := net.ListenPacket("unixgram", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := j.write(slog.LevelInfo, "", []byte("back\n")); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, err := again.ReadFrom(b); err != nil || !strings.HasSuffix(string(b[:n]), "MESSAGE=back\n") {
+		t.Errorf("after a restart the journal got %q, %v", b[:n], err)
+	}
+	if err := errors.Join(j.Close(), again.Close()); err != nil {
 		t.Error(err)
 	}
 }
