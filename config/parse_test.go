@@ -13,7 +13,8 @@ import (
 
 // Goal: what a command line, an environment or a file leads to, in etcd's words. Method: scripts in testdata/parse. The input
 // of `flags` is one argument or NAME=value of the environment a line, that of `file` a configuration file; the output has the
-// fields that differ from their defaults, the notes, or how the start ends. Notes that every start without a name, directory
+// fields that differ from their defaults, the notes, or how the start ends. `every` sets each live flag alone and shows the
+// fields it reaches. Notes that every start without a name, directory
 // and quota has are left out.
 func TestParse(t *testing.T) {
 	datadriven.Walk(t, "testdata/parse", func(t *testing.T, path string) {
@@ -31,6 +32,8 @@ func TestParse(t *testing.T) {
 			case "file":
 				src.Args = []string{"--config-file=etcd.yml"}
 				src.ReadFile = contents(d.Input)
+			case "every":
+				return everyField()
 			default:
 				d.Fatalf(t, "unknown command %s", d.Cmd)
 			}
@@ -70,6 +73,25 @@ func outcome(src Sources) string {
 			first, _, _ := strings.Cut(stop.Stdout, "\n")
 			fmt.Fprintf(&b, "stdout: %s...\n", first)
 		}
+	}
+	return b.String()
+}
+
+func everyField() string {
+	var b strings.Builder
+	for i := range table {
+		f := &table[i]
+		if f.Kind != Live || f.Group == "" {
+			continue
+		}
+		c, _, err := Parse(Sources{Args: append([]string{"--" + f.Name + "=" + sample(f)}, beside(f.Name)...)})
+		if err != nil {
+			fmt.Fprintf(&b, "%s: %v\n", f.Name, err)
+			continue
+		}
+		var fields strings.Builder
+		showFields(&fields, "", reflect.ValueOf(c), reflect.ValueOf(Default()))
+		fmt.Fprintf(&b, "%s -> %s\n", f.Name, strings.ReplaceAll(strings.TrimSpace(fields.String()), "\n", ", "))
 	}
 	return b.String()
 }

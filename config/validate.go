@@ -1,10 +1,8 @@
 package config
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/url"
 	"strconv"
@@ -211,114 +209,4 @@ func (c *Config) checkHashTime() error {
 		return fmt.Errorf("--compact-hash-check-time must be >0 (set to %v)", c.CompactHashCheckTime)
 	}
 	return nil
-}
-
-func (c *Config) checkTLS() error {
-	low, high, err := c.TLSVersions()
-	if err != nil {
-		return err
-	}
-	if high != 0 && low > high {
-		return fmt.Errorf("min version (%s) is greater than max version (%s)", c.TLSMin, c.TLSMax)
-	}
-	if low == tls.VersionTLS13 && len(c.CipherSuites) > 0 {
-		return errors.New("cipher suites cannot be configured when only TLS1.3 is enabled")
-	}
-	_, err = c.CipherSuiteIDs()
-	return err
-}
-
-// TLSVersions are the bounds as crypto/tls has them; 0 is Go's choice.
-func (c *Config) TLSVersions() (low, high uint16, err error) {
-	if low, err = tlsVersion(c.TLSMin); err != nil {
-		return 0, 0, err
-	}
-	high, err = tlsVersion(c.TLSMax)
-	return low, high, err
-}
-
-func tlsVersion(name string) (uint16, error) {
-	switch name {
-	case "":
-		return 0, nil
-	case "TLS1.2":
-		return tls.VersionTLS12, nil
-	case "TLS1.3":
-		return tls.VersionTLS13, nil
-	}
-	return 0, fmt.Errorf("unexpected TLS version %q (must be one of: TLS1.2, TLS1.3)", name)
-}
-
-// CipherSuiteIDs are the suites as crypto/tls has them; none is Go's choice. Insecure ones are taken when named, as in etcd.
-func (c *Config) CipherSuiteIDs() ([]uint16, error) {
-	known := map[string]uint16{ // two names Go had before
-		"TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305":   tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-		"TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305": tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-	}
-	for _, s := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
-		known[s.Name] = s.ID
-	}
-	var ids []uint16
-	for _, name := range c.CipherSuites {
-		id, ok := known[name]
-		if !ok {
-			return nil, fmt.Errorf("unexpected TLS cipher suite %q", name)
-		}
-		ids = append(ids, id)
-	}
-	return ids, nil
-}
-
-// advise notes what works and is rarely meant.
-func (p *parser) advise() {
-	c := &p.c
-	if c.Name == DefaultName {
-		p.notes.warn("it isn't recommended to use default name, please set a value for --name. "+
-			"Note that etcd might run into issue when multiple members have the same default name", slog.String("name", c.Name))
-	}
-	if c.MaxRequestBytes > RecommendedRequestBytes {
-		p.notes.warn("exceeded recommended request limit",
-			slog.Uint64("max-request-bytes", uint64(c.MaxRequestBytes)),
-			slog.String("max-request-size", humanBytes(uint64(c.MaxRequestBytes))),
-			slog.Int("recommended-request-bytes", RecommendedRequestBytes),
-			slog.String("recommended-request-size", humanBytes(RecommendedRequestBytes)))
-	}
-	_, revisions, _ := c.Compaction() // checked by validate
-	if _, err := strconv.ParseInt(c.AutoCompactionRetention, 10, 64); err != nil && revisions > 0 {
-		p.notes.warn("--auto-compaction-retention is a duration, but --auto-compaction-mode=revision counts revisions",
-			slog.Int64("revisions", revisions))
-	}
-	p.adviseQuota()
-}
-
-func (p *parser) adviseQuota() {
-	quota, ok := p.c.Quota()
-	switch {
-	case !ok:
-		p.notes.info("disabled backend quota", slog.Int64("quota-size-bytes", quota))
-	case p.c.QuotaBytes == 0:
-		p.notes.info("enabled backend quota with default value",
-			slog.Int64("quota-size-bytes", quota), slog.String("quota-size", humanBytes(uint64(quota))))
-	case quota > DefaultQuotaBytes:
-		p.notes.warn("quota exceeds the maximum value",
-			slog.Int64("quota-size-bytes", quota), slog.String("quota-size", humanBytes(uint64(quota))),
-			slog.Int64("quota-maximum-size-bytes", DefaultQuotaBytes), slog.String("quota-maximum-size", humanBytes(DefaultQuotaBytes)))
-	default:
-		p.notes.info("enabled backend quota",
-			slog.Int64("quota-size-bytes", quota), slog.String("quota-size", humanBytes(uint64(quota))))
-	}
-}
-
-// humanBytes is a size in decimal units, with one digit after the point below ten, as etcd's log has it.
-func humanBytes(n uint64) string {
-	units := []string{"B", "kB", "MB", "GB", "TB", "PB", "EB"}
-	v, i := float64(n), 0
-	for v >= 1000 && i < len(units)-1 {
-		v /= 1000
-		i++
-	}
-	if v < 10 && i > 0 {
-		return fmt.Sprintf("%.1f %s", v, units[i])
-	}
-	return fmt.Sprintf("%.0f %s", v, units[i])
 }
