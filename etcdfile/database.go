@@ -241,8 +241,20 @@ func (d *Database) Check() error {
 	if _, err := meta.SchemaMinor(); err != nil {
 		return fmt.Errorf("read %s: %w", d.path, err)
 	}
-	return errors.Join(firstError(d.Rows()), firstError(d.Leases()), firstError(d.Alarms()), firstError(d.Members()),
-		firstError(d.RemovedMembers()), firstError(d.Users()), firstError(d.Roles()))
+	for _, part := range []func() error{
+		func() error { return firstError(d.Rows()) },
+		func() error { return firstError(d.Leases()) },
+		func() error { return firstError(d.Alarms()) },
+		func() error { return firstError(d.Members()) },
+		func() error { return firstError(d.RemovedMembers()) },
+		func() error { return firstError(d.Users()) },
+		func() error { return firstError(d.Roles()) },
+	} {
+		if err := part(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func firstError[T any](items iter.Seq2[T, error]) error {

@@ -2,7 +2,8 @@
 // Maintenance.Snapshot, a follower receives from its leader, and etcd keeps as member/snap/db.
 //
 // Write streams a whole member (a Source) into a new file, Open gives the reverse (a Database, itself a Source),
-// OpenSnapshot streams a file as clients expect it. DESIGN.md of this folder has the story and the reasons.
+// OpenSnapshot streams a file as clients expect it. snapfile.go adds raft's .snap files. DESIGN.md of this folder has
+// the story and the reasons.
 //
 //	Shape   bbolt: two header pages, then trees of pages; one tree per bucket (page.go draws the bytes)
 //	        bucket "key":             revision (17 B, a tombstone's 18 B) -> encoded mvccpb.KeyValue
@@ -15,7 +16,7 @@
 //	        a snapshot ends in the SHA-256 (32 B) of all that precedes it
 //	Units   sizes in bytes, times to live in whole seconds, as in the etcd v3 API
 //	Errors  ErrNotDatabase, ErrForeign, ErrCorrupt, ErrInUse, ErrUnsupportedSchema, ErrNoDigest, ErrDigest, ErrSource,
-//	        ErrCompacted, ErrFutureRevision
+//	        ErrCompacted, ErrFutureRevision, ErrBadSnap
 //	Source  etcd 3.7.3 (server/storage/schema, server/storage/mvcc), bbolt 1.5.0 (page layout)
 package etcdfile
 

@@ -2,6 +2,7 @@ package etcdfile
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -19,7 +20,7 @@ import (
 )
 
 // The golden files come from a real etcd 3.7.3; testdata/make-golden.sh made them and says what is in them.
-var goldenNames = []string{"example", "golden", "bumped"}
+var goldenNames = []string{"example", "golden", "bumped", "members"}
 
 // golden puts a golden database into memory and opens it.
 func golden(t testing.TB, name string) (*Database, vfs.FS) {
@@ -36,7 +37,12 @@ func golden(t testing.TB, name string) (*Database, vfs.FS) {
 
 func goldenBytes(t testing.TB, name string) []byte {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", name+".db.gz"))
+	return unzipped(t, name+".db.gz")
+}
+
+func unzipped(t testing.TB, name string) []byte {
+	t.Helper()
+	f, err := os.Open(filepath.Join("testdata", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +64,7 @@ func writeFileMem(t testing.TB, disk vfs.FS, path string, content []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Write(content); err != nil {
+	if _, err := f.Write(bytes.Clone(content)); err != nil {
 		t.Fatal(err)
 	}
 	closeOrFail(t, f)

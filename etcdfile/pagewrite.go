@@ -1,7 +1,6 @@
 package etcdfile
 
 import (
-	"bufio"
 	"encoding/binary"
 	"io"
 	"slices"
@@ -18,39 +17,40 @@ const (
 
 // pageWriter appends pages to a file. Pages get their numbers in the order they are written.
 type pageWriter struct {
-	w    *bufio.Writer
+	w    io.Writer
+	buf  []byte // pages not written yet; a vfs file may change what it writes, so nothing else is handed to it
 	next uint64 // number of the next page
-	head []byte // scratch
 }
-
-// zeros fill a page up. They are fewer than the write buffer, which therefore copies them.
-var zeros [pageSize]byte
 
 // newPageWriter leaves room for the header pages, which are known last.
-func newPageWriter(w io.Writer) (*pageWriter, error) {
-	p := &pageWriter{w: bufio.NewWriterSize(w, writeBufferBytes), next: headerPages}
-	_, err := p.w.Write(make([]byte, headerPages*pageSize))
-	return p, err
+func newPageWriter(w io.Writer) *pageWriter {
+	return &pageWriter{w: w, buf: make([]byte, headerPages*pageSize, writeBufferBytes), next: headerPages}
 }
 
-// append writes the content of n, from element from up to element to, as one page and returns its number.
+// append writes elements from up to to of n as one page and returns its number.
 func (w *pageWriter) append(n *node, from, to int) (uint64, error) {
 	id := w.next
 	size := n.sizeOf(from, to)
 	pages := (size + pageSize - 1) / pageSize
-	w.head = n.appendHead(w.head[:0], id, from, to, pages-1)
-	if _, err := w.w.Write(w.head); err != nil {
-		return 0, err
-	}
-	if _, err := w.w.Write(n.content(from, to)); err != nil {
-		return 0, err
-	}
-	if _, err := w.w.Write(zeros[:pages*pageSize-size]); err != nil {
-		return 0, err
-	}
+	w.buf = n.appendHead(w.buf, id, from, to, pages-1)
+	w.buf = append(w.buf, n.content(from, to)...)
+	w.buf = append(w.buf, zeros[:pages*pageSize-size]...)
 	w.next += uint64(pages)
-	return id, nil
+	if len(w.buf) < writeBufferBytes {
+		return id, nil
+	}
+	return id, w.flush()
 }
+
+// flush writes the pages that are still in memory.
+func (w *pageWriter) flush() error {
+	_, err := w.w.Write(w.buf)
+	w.buf = w.buf[:0]
+	return err
+}
+
+// zeros fill a page up.
+var zeros [pageSize]byte
 
 // node collects the elements of pages of one level before they are written.
 type node struct {

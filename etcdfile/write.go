@@ -48,16 +48,13 @@ func writeFile(disk vfs.FS, path string, src Source) (stats Stats, err error) {
 		return Stats{}, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	pages, err := newPageWriter(f)
-	if err != nil {
-		return Stats{}, err
-	}
+	pages := newPageWriter(f)
 	w := &writer{src: src, pages: pages}
 	root, err := w.buckets()
 	if err != nil {
 		return Stats{}, err
 	}
-	if err := pages.w.Flush(); err != nil {
+	if err := pages.flush(); err != nil {
 		return Stats{}, err
 	}
 	// The headers come last: until they stand, the file is no database to anyone.

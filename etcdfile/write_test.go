@@ -38,6 +38,21 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// TestLargeValues writes values larger than the write buffer between small ones.
+func TestLargeValues(t *testing.T) {
+	r := seeded(t)
+	want := &model{meta: randomMeta(r)}
+	for i, size := range []int{10, 3 << 20, 20, writeBufferBytes, 5000, writeBufferBytes - pageHeaderSize, 2 << 20, 30} {
+		rev := kv.Revision(i + 2)
+		v := kv.KeyValue{Key: []byte{byte(i + 1)}, Value: randomBytes(r, size), Create: rev, Mod: rev, Version: 1}
+		want.rows = append(want.rows, Row{Rev: kv.Rev{Main: rev}, Encoded: v.Append(nil)})
+	}
+	d, _ := openMem(t, want)
+	if got := readBack(t, d); !reflect.DeepEqual(got.rows, want.rows) {
+		t.Error("what was read differs from what was written")
+	}
+}
+
 // TestBboltAccepts lets bbolt itself check files of many sizes, read them, delete from them in random order and check
 // again: its own rules on pages hold, also those that only show when a tree shrinks.
 func TestBboltAccepts(t *testing.T) {

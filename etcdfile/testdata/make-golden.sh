@@ -7,6 +7,7 @@
 #                   member, users, roles, enabled auth, an alarm, a compaction exactly at a tombstone
 #   bumped.db.gz    golden as `etcdutl snapshot restore --bump-revision 1000 --mark-compacted` leaves it in member/snap/db:
 #                   no digest, an empty row at the new revision, a compaction scheduled and not finished
+#   members.snap.gz a raft .snap file of a cluster with a learner and a removed member; members.db.gz, its database
 #   *.txt           what etcdutl says of them: "status <json>" and "hashkv <rev> <hash> <compact revision>"
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -17,10 +18,12 @@ client=http://127.0.0.1:23791 peer=http://127.0.0.1:23801
 ctl() { "$bin/etcdctl" --endpoints "$client" "$@" >/dev/null; }
 post() { curl -sf "$client/v3/$1" -d "$2" >/dev/null; }
 
-start() { # start <name>: a fresh single member
-	"$bin/etcd" --name golden --data-dir "$work/$1" --listen-client-urls "$client" --advertise-client-urls "$client" \
+start() { # start <name> <flag…>: a fresh single member
+	local name=$1
+	shift
+	"$bin/etcd" --name golden --data-dir "$work/$name" --listen-client-urls "$client" --advertise-client-urls "$client" \
 		--listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" --initial-cluster "golden=$peer" \
-		--logger zap --log-outputs "$work/$1.log" &
+		--logger zap --log-outputs "$work/$name.log" "$@" &
 	etcd_pid=$!
 	until curl -sf "$client/health" | grep -q true; do sleep 0.2; done
 	until curl -sf "$client/version" | grep -q '"etcdcluster":"3.7.0"'; do sleep 0.2; done
@@ -101,4 +104,13 @@ save golden --user root:secret
 "$bin/etcdutl" snapshot restore "$work/golden.db" --data-dir "$work/bumped" --bump-revision 1000 --mark-compacted
 cp "$work/bumped/member/snap/db" "$work/bumped.db"
 record bumped
+
+start members --snapshot-count 3
+ctl member add first --learner --peer-urls http://127.0.0.1:23811
+ctl member remove "$("$bin/etcdctl" --endpoints "$client" member list | grep true | cut -d, -f1)"
+ctl member add second --learner --peer-urls http://127.0.0.1:23821,http://127.0.0.1:23822
+for i in $(seq 1 12); do ctl put "$i" "$i"; done
+sleep 1
+gzip -9 -n -c "$(ls "$work"/members/member/snap/*.snap | tail -n 1)" >"$here/members.snap.gz"
+save members
 rm -rf "$work"
