@@ -87,7 +87,7 @@ func (k formatKey) Format(s fmt.State, _ rune) {
 		fmt.Fprintf(s, "%x", []byte(k))
 		return
 	}
-	fmt.Fprintf(s, "%s/%q", Table(k[0]), k[1:n-1])
+	fmt.Fprintf(s, "%s/%q", Table(k[0]), []byte(k[1:n-1]))
 	if len(k)-n == suffixLen {
 		fmt.Fprintf(s, "@%s", decodeSuffix(k[n:]))
 	}

@@ -38,5 +38,6 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 // its code would work on a broken state, with its locks held. Ending the process is left to the program around us.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
 	l.s.fail(fmt.Errorf(format, args...))
+	l.s.stick()
 	select {}
 }

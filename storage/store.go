@@ -36,9 +36,10 @@ var ErrClosed = errors.New("storage: closed")
 type Config struct {
 	FS  vfs.FS
 	Dir string
-	// CacheBytes bounds the block cache, which also counts the memtables; 0 means CacheBytesDefault.
+	// CacheBytes bounds the cache of table blocks; 0 means CacheBytesDefault. Memtables come on top: see MemTableBytes.
 	CacheBytes int64
-	// MemTableBytes is the size at which Pebble itself flushes a memtable; 0 means MemTableBytesDefault.
+	// MemTableBytes is the size at which Pebble itself flushes a memtable; 0 means MemTableBytesDefault. Two of them
+	// are in memory while one is flushed.
 	MemTableBytes uint64
 	// OpenFilesMax bounds the open table files; 0 means OpenFilesDefault.
 	OpenFilesMax int
@@ -74,6 +75,9 @@ const (
 	sublevelsStop = 1000
 )
 
+// memTablesUsual are in memory when all is well: one being filled and one being flushed.
+const memTablesUsual = 2
+
 // format is the newest on-disk format of Pebble v2.1, named here so that an update of Pebble does not change it
 // unnoticed: a store in a newer format can not be opened by the version before.
 const format = pebble.FormatValueSeparation
@@ -92,6 +96,8 @@ type Store struct {
 
 	failed  atomic.Pointer[error] // the first background error
 	failure chan struct{}         // closed when failed is set
+	stuck   chan struct{}         // closed when Pebble stopped with its locks held
+	sticks  atomic.Bool           // whoever sets it closes stuck
 
 	flush   flushState
 	applied Applied // as found at Open
@@ -105,7 +111,7 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{cfg: cfg, log: cfg.Log, closed: make(chan struct{}), failure: make(chan struct{})}
+	s := &Store{cfg: cfg, log: cfg.Log, closed: make(chan struct{}), failure: make(chan struct{}), stuck: make(chan struct{})}
 	s.refs.Store(1)
 	opts := s.options()
 	defer opts.Cache.Unref()
@@ -123,14 +129,17 @@ func Open(cfg Config) (*Store, error) {
 }
 
 func (s *Store) options() *pebble.Options {
+	memTable := orDefault(s.cfg.MemTableBytes, MemTableBytesDefault)
+	// Pebble takes the memtables out of the cache it is given; without room for two a flush would empty the cache.
+	cache := orDefault(s.cfg.CacheBytes, CacheBytesDefault) + memTablesUsual*int64(memTable)
 	o := &pebble.Options{
 		FS:                          s.cfg.FS,
 		Comparer:                    comparer,
 		DisableWAL:                  true,
 		FormatMajorVersion:          format,
-		Cache:                       pebble.NewCache(orDefault(s.cfg.CacheBytes, CacheBytesDefault)),
+		Cache:                       pebble.NewCache(cache),
 		MaxOpenFiles:                orDefault(s.cfg.OpenFilesMax, OpenFilesDefault),
-		MemTableSize:                orDefault(s.cfg.MemTableBytes, MemTableBytesDefault),
+		MemTableSize:                memTable,
 		MemTableStopWritesThreshold: memTablesStop,
 		L0StopWritesThreshold:       sublevelsStop,
 		L0CompactionThreshold:       2,
@@ -158,8 +167,8 @@ func orDefault[T int | int64 | uint64](v, def T) T {
 }
 
 // Close ends the store: new readers get ErrClosed, the database closes when the last open reader has, and Close
-// waits for that. It does not flush; a graceful stop calls Flush first. After a background error it may leave the
-// database open, because Pebble's locks can then be held for ever.
+// waits for that. It does not flush; a graceful stop calls Flush first. A store that failed returns its error; where
+// Pebble stopped with its locks held the database stays open, because closing it would wait for ever.
 func (s *Store) Close() error {
 	if !s.closing.CompareAndSwap(false, true) {
 		return ErrClosed
@@ -167,8 +176,8 @@ func (s *Store) Close() error {
 	s.release()
 	select {
 	case <-s.closed:
-		return s.closeErr
-	case <-s.failure:
+		return errors.Join(s.Err(), s.closeErr)
+	case <-s.stuck:
 		return s.Err()
 	}
 }
@@ -196,10 +205,12 @@ func (s *Store) release() {
 	case n < 0:
 		panic(fmt.Sprintf("storage: released %d times more than acquired", -n))
 	}
-	if s.Err() == nil {
+	select {
+	case <-s.stuck:
+	default:
 		s.closeErr = s.db.Close()
+		close(s.closed)
 	}
-	close(s.closed)
 }
 
 // Err returns the background error that ended the store, nil while it is sound.
@@ -220,5 +231,12 @@ func (s *Store) fail(err error) {
 	s.log.Error("storage failed in the background", "error", err)
 	if s.cfg.OnFatal != nil {
 		s.cfg.OnFatal(err)
+	}
+}
+
+// stick notes that the database can not be closed any more.
+func (s *Store) stick() {
+	if s.sticks.CompareAndSwap(false, true) {
+		close(s.stuck)
 	}
 }
