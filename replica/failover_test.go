@@ -239,7 +239,62 @@ func TestTransferLeader(t *testing.T) {
 			return false
 		}
 	})
-	if c.leader() != to {
-		t.Fatal("another member leads")
+	if s := old.r.Status(); s.Role == Leader {
+		t.Fatalf("the old leader: %+v", s)
 	}
+	c.run(runOptions{noTicks: true}, 3, func() bool { return c.leader() == to })
+}
+
+// TestLeaderChangeEndsRead checks that a read whose question is with a leader that is gone ends when another one comes up,
+// and that one who asks then gets an answer.
+func TestLeaderChangeEndsRead(t *testing.T) {
+	c, old := led(t)
+	asker := c.nodes[old.id%3]
+	q := asker.r.AskReadIndex()
+	asker.r.Advance() // the question is on its way
+	old.r = nil
+	c.run(runOptions{}, 50, c.otherLeads(old))
+	c.run(runOptions{}, 3, func() bool { return isDone(q) })
+	if _, err := q.Index(); !errors.Is(err, ErrLeaderChanged) {
+		t.Fatalf("error %v, want ErrLeaderChanged", err)
+	}
+	q = asker.r.AskReadIndex()
+	c.run(runOptions{noTicks: true}, 3, func() bool { return isDone(q) })
+	if _, err := q.Index(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReadRetry checks that a question that got lost is asked again.
+func TestReadRetry(t *testing.T) {
+	c, old := led(t)
+	asker := c.nodes[old.id%3]
+	q := asker.r.AskReadIndex()
+	lost := 0
+	loseFirst := func(m *raftpb.Message) bool {
+		if m.GetType() != raftpb.MsgReadIndex || lost > 0 {
+			return false
+		}
+		lost++
+		return true
+	}
+	c.run(runOptions{lose: loseFirst}, 8, func() bool { return isDone(q) })
+	if _, err := q.Index(); err != nil || lost != 1 {
+		t.Fatalf("%v, %d lost", err, lost)
+	}
+}
+
+// TestCatchUpFromDisk checks that a follower far behind is fed from the log on disk, and no slower than it takes the
+// entries: no heartbeat interval passes.
+func TestCatchUpFromDisk(t *testing.T) {
+	c, old := led(t)
+	behind := c.nodes[old.id%3]
+	behind.crash()
+	for range 100 {
+		old.propose()
+		c.run(runOptions{noTicks: true}, 1, func() bool { return old.machine.applied() == old.r.Status().Last })
+	}
+	behind.start()
+	c.run(runOptions{}, 2, func() bool { return behind.r.Status().Leader == old.id })
+	c.run(runOptions{noTicks: true}, 20, c.level)
 }

@@ -214,6 +214,50 @@ func TestConfChange(t *testing.T) {
 	}
 }
 
+// TestNoSnapshotDuringChange checks that a snapshot that overtakes a configuration change being made is not taken: raft would
+// make the change on top of the snapshot's configuration.
+func TestNoSnapshotDuringChange(t *testing.T) {
+	log, m := &memLog{}, newMemMachine(1, 2, 3)
+	cfg := testConfig(2, log, m)
+	cfg.Snapshots = m
+	r, err := New(cfg, log.state(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := proto.Marshal(&raftpb.ConfChange{Type: raftpb.ConfChangeRemoveNode.Enum(), NodeId: new(uint64(3))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := uint64(1)
+	change := &raftpb.Entry{Term: &one, Index: &one, Type: raftpb.EntryConfChange.Enum(), Data: data}
+	snapshot := &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{
+		Index: new(uint64(9)), Term: &one, ConfState: &raftpb.ConfState{Voters: []uint64{1, 2}, AutoLeave: new(false)},
+	}}
+	step := func(message *raftpb.Message) {
+		t.Helper()
+		message.From, message.To, message.Term = &one, new(uint64(2)), &one
+		if err := r.Step(message); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 { // everything but the applier runs
+			r.Advance()
+			if err := r.WriteLog(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	step(&raftpb.Message{Type: raftpb.MsgApp.Enum(), Entries: []*raftpb.Entry{change}, Commit: &one})
+	step(&raftpb.Message{Type: raftpb.MsgSnap.Enum(), Snapshot: snapshot})
+	if s := r.Status(); s.Commit != 1 {
+		t.Fatalf("the snapshot was taken: %+v", s)
+	}
+	settle(t, r)
+	step(&raftpb.Message{Type: raftpb.MsgSnap.Enum(), Snapshot: snapshot})
+	if s := r.Status(); s.Commit != 9 || s.Last != 9 {
+		t.Fatalf("the snapshot was not taken after the change: %+v", s)
+	}
+}
+
 // TestBootstrapFromLog starts a member whose configuration stands only in its log, as etcd writes a new cluster's.
 func TestBootstrapFromLog(t *testing.T) {
 	log, m := &memLog{}, newMemMachine()
@@ -258,7 +302,7 @@ func TestBounds(t *testing.T) {
 	propose(11, nil) // alone, anything passes
 	propose(0, ErrTooManyRequests)
 	settle(t, r)
-	if err := r.Propose(gone, nil); err != nil {
+	if err := r.Propose(gone, []byte("gone")); err != nil {
 		t.Fatal(err)
 	}
 	settle(t, r)
