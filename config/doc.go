@@ -1,5 +1,6 @@
 // Package config reads what etcd reads: flags, ETCD_* variables and a YAML or JSON file, with etcd's names, defaults, rules
-// and sentences. It only computes: it opens no file, prints nothing, ends nothing and keeps no state between calls.
+// and sentences. It prints nothing, ends nothing and keeps no state between calls; of the machine it sees the one file that is
+// named, through Sources.ReadFile, and what DefaultHost is asked for.
 //
 // One table (table_*.go) has a row for every flag that etcd has had since 3.4. The row says what became of the flag, so that
 // an old command line either means here what it meant there or ends with a sentence that says what to do. The help,
