@@ -38,24 +38,22 @@ func binary(t *testing.T) string {
 	return path
 }
 
-// serve starts a server on an empty folder and stops it with the test. The program is started by the name etcd, under
-// which Holdfast is etcd's server command.
-func serve(t *testing.T, path string, args ...string) *run.Server {
+// serve starts a server on an empty folder and stops it with the test.
+func serve(t *testing.T, path string) *run.Server {
 	t.Helper()
-	return serveIn(t, t.TempDir(), path, args...)
+	return serveWith(t, run.Config{Binary: path, Dir: t.TempDir()})
 }
 
-// serveIn does the same in a folder that may hold data already.
-func serveIn(t *testing.T, dir, path string, args ...string) *run.Server {
+// serveWith does the same with settings of the caller's. The program is started by the name etcd, under which Holdfast
+// is etcd's server command.
+func serveWith(t *testing.T, cfg run.Config) *run.Server {
 	t.Helper()
 	link := filepath.Join(t.TempDir(), "etcd")
-	if err := os.Symlink(path, link); err != nil {
+	if err := os.Symlink(cfg.Binary, link); err != nil {
 		t.Fatal(err)
 	}
-	// Equal addresses give equal member and cluster ids on both sides of a comparison.
-	s, err := run.Start(t.Context(), run.Config{
-		Binary: link, Dir: dir, Args: args, AdvertisePeer: advertisedPeer, AdvertiseClient: advertisedClient,
-	})
+	cfg.Binary = link
+	s, err := run.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,11 +65,6 @@ func serveIn(t *testing.T, dir, path string, args ...string) *run.Server {
 	})
 	return s
 }
-
-const (
-	advertisedPeer   = "http://127.0.0.1:12380"
-	advertisedClient = "http://127.0.0.1:12379"
-)
 
 // execute runs a client program in dir and fails the test, showing what it wrote, when it does.
 func execute(t *testing.T, dir string, env []string, program string, args ...string) string {

@@ -129,7 +129,9 @@ func TestEtcdctl(t *testing.T) {
 	path := binary(t)
 	sides := make([]*tool, 2)
 	for i, server := range []string{etcd.Binary(t, "etcd"), path} {
-		sides[i] = newTool(t, serve(t, server))
+		// Equal addresses give equal ids of member and cluster.
+		sides[i] = newTool(t, serveWith(t, run.Config{Binary: server, Dir: t.TempDir(),
+			AdvertisePeer: "http://127.0.0.1:12380", AdvertiseClient: "http://127.0.0.1:12379"}))
 	}
 	calls := [][]call{commands(sides[0].dir), commands(sides[1].dir)}
 	for i := range calls[0] {

@@ -85,6 +85,7 @@ const pageSize = 97
 func (s *side) listPages(ctx context.Context) (int, error) {
 	complete := 0
 	for ctx.Err() == nil {
+		began := time.Now()
 		for _, k := range kinds {
 			_, err := s.pages(ctx, k, pageSize)
 			switch {
@@ -96,7 +97,7 @@ func (s *side) listPages(ctx context.Context) (int, error) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(200 * time.Millisecond):
+		case <-time.After(200*time.Millisecond + 4*time.Since(began)): // or reading lists would be most of the work
 		}
 	}
 	return complete, nil
