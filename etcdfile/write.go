@@ -27,10 +27,14 @@ type Stats struct {
 
 // Write puts all of src into a new etcd database file and syncs it, so that etcd and its tools accept it. It writes
 // sequentially and keeps one page per level of a tree in memory, however large the source. A file of that name must
-// not exist; on an error none is left behind.
+// not exist; on an error none is left behind. After a crash, what stands under the name is worth nothing unless Write
+// returned and the caller then synced the folder.
 func Write(disk vfs.FS, path string, src Source) (Stats, error) {
-	if _, err := disk.Stat(path); err == nil {
+	switch _, err := disk.Stat(path); {
+	case err == nil:
 		return Stats{}, fmt.Errorf("write database %s: %w", path, fs.ErrExist)
+	case !errors.Is(err, fs.ErrNotExist):
+		return Stats{}, fmt.Errorf("write database %s: %w", path, err)
 	}
 	stats, err := writeFile(disk, path, src)
 	if err != nil {
@@ -57,7 +61,7 @@ func writeFile(disk vfs.FS, path string, src Source) (stats Stats, err error) {
 	if err := pages.flush(); err != nil {
 		return Stats{}, err
 	}
-	// The headers come last: until they stand, the file is no database to anyone.
+	// The headers come last because the root and the number of pages are known last.
 	for id := range uint64(headerPages) {
 		h := header{pageSize: pageSize, root: root, pages: pages.next, transaction: id}
 		if _, err := f.WriteAt(encodeHeader(id, h), int64(id)*pageSize); err != nil {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	bolt "go.etcd.io/bbolt"
 	"go.etcd.io/etcd/api/v3/authpb"
 
@@ -180,6 +181,57 @@ func TestWriteRefuses(t *testing.T) {
 				t.Errorf("left behind: %v %v", names, err)
 			}
 		})
+	}
+}
+
+// TestWriteErrors fails every access to the disk in turn: Write says so and leaves nothing behind.
+func TestWriteErrors(t *testing.T) {
+	m := randomModel(seeded(t), 20000) // several buffers full
+	for n := 0; ; n++ {
+		disk, accesses := vfs.NewMem(), 0
+		failing := errorfs.Wrap(disk, errorfs.InjectorFunc(func(errorfs.Op) error {
+			if accesses++; accesses == n+1 {
+				return errBoom
+			}
+			return nil
+		}))
+		_, err := Write(failing, "db", m)
+		if err == nil {
+			if n < 7 { // look, open, two buffers or more, two headers, sync
+				t.Errorf("only %d accesses", n)
+			}
+			return
+		}
+		if !errors.Is(err, errBoom) {
+			t.Errorf("access %d: %v", n, err)
+		}
+		if names, err := disk.List(""); err != nil || len(names) > 0 {
+			t.Errorf("access %d: left behind %v %v", n, names, err)
+		}
+	}
+}
+
+// TestCrashAfterWrite loses all that was not synced: once the folder is synced too, the file is whole.
+func TestCrashAfterWrite(t *testing.T) {
+	want := randomModel(seeded(t), 2000)
+	disk := vfs.NewCrashableMem()
+	if _, err := Write(disk, "db", want); err != nil {
+		t.Fatal(err)
+	}
+	folder, err := disk.OpenDir("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := folder.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	d, err := Open(disk.CrashClone(vfs.CrashCloneCfg{}), "db")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeOrFail(t, d)
+	if got := readBack(t, d); !reflect.DeepEqual(got, want.sorted()) {
+		t.Error("after the crash, the content differs")
 	}
 }
 
