@@ -49,16 +49,18 @@ func open(cfg Config, applied *uint64) (*Log, Recovered, error) {
 		return nil, Recovered{}, err
 	}
 	l := &Log{cfg: cfg}
-	s := scan{fs: cfg.FS, dir: cfg.Dir}
-	keep := keeper{applied: applied}
-	err := s.run(func(pos at, f frame, e entryFields, reset bool) error {
-		if reset {
-			l.index.reset()
+	var keep keeper
+	s, err := scanLog(cfg.FS, cfg.Dir, func() visitor {
+		l.index, keep = index{}, keeper{applied: applied}
+		return func(r seen) error {
+			if r.reset {
+				l.index.reset()
+			}
+			if r.frame.typ == TypeEntry {
+				l.index.put(r.entry.index, r.pos.seg, r.pos.off, r.pos.crc)
+			}
+			return keep.record(r)
 		}
-		if f.typ == TypeEntry {
-			l.index.put(e.index, pos.seg, pos.off, pos.crc)
-		}
-		return keep.record(&s.hist, f, e, reset)
 	})
 	if err != nil {
 		return nil, Recovered{}, fmt.Errorf("open raft log: %w", err)
@@ -74,7 +76,7 @@ func open(cfg Config, applied *uint64) (*Log, Recovered, error) {
 	}
 	l.meta, l.hist, l.segs, l.crc, l.off = s.meta, s.hist, s.segs, s.crc, s.end
 	l.stats.TailBytes = l.off
-	if err := l.openTail(&s); err != nil {
+	if err := l.openTail(s); err != nil {
 		return nil, Recovered{}, errors.Join(fmt.Errorf("open raft log %s: %w", cfg.Dir, err), l.closeFiles())
 	}
 	return l, rec, nil
@@ -140,30 +142,30 @@ type keeper struct {
 	entries []*raftpb.Entry
 }
 
-func (k *keeper) record(h *history, f frame, e entryFields, reset bool) error {
-	if reset {
+func (k *keeper) record(r seen) error {
+	if r.reset {
 		k.entries = nil
 	}
-	switch f.typ {
+	switch r.frame.typ {
 	case TypeEntry:
-		return k.entry(f, e.index)
+		return k.entry(r)
 	case TypeState, TypeSnapshot:
-		k.raise(h)
+		k.raise(r.hist)
 	}
 	return nil
 }
 
-func (k *keeper) entry(f frame, index uint64) error {
+func (k *keeper) entry(r seen) error {
 	if n := len(k.entries); n > 0 {
 		first := k.entries[0].GetIndex()
-		k.entries = k.entries[:index-min(first, index)]
+		k.entries = k.entries[:r.entry.index-min(first, r.entry.index)]
 	}
-	if index <= k.after() {
+	if r.entry.index <= k.after() {
 		return nil
 	}
-	m, err := message(f.data)
+	m, err := message(r.frame.data)
 	if err != nil {
-		return fmt.Errorf("decode entry %d: %w", index, err)
+		return fmt.Errorf("decode entry %d: %w", r.entry.index, err)
 	}
 	k.entries = append(k.entries, m)
 	return nil

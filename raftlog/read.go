@@ -45,9 +45,14 @@ type Summary struct {
 // its end; anything else that cannot be read is a *DamageError. The log should not be in use: what is being
 // written may be reported as torn.
 func Read(fsys vfs.FS, dir string, visit func(Record) error) (Summary, error) {
-	s := scan{fs: fsys, dir: dir}
-	err := s.run(func(pos at, f frame, _ entryFields, _ bool) error {
-		return visit(Record{Segment: pos.seg.String(), Offset: pos.off, Type: f.typ, CRC: f.crc, Data: f.data})
+	passes := 0
+	s, err := scanLog(fsys, dir, func() visitor {
+		if passes++; passes > 1 {
+			return func(seen) error { return nil }
+		}
+		return func(r seen) error {
+			return visit(Record{Segment: r.pos.seg.String(), Offset: r.pos.off, Type: r.frame.typ, CRC: r.frame.crc, Data: r.frame.data})
+		}
 	})
 	if err != nil {
 		return Summary{}, err

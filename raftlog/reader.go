@@ -19,13 +19,14 @@ type recordReader struct {
 	crc  uint32 // rolling sum before the next record
 	buf  []byte // bytes of the file from off on that were read already; a window of mem
 	mem  []byte
+	most int64 // how much is read at a time, unless a record is larger
 }
 
 // errBadRecord marks a record that is not what was once written there. Whether it is torn or damaged is for judgeTail.
 var errBadRecord = errors.New("bad record")
 
 // openReader starts at an offset with the rolling sum before it. window is how much is read at a time.
-func openReader(fsys vfs.FS, path string, off int64, crc uint32, window int) (*recordReader, error) {
+func openReader(fsys vfs.FS, path string, off int64, crc uint32, window int64) (*recordReader, error) {
 	f, err := fsys.Open(path, vfs.SequentialReadsOption)
 	if err != nil {
 		return nil, fmt.Errorf("open raft log segment: %w", err)
@@ -34,7 +35,7 @@ func openReader(fsys vfs.FS, path string, off int64, crc uint32, window int) (*r
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("stat %s: %w", path, err), f.Close())
 	}
-	return &recordReader{f: f, path: path, size: info.Size(), off: off, crc: crc, mem: make([]byte, window)}, nil
+	return &recordReader{f: f, path: path, size: info.Size(), off: off, crc: crc, most: window}, nil
 }
 
 func (r *recordReader) Close() error { return r.f.Close() }
@@ -44,11 +45,13 @@ func (r *recordReader) fill(n int64) error {
 	if int64(len(r.buf)) >= n {
 		return nil
 	}
-	if n > int64(len(r.mem)) {
-		r.mem = make([]byte, n+int64(len(r.mem)))
+	want := max(n, min(r.most, r.size-r.off))
+	mem := r.mem
+	if want > int64(len(mem)) {
+		mem = make([]byte, want)
 	}
-	have := copy(r.mem, r.buf)
-	want := min(int64(len(r.mem)), r.size-r.off)
+	have := copy(mem, r.buf)
+	r.mem = mem
 	if _, err := r.f.ReadAt(r.mem[have:want], r.off+int64(have)); err != nil {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF // io.EOF is the good end of next

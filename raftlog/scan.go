@@ -24,6 +24,24 @@ type scan struct {
 	end  int64  // where the last segment's records end
 	size int64  // of the last segment's file
 	dirt int64  // bytes from end on that are a torn tail to be zeroed; 0 when they are zero already
+
+	// unclosed is where something stands that the state after it, in the same batch, would make count: an entry whose
+	// term is above that of the last state, or a snapshot record above the commit index. At the end of a log it is the
+	// rest of a torn batch.
+	unclosed *at
+	stop     *at // the log ends before the record that stands here
+}
+
+// scanLog reads the log in dir. begin is called before each pass over it and returns the visitor for the pass. There is
+// a second one if the log ends unclosed: it stops there, as if the batch had been torn off whole. Raft never learned that
+// it was stored and may go on in an older term, or without the snapshot; what the entries had replaced is the log again.
+func scanLog(fsys vfs.FS, dir string, begin func() visitor) (*scan, error) {
+	s := &scan{fs: fsys, dir: dir}
+	if err := s.run(begin()); err != nil || s.unclosed == nil {
+		return s, err
+	}
+	s = &scan{fs: fsys, dir: dir, stop: s.unclosed}
+	return s, s.run(begin())
 }
 
 // at is where a record stands.
@@ -33,9 +51,16 @@ type at struct {
 	crc uint32 // rolling sum before the record
 }
 
-// A visitor sees each record after the history has taken it in; reset says that a snapshot replaced the log before it.
-// The data is good only during the call. e is filled for entries.
-type visitor func(pos at, f frame, e entryFields, reset bool) error
+// A visitor sees each record after the history has taken it in.
+type visitor func(seen) error
+
+type seen struct {
+	pos   at
+	frame frame // its data is good only during the call
+	entry entryFields
+	reset bool // a snapshot replaced the log before the record
+	hist  *history
+}
 
 // run reads the log in dir. Its error is a *DamageError, a failure to read, or the visitor's.
 func (s *scan) run(visit visitor) error {
@@ -51,9 +76,9 @@ func (s *scan) run(visit visitor) error {
 	}
 	s.segs = segs
 	s.hist.begin(segs[0])
-	mem := make([]byte, scanWindowBytes)
+	var mem []byte
 	for i, seg := range segs {
-		r, err := openReader(s.fs, s.fs.PathJoin(s.dir, seg.String()), 0, s.crc, 0)
+		r, err := openReader(s.fs, s.fs.PathJoin(s.dir, seg.String()), 0, s.crc, scanWindowBytes)
 		if err != nil {
 			return err
 		}
@@ -73,6 +98,9 @@ func (s *scan) run(visit visitor) error {
 func (s *scan) segment(r *recordReader, seg segment, first, last bool, visit visitor) error {
 	for n := 0; ; n++ {
 		pos := at{seg: seg, off: r.off, crc: r.crc}
+		if s.stop != nil && pos == *s.stop {
+			return s.cut(r)
+		}
 		f, err := r.next()
 		if err == io.EOF && n >= 2 {
 			return s.endSegment(r, last)
@@ -90,9 +118,23 @@ func (s *scan) segment(r *recordReader, seg segment, first, last bool, visit vis
 		if err != nil {
 			return damage(r.path, pos.off, err.Error())
 		}
-		if err := visit(pos, f, e, reset); err != nil {
+		record := seen{pos, f, e, reset, &s.hist}
+		s.watch(record, last)
+		if err := visit(record); err != nil {
 			return err
 		}
+	}
+}
+
+// watch keeps unclosed up to date. A batch never lies in two segments.
+func (s *scan) watch(r seen, last bool) {
+	switch {
+	case r.frame.typ == TypeState:
+		s.unclosed = nil
+	case s.unclosed != nil || !last:
+	case r.frame.typ == TypeEntry && r.entry.term > s.hist.state.Term,
+		r.frame.typ == TypeSnapshot && s.hist.snaps[len(s.hist.snaps)-1].Index > s.hist.state.Commit:
+		s.unclosed = &r.pos
 	}
 }
 
@@ -164,8 +206,17 @@ func (s *scan) judge(r *recordReader, cuttable bool, bad error) error {
 	if err != nil {
 		return err
 	}
-	if cause := judgeTail(tail, r.off, r.crc); cause != "" {
+	if cause := judgeTail(tail, r.off, r.crc, s.hist.last); cause != "" {
 		return damage(r.path, r.off, fmt.Sprintf("%v; %s", bad, cause))
+	}
+	return s.cut(r)
+}
+
+// cut ends the log at the next record of the last segment.
+func (s *scan) cut(r *recordReader) error {
+	tail, err := r.rest()
+	if err != nil {
+		return err
 	}
 	s.crc, s.end, s.size, s.dirt = r.crc, r.off, r.size, int64(len(bytes.TrimRight(tail, "\x00")))
 	return nil

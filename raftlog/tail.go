@@ -7,7 +7,7 @@ import (
 )
 
 // judgeTail decides what became of the last segment from the first record on that cannot be read. tail is the rest of the
-// file, off its offset, crc the rolling sum before it. cause is empty when the tail is what a crash can leave of writes
+// file, off its offset, crc the rolling sum before it, last the last entry before it. cause is empty when the tail is what a crash can leave of writes
 // that were never acknowledged; else it says why it is not.
 //
 // What a crash can leave: everything up to the last sync is there. After it come, in this order, states that only move
@@ -22,7 +22,7 @@ import (
 //
 // What remains undecidable is a zeroed sector in the very last batch of a log. The caller of Open knows more then: it
 // must not accept a log that ends before what it has applied.
-func judgeTail(tail []byte, off int64, crc uint32) (cause string) {
+func judgeTail(tail []byte, off int64, crc uint32, last uint64) (cause string) {
 	if allZero(tail) {
 		return ""
 	}
@@ -32,7 +32,7 @@ func judgeTail(tail []byte, off int64, crc uint32) (cause string) {
 	if at, found := flippedBit(tail, off, crc); found {
 		return fmt.Sprintf("the record would be right but for one bit in byte %d", off+at)
 	}
-	if laterBatch(tail) {
+	if laterBatch(tail, last) {
 		return "behind the record stand records of a later write, so it had been synced"
 	}
 	return ""
@@ -59,9 +59,9 @@ func lacksSector(tail []byte, off int64) bool {
 			return true
 		}
 	}
-	// A record that made the file longer can have lost what lies behind the old end. Then its own header says the
-	// same length as the frame.
-	return beyond && recordClaims(tail[frameHeaderBytes:]) == n
+	// A record that made the file longer can have lost what lies behind the end. Then its own header, as far as there is
+	// one, says the same length as the frame.
+	return beyond && agrees(tail[frameHeaderBytes:], n)
 }
 
 // nextSector returns where, relative to the tail, the sector after the one of at begins.
@@ -73,20 +73,26 @@ func zeroSectorAt(tail []byte, off, at int64) bool {
 	return allZero(tail[from:min(int64(len(tail)), nextSector(off, at))])
 }
 
-// recordClaims returns how long the record that begins b is by its own header; 0 when that cannot be said.
-func recordClaims(b []byte) int64 {
-	if len(b) < 4 || b[0] != 0x08 || b[2] != 0x10 {
-		return 0
+// agrees reports whether b, the beginning of a record, belongs to one of n bytes by its own header.
+func agrees(b []byte, n int64) bool {
+	begin := len(b)
+	for _, tag := range []byte{0x08, 0x10, 0x1a} {
+		if len(b) == 0 {
+			return true
+		}
+		v, size := binary.Uvarint(b[1:])
+		if b[0] != tag || size < 0 {
+			return false
+		}
+		if size == 0 {
+			return true
+		}
+		b = b[1+size:]
+		if tag == 0x1a {
+			return int64(begin-len(b)) == n-int64(min(v, 1<<56))
+		}
 	}
-	_, rest, ok := cutUvarint(b[3:])
-	if !ok || len(rest) == 0 || rest[0] != 0x1a {
-		return 0
-	}
-	n, rest2, ok := cutUvarint(rest[1:])
-	if !ok || n > 1<<56 {
-		return 0
-	}
-	return int64(len(b)-len(rest2)) + int64(n)
+	return false
 }
 
 // flippedBit reports whether one flipped bit is all that keeps the start of tail from being a good record, and in which
@@ -151,19 +157,27 @@ func bitFromSyndrome(syndrome uint32, n int) (back int, found bool) {
 }
 
 // laterBatch reports whether the records behind the first one show that it had been synced: entries, closed by a state,
-// followed by more entries or by a snapshot record, both of which begin a batch of their own.
-func laterBatch(tail []byte) bool {
-	var entries, closed bool
-	later := false
+// followed by more entries or by a snapshot record, both of which begin a batch of their own. The entries themselves need
+// not have survived: the unreadable record may be one, or the indexes tell that some are missing before a state.
+func laterBatch(tail []byte, last uint64) (later bool) {
+	entries := len(tail) > frameHeaderBytes+1 && tail[frameHeaderBytes] == 0x08 && tail[frameHeaderBytes+1] == byte(TypeEntry)
+	closed := false
+	commit := ^uint64(0) // of the state seen last
 	eachSurvivor(tail, func(f frame) {
 		switch f.typ {
 		case TypeEntry:
-			later = later || closed
+			e, err := parseEntry(f.data)
+			// The state that follows a snapshot record has its index as commit index, and entries go on from there.
+			missed := err == nil && e.index > last+1 && commit < e.index-1
+			later = later || closed || missed && !entries
 			entries = true
 		case TypeSnapshot:
 			later = later || entries
 		case TypeState:
 			closed = closed || entries
+			if s, err := decodeHardState(f.data); err == nil {
+				commit = s.Commit
+			}
 		}
 	})
 	return later

@@ -1,0 +1,503 @@
+package raftlog
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Goal: whatever a crash does to unsynced writes, the reopened log is one of the states between the last acknowledged
+// durable one and the one being written. Method: random operations on a crashable file system; at a random disk operation
+// the disk is cloned as a crash might leave it (blocks of 4 KiB, or sectors, each written or not); the clone is
+// opened, compared with the model, and the run goes on with it. HOLDFAST_CRASHES sets how many crashes,
+// HOLDFAST_SEED repeats a run.
+func TestCrashes(t *testing.T) {
+	crashes, seed := crashPlan(t, 250)
+	r := newRunner(seed, Config{SegmentBytes: 6 << 10})
+	for r.crashes < crashes {
+		if err := r.life(); err != nil {
+			t.Fatalf("seed %d, crash %d: %v\n%s", seed, r.crashes, err, r.history())
+		}
+	}
+	t.Logf("seed %d: %d crashes, %d torn tails, %d operations, %d failed writes", seed, r.crashes, r.torn, r.ops, r.failures)
+	if crashes >= 250 && (r.torn == 0 || r.failures == 0) {
+		t.Errorf("the run met %d torn tails and %d failed writes: it tests nothing", r.torn, r.failures)
+	}
+}
+
+// The checker must notice a log that does not sync.
+func TestCrashesNoticeMissingSync(t *testing.T) {
+	_, seed := crashPlan(t, 0)
+	r := newRunner(seed, Config{SegmentBytes: 6 << 10, UnsafeNoSync: true})
+	for r.crashes < 100 {
+		if err := r.life(); err != nil {
+			t.Logf("noticed at crash %d: %v", r.crashes, err)
+			return
+		}
+	}
+	t.Fatalf("seed %d: 100 crashes without a sync and nothing was missed", seed)
+}
+
+func crashPlan(t *testing.T, crashes int) (int, uint64) {
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("HOLDFAST_SEED"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		seed = n
+	}
+	if s := os.Getenv("HOLDFAST_CRASHES"); s != "" && crashes > 0 {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		crashes = n
+	}
+	return crashes, seed
+}
+
+type runner struct {
+	rng *rand.Rand
+	cfg Config
+	mem *vfs.MemFS
+	fs  vfs.FS
+	log *Log
+
+	durable  world   // what must be there
+	unsynced []world // what may be there: acknowledged, but only the commit index moved
+	inflight []Save  // of the Append that is running
+
+	left  int        // disk operations until the crash
+	fails bool       // the operation at the crash fails too
+	clone *vfs.MemFS // the disk after the crash
+	allow []world    // what the clone may hold
+
+	crashes, torn, ops, failures int
+	trace                        []string
+}
+
+func newRunner(seed uint64, cfg Config) *runner {
+	r := &runner{rng: rand.New(rand.NewPCG(seed, 1)), cfg: cfg, mem: vfs.NewCrashableMem()}
+	r.cfg.Dir, r.cfg.Log = "wal", quiet()
+	return r
+}
+
+func (r *runner) note(format string, args ...any) {
+	r.trace = append(r.trace, fmt.Sprintf(format, args...))
+	if len(r.trace) > 30 {
+		r.trace = r.trace[1:]
+	}
+}
+
+func (r *runner) history() string {
+	s := ""
+	for _, line := range r.trace {
+		s += "  " + line + "\n"
+	}
+	return s
+}
+
+// MaybeError counts the writing operations of the disk and crashes at one of them.
+func (r *runner) MaybeError(op errorfs.Op) error {
+	if op.Kind.ReadOrWrite() == errorfs.OpIsRead || op.Kind == errorfs.OpFileClose {
+		return nil
+	}
+	r.left--
+	if r.left != 0 {
+		return nil
+	}
+	r.clone = r.crash()
+	r.allow = append([]world{r.durable}, r.unsynced...)
+	if n := len(r.allow); len(r.inflight) > 0 {
+		r.allow = append(r.allow, r.allow[n-1].stages(r.inflight)...)
+	}
+	// The states before the last differ in the commit index only, and any of them may go with any stage.
+	for _, w := range slices.Clone(r.allow) {
+		for _, s := range append([]world{r.durable}, r.unsynced...) {
+			v := w
+			v.state = s.state
+			r.allow = append(r.allow, v)
+		}
+	}
+	r.note("crash before %v %s", op.Kind, op.Path)
+	if r.fails {
+		r.failures++
+		return errorfs.ErrInjected
+	}
+	return nil
+}
+
+func (r *runner) String() string { return "crash" }
+
+// crash returns the disk as a crash may leave it now: each unsynced block or sector is there or not, each unsynced
+// creation or removal of a file happened or not. (vfs.CrashClone draws in the order of a map, which no seed repeats.)
+func (r *runner) crash() *vfs.MemFS {
+	after := r.mem.CrashClone(vfs.CrashCloneCfg{})
+	rng := rand.New(rand.NewPCG(r.rng.Uint64(), 2))
+	written := r.mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rng})
+	// The disk crashed on is not used again, so its directory may be synced to learn what its files hold for certain.
+	if dir, err := r.mem.OpenDir(r.cfg.Dir); err == nil {
+		must(dir.Sync())
+		must(dir.Close())
+	}
+	synced := r.mem.CrashClone(vfs.CrashCloneCfg{})
+
+	names, err := after.List(r.cfg.Dir)
+	if err != nil {
+		return after
+	}
+	current := must1(synced.List(r.cfg.Dir))
+	all := append(slices.Clone(names), current...)
+	slices.Sort(all)
+	percent := rng.IntN(101)
+	unit := []int{sectorBytes, 4096}[rng.IntN(2)]
+	lucky := func() bool { return rng.IntN(100) < percent }
+	for _, name := range slices.Compact(all) {
+		path := r.cfg.Dir + "/" + name
+		switch before, now := slices.Contains(names, name), slices.Contains(current, name); {
+		case before && !now:
+			if lucky() {
+				must(after.Remove(path))
+			}
+		case before || lucky():
+			base := must1(synced.UnsafeGetFileDataBuffer(path))
+			mix(after, path, base, must1(written.UnsafeGetFileDataBuffer(path)), unit, lucky)
+		}
+	}
+	dir := must1(after.OpenDir(r.cfg.Dir))
+	must(dir.Sync())
+	must(dir.Close())
+	return after
+}
+
+// mix writes a file whose units are as synced or, where take says so, as written last.
+func mix(fs vfs.FS, path string, synced, written []byte, unit int, take func() bool) {
+	f := must1(fs.Create(path, writeCategory))
+	data := slices.Clone(synced)
+	for off := 0; off < len(written); off += unit {
+		if take() {
+			part := written[off:min(off+unit, len(written))]
+			if grow := off + len(part) - len(data); grow > 0 {
+				data = append(data, make([]byte, grow)...)
+			}
+			copy(data[off:], part)
+		}
+	}
+	must1(f.Write(data))
+	must(f.Sync())
+	must(f.Close())
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+func must1[T any](v T, err error) T {
+	must(err)
+	return v
+}
+
+// life opens the log, works until the crash and checks what it left.
+func (r *runner) life() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	r.left, r.fails, r.clone = 1+r.rng.IntN(40), r.rng.IntN(4) == 0, nil
+	r.cfg.FS = errorfs.Wrap(r.mem, r)
+	if err := r.open(); err != nil && r.clone == nil {
+		return err
+	}
+	for r.clone == nil {
+		r.ops++
+		err = r.step()
+		if err != nil && r.clone != nil && r.fails {
+			if again := r.log.Append(Save{State: r.durable.state}); !errors.Is(err, ErrFailed) || again == nil || again.Error() != err.Error() {
+				return fmt.Errorf("after a failed disk operation: %w, then %v", err, again)
+			}
+		} else if err != nil {
+			return err
+		}
+	}
+	if r.log != nil {
+		if err := r.log.Close(); err != nil && !r.fails {
+			return fmt.Errorf("close: %w", err)
+		}
+		r.log = nil
+	}
+	r.crashes++
+	r.mem = r.clone
+	return r.check()
+}
+
+func (r *runner) open() error {
+	found, err := Exists(r.cfg.FS, r.cfg.Dir)
+	if err != nil {
+		return err
+	}
+	if !found {
+		if r.durable.last() > 0 || r.durable.state != (HardState{}) {
+			return errors.New("the log is gone")
+		}
+		r.log, err = Create(r.cfg, Metadata{1, 2})
+		return err
+	}
+	var rec Recovered
+	r.log, rec, err = OpenAfter(r.cfg, 0)
+	if err != nil {
+		return err
+	}
+	if diff := r.durable.differs(rec); diff != "" {
+		return fmt.Errorf("reopened: %s", diff)
+	}
+	return nil
+}
+
+// check opens what the crash left, without further faults, and takes over what it finds.
+func (r *runner) check() error {
+	cfg := r.cfg
+	cfg.FS = r.mem
+	found, err := Exists(cfg.FS, cfg.Dir)
+	if err != nil || !found {
+		if r.durable.last() == 0 && r.durable.state == (HardState{}) {
+			return err
+		}
+		return fmt.Errorf("after the crash: found %v, %w", found, err)
+	}
+	sum, err := Verify(cfg.FS, cfg.Dir)
+	if err != nil {
+		return fmt.Errorf("verify after the crash: %w", err)
+	}
+	log, rec, err := OpenAfter(cfg, 0)
+	if err != nil {
+		return fmt.Errorf("open after the crash: %w", err)
+	}
+	if sum.Last != rec.Last || sum.TornBytes != rec.TornBytes {
+		return fmt.Errorf("Verify says %+v, Open %+v", sum, rec)
+	}
+	if rec.TornBytes > 0 {
+		r.torn++
+	}
+	if err := log.Close(); err != nil {
+		return err
+	}
+	var diffs []string
+	for _, w := range r.allow {
+		diff := w.differs(rec)
+		if diff == "" {
+			r.note("recovered state %+v, entries %d to %d", rec.State, rec.First, rec.Last)
+			r.durable, r.unsynced, r.inflight = w, nil, nil
+			return nil
+		}
+		diffs = append(diffs, diff)
+	}
+	slices.Sort(diffs)
+	return fmt.Errorf("recovered state %+v, entries %d to %d: %q", rec.State, rec.First, rec.Last, slices.Compact(diffs))
+}
+
+// now is the world as acknowledged.
+func (r *runner) now() world {
+	if n := len(r.unsynced); n > 0 {
+		return r.unsynced[n-1]
+	}
+	return r.durable
+}
+
+func (r *runner) step() error {
+	w := r.now()
+	switch n := r.rng.IntN(100); {
+	case n < 50:
+		return r.append(r.entrySaves(w)...)
+	case n < 60 && w.state.Term > 0:
+		s := w.state
+		s.Commit += r.rng.Uint64N(w.last() - s.Commit + 1)
+		return r.append(Save{State: s})
+	case n < 65:
+		s := HardState{w.state.Term + 1, 1 + r.rng.Uint64N(3), w.state.Commit}
+		return r.append(Save{State: s})
+	case n < 70:
+		return r.append(r.received(w))
+	case n < 80 && w.state.Commit > w.base:
+		return r.release(w)
+	case n < 90:
+		return r.readBack(w)
+	case n < 97:
+		if err := r.log.Prepare(); err != nil && !errors.Is(err, errorfs.ErrInjected) {
+			return err
+		}
+		return r.append(r.entrySaves(r.now())...)
+	default:
+		return r.reopen()
+	}
+}
+
+func (r *runner) reopen() error {
+	r.note("reopen")
+	err := r.log.Close()
+	if err == nil {
+		r.durable, r.unsynced = r.now(), nil
+		err = r.open()
+	}
+	if err != nil && r.clone != nil && r.fails {
+		// What matters is what check finds; give life the answers it expects of a failed log.
+		r.log = &Log{cfg: r.cfg}
+		return r.log.fail(err)
+	}
+	return err
+}
+
+func (r *runner) append(saves ...Save) error {
+	r.note("append %s", describe(saves))
+	r.inflight = saves
+	err := r.log.Append(saves...)
+	if err != nil {
+		return err
+	}
+	before, after := r.now(), r.now().after(saves)
+	r.inflight = nil
+	if before.state.Term == after.state.Term && before.state.Vote == after.state.Vote && len(saves) == 1 &&
+		len(saves[0].Entries) == 0 && saves[0].Snapshot == nil {
+		r.unsynced = append(r.unsynced, after)
+		return nil
+	}
+	r.durable, r.unsynced = after, nil
+	return nil
+}
+
+func describe(saves []Save) string {
+	s := ""
+	for _, save := range saves {
+		if save.Snapshot != nil {
+			s += fmt.Sprintf("[snapshot %d/%d]", save.Snapshot.Index, save.Snapshot.Term)
+		}
+		for _, e := range save.Entries {
+			s += fmt.Sprintf(" %d/%d:%d", e.GetIndex(), e.GetTerm(), len(e.GetData()))
+		}
+		s += fmt.Sprintf(" %v;", save.State)
+	}
+	return s
+}
+
+// entrySaves makes one to three saves as raft would hand them over.
+func (r *runner) entrySaves(w world) []Save {
+	var saves []Save
+	for range 1 + r.rng.IntN(3) {
+		save := r.entries(w)
+		saves = append(saves, save)
+		w = w.after([]Save{save})
+	}
+	return saves
+}
+
+func (r *runner) entries(w world) Save {
+	var save Save
+	state := w.state
+	first := w.last() + 1
+	if r.rng.IntN(5) == 0 || state.Term == 0 {
+		state.Term++
+		state.Vote = 0
+		first = state.Commit + 1 + r.rng.Uint64N(w.last()-state.Commit+1)
+	}
+	for i := range uint64(1 + r.rng.IntN(4)) {
+		save.Entries = append(save.Entries, normal(state.Term, first+i, r.payload()))
+	}
+	if r.rng.IntN(2) == 0 {
+		last := first + uint64(len(save.Entries)) - 1
+		state.Commit += r.rng.Uint64N(last - state.Commit + 1)
+	}
+	if state != w.state || r.rng.IntN(2) == 0 {
+		save.State = state
+	}
+	return save
+}
+
+// payload has sizes around sectors and blocks, and often content that looks like sectors never written.
+func (r *runner) payload() []byte {
+	sizes := []int{0, 1, 20, 400, 512, 1100, 3000, 5000}
+	b := make([]byte, r.rng.IntN(sizes[r.rng.IntN(len(sizes))]+1))
+	switch r.rng.IntN(4) {
+	case 0: // zero
+	case 1: // zero but for a byte
+		if len(b) > 0 {
+			b[r.rng.IntN(len(b))] = 1
+		}
+	default:
+		for i := range b {
+			b[i] = byte(r.rng.Uint32())
+		}
+	}
+	return b
+}
+
+// received is a snapshot from the leader: ahead of the log, or in place of its uncommitted end.
+func (r *runner) received(w world) Save {
+	rec := SnapshotRecord{Index: w.state.Commit + 1 + r.rng.Uint64N(w.last()-w.state.Commit+4), ConfState: &raftpb.ConfState{Voters: []uint64{1}}}
+	state := HardState{w.state.Term + 1, 0, rec.Index}
+	rec.Term = state.Term
+	if rec.Index <= w.last() && r.rng.IntN(2) == 0 {
+		rec.Term = w.term(rec.Index) // the log contains it
+	}
+	save := Save{Snapshot: &rec, State: state}
+	if n := uint64(r.rng.IntN(3)); rec.Term == state.Term {
+		for i := range n {
+			save.Entries = append(save.Entries, normal(state.Term, rec.Index+1+i, r.payload()))
+		}
+		save.State.Commit += n
+	}
+	return save
+}
+
+func (r *runner) release(w world) error {
+	index := w.base + 1 + r.rng.Uint64N(w.state.Commit-w.base)
+	rec := SnapshotRecord{Index: index, Term: w.term(index), ConfState: &raftpb.ConfState{Voters: []uint64{1}}}
+	below := index + 1 - r.rng.Uint64N(min(index, 5))
+	r.note("release below %d, snapshot record %d/%d", below, rec.Index, rec.Term)
+	// From the moment the record is durable segments may go.
+	r.durable.below = max(r.durable.below, below)
+	for i := range r.unsynced {
+		r.unsynced[i].below = r.durable.below
+	}
+	_, err := r.log.Release(rec, HardState{}, below)
+	if err == nil {
+		r.durable, r.unsynced = r.now(), nil
+	}
+	return err
+}
+
+func (r *runner) readBack(w world) error {
+	first, last := r.log.Stats().First, r.log.Stats().Last
+	if last != w.last() || first <= w.base {
+		return fmt.Errorf("log says entries %d to %d, model says %d to %d", first, last, w.base+1, w.last())
+	}
+	if first > last {
+		return nil
+	}
+	lo := first + r.rng.Uint64N(last-first+1)
+	hi := lo + r.rng.Uint64N(last-lo+3)
+	room := r.rng.Uint64N(20000)
+	got, err := r.log.Entries(lo, hi, room)
+	if err != nil {
+		return fmt.Errorf("entries %d to %d: %w", lo, hi, err)
+	}
+	if hi > lo && len(got) == 0 || uint64(len(got)) > hi-lo {
+		return fmt.Errorf("entries %d to %d: %d of them", lo, hi, len(got))
+	}
+	if diff := w.differsFrom(got, lo); diff != "" {
+		return fmt.Errorf("entries %d to %d: %s", lo, hi, diff)
+	}
+	return nil
+}
