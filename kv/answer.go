@@ -67,8 +67,22 @@ func (r *RangeResult) Encode(h Header) [][]byte {
 	return b.done()
 }
 
+// EncodeChunk gives the RangeStreamResponse of r; with h, whose revision becomes r.Revision, the last of its stream.
+func (r *RangeResult) EncodeChunk(h *Header) [][]byte {
+	size := r.Rows.Size() + sizeBool(r.More) + sizeInt(r.Count)
+	if h != nil {
+		h.Revision = r.Revision
+		size = r.size(h)
+	}
+	b := builder{cur: appendLen(make([]byte, 0, 2*headerMax), 1, size)}
+	r.build(&b, h)
+	return b.done()
+}
+
 func (r *RangeResult) build(b *builder, h *Header) {
-	b.cur = AppendHeader(b.cur, h)
+	if h != nil {
+		b.cur = AppendHeader(b.cur, h)
+	}
 	b.rows(&r.Rows)
 	b.cur = appendInt(appendBool(b.cur, 3, r.More), 4, r.Count)
 }

@@ -134,11 +134,17 @@ func Canonical(kind Kind, body []byte) ([]byte, error) {
 
 func canonicalMessage(m proto.Message, body []byte) ([]byte, error) {
 	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(body, m); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return nil, malformed{err}
 	}
 	out, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return nil, malformed{err}
 	}
 	return out, nil
 }
+
+// malformed is ErrMalformed in the words of the generated code, which clients of etcd are used to.
+type malformed struct{ error }
+
+// Is makes errors.Is find ErrMalformed.
+func (malformed) Is(target error) bool { return target == ErrMalformed }

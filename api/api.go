@@ -1,0 +1,104 @@
+// Package api is the protocol of etcd v3, in and out: gRPC services and the HTTP endpoints beside them. It checks what can
+// be checked about a request without the state, calls the member, and puts its answers and errors into etcd's words.
+//
+//	Errors   errors.go is the only table from errors to codes and texts on the wire
+//	Source   etcd v3 API (rpc.proto), etcd 3.7 for checks and texts
+package api
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"holdfast/kv"
+	"holdfast/lease"
+	"holdfast/membership"
+	"holdfast/mvcc"
+	"holdfast/server"
+	"holdfast/watch"
+)
+
+// Member is what the services ask of the member they serve; *server.Server is one.
+type Member interface {
+	Header() kv.Header
+	Leader() kv.MemberID
+	ID() kv.MemberID
+	ClusterID() uint64
+	ClusterVersion() string
+
+	Range(context.Context, *kv.RangeRequest) (*kv.RangeResult, error)
+	Put(context.Context, *kv.PutRequest, kv.Draft) (*kv.PutResult, error)
+	DeleteRange(context.Context, *kv.DeleteRangeRequest, kv.Draft) (*kv.DeleteRangeResult, error)
+	Txn(context.Context, *kv.TxnRequest, kv.Draft) (*kv.TxnResult, error)
+	Compact(context.Context, kv.CompactRequest) (kv.Revision, error)
+
+	NewWatchStream(wake func()) *watch.Stream
+
+	LeaseGrant(context.Context, kv.LeaseGrantRequest) (lease.Lease, error)
+	LeaseRevoke(context.Context, kv.LeaseID) error
+	LeaseRenew(context.Context, kv.LeaseID) (int64, error)
+	LeaseTimeToLive(ctx context.Context, id kv.LeaseID, keys bool) (server.LeaseStatus, error)
+	Leases() []kv.LeaseID
+
+	Alarm(context.Context, server.AlarmAction, membership.Alarm) ([]membership.Alarm, error)
+	HasAlarm(membership.AlarmType) bool
+	Status() server.Status
+	Hash(context.Context) (uint32, error)
+	HashKV(context.Context, kv.Revision) (mvcc.Hash, error)
+	Snapshot(context.Context) (server.Snapshot, error)
+	Defragment(context.Context) error
+	MoveLeader(context.Context, kv.MemberID) error
+	Members(ctx context.Context, linearizable bool) ([]membership.Member, error)
+
+	Stopped() <-chan struct{}
+}
+
+// Config bounds what clients may do.
+type Config struct {
+	// RequestBytesMax bounds a request; gRPC accepts requestExtra more, so that the refusal comes in etcd's words.
+	RequestBytesMax int
+	// TxnOpsMax bounds the operations of a transaction and of its nesting.
+	TxnOpsMax int
+	// StreamsMax bounds the calls of one connection under way at once; 0 is no bound.
+	StreamsMax uint32
+	// KeepAliveMin is the shortest pause between pings that a client may make; KeepAliveInterval is how often a quiet client
+	// is pinged, and KeepAliveTimeout how long it has to answer. 0 leaves gRPC's defaults.
+	KeepAliveMin, KeepAliveInterval, KeepAliveTimeout time.Duration
+	// WatchProgress is how often quiet watches that asked for it are told how far they are; 0 is watchProgressDefault.
+	WatchProgress time.Duration
+	// ElectionTimeout is how often it is looked whether there is a leader, for streams that need one.
+	ElectionTimeout time.Duration
+
+	Log *slog.Logger
+}
+
+// requestExtra is how far a gRPC message may exceed RequestBytesMax, as in etcd.
+const requestExtra = 512 << 10
+
+// watchProgressDefault is etcd's interval of progress notifications, watchProgressMin the shortest it allows.
+const (
+	watchProgressDefault = 10 * time.Minute
+	watchProgressMin     = 100 * time.Millisecond
+)
+
+// API serves one member.
+type API struct {
+	member  Member
+	cfg     Config
+	log     *slog.Logger
+	grpc    *grpc.Server
+	leaders *leaderWatch
+}
+
+// New makes the services of a member. Serve gives them connections.
+func New(member Member, cfg Config) *API {
+	if cfg.WatchProgress == 0 {
+		cfg.WatchProgress = watchProgressDefault
+	}
+	cfg.WatchProgress = max(cfg.WatchProgress, watchProgressMin)
+	a := &API{member: member, cfg: cfg, log: cfg.Log, leaders: newLeaderWatch()}
+	a.grpc = a.newGRPC()
+	return a
+}

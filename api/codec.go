@@ -1,0 +1,125 @@
+package api
+
+import (
+	"fmt"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/encoding"
+	grpcproto "google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+
+	"holdfast/kv"
+)
+
+// The hot messages have hand-written codecs (package kv); every other one goes through the generated code. The codec is
+// given to our own gRPC server alone, nothing is registered.
+
+// inbound is a request that reads itself out of the bytes of the wire.
+type inbound interface {
+	read(data mem.BufferSlice) error
+}
+
+// outbound is an answer that comes encoded, in parts.
+type outbound [][]byte
+
+type codec struct{ generated encoding.CodecV2 }
+
+func newCodec() codec { return codec{generated: encoding.GetCodecV2(grpcproto.Name)} }
+
+// Name implements encoding.CodecV2.
+func (c codec) Name() string { return grpcproto.Name }
+
+// Marshal implements encoding.CodecV2.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	parts, hot := v.(outbound)
+	if !hot {
+		return c.generated.Marshal(v)
+	}
+	out := make(mem.BufferSlice, len(parts))
+	for i, part := range parts {
+		out[i] = mem.SliceBuffer(part)
+	}
+	return out, nil
+}
+
+// Unmarshal implements encoding.CodecV2.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	if hot, ok := v.(inbound); ok {
+		return hot.read(data)
+	}
+	return c.generated.Unmarshal(data, v)
+}
+
+// rangeCall is a range that never enters the log.
+type rangeCall struct{ kv.RangeRequest }
+
+func (c *rangeCall) read(data mem.BufferSlice) error {
+	body := data.Materialize()
+	if kv.DecodeRange(body, &c.RangeRequest) == nil {
+		return nil
+	}
+	body, err := kv.Canonical(kv.KindRange, body)
+	if err != nil {
+		return err
+	}
+	return kv.DecodeRange(body, &c.RangeRequest)
+}
+
+// putCall, deleteCall and txnCall are requests within the drafts of the log entries they become.
+type (
+	putCall struct {
+		kv.PutRequest
+		draft kv.Draft
+	}
+	deleteCall struct {
+		kv.DeleteRangeRequest
+		draft kv.Draft
+	}
+	txnCall struct {
+		kv.TxnRequest
+		draft kv.Draft
+	}
+)
+
+func (c *putCall) read(data mem.BufferSlice) error {
+	return readDraft(data, kv.KindPut, &c.draft, kv.DecodePut, &c.PutRequest)
+}
+
+func (c *deleteCall) read(data mem.BufferSlice) error {
+	return readDraft(data, kv.KindDeleteRange, &c.draft, kv.DecodeDeleteRange, &c.DeleteRangeRequest)
+}
+
+func (c *txnCall) read(data mem.BufferSlice) error {
+	return readDraft(data, kv.KindTxn, &c.draft, kv.DecodeTxn, &c.TxnRequest)
+}
+
+// readDraft copies a request, once, to where it will enter the log, and decodes it there.
+func readDraft[T any](data mem.BufferSlice, kind kv.Kind, d *kv.Draft, decode func([]byte, *T) error, into *T) error {
+	*d = kv.NewDraft(kind, data.Len())
+	if n := data.CopyTo(d.Body()); n != data.Len() {
+		return fmt.Errorf("copied %d of %d bytes of a request", n, data.Len())
+	}
+	return kv.Decode(d, kind, decode, into)
+}
+
+// watchCall is one message of a watch stream.
+type watchCall struct{ kv.WatchRequest }
+
+func (c *watchCall) read(data mem.BufferSlice) error {
+	return kv.DecodeWatch(data.Materialize(), &c.WatchRequest)
+}
+
+// keepAliveCall is one message of a keep-alive stream.
+type keepAliveCall struct{ id kv.LeaseID }
+
+func (c *keepAliveCall) read(data mem.BufferSlice) error {
+	return kv.DecodeKeepAlive(data.Materialize(), &c.id)
+}
+
+// compactCall is a compaction. It is rare and comes through the generated code.
+type compactCall struct{ message pb.CompactionRequest }
+
+func (c *compactCall) read(data mem.BufferSlice) error {
+	return proto.Unmarshal(data.Materialize(), &c.message)
+}

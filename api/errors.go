@@ -1,0 +1,67 @@
+package api
+
+import (
+	"context"
+	"errors"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"holdfast/apply"
+	"holdfast/lease"
+	"holdfast/membership"
+	"holdfast/mvcc"
+	"holdfast/server"
+)
+
+// wire is the only table from errors to codes and texts on the wire. Two of etcd's errors leave it without their code,
+// and clients have learnt to live with that.
+var wire = []struct{ err, on error }{
+	{mvcc.ErrCompacted, rpctypes.ErrGRPCCompacted},
+	{mvcc.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
+
+	{lease.ErrNotFound, rpctypes.ErrGRPCLeaseNotFound},
+	{lease.ErrExists, rpctypes.ErrGRPCLeaseExist},
+	{lease.ErrTTLTooLarge, rpctypes.ErrGRPCLeaseTTLTooLarge},
+
+	{apply.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
+	{apply.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
+	{apply.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
+
+	{membership.ErrRemoved, rpctypes.ErrGRPCMemberNotFound},
+	{membership.ErrExists, rpctypes.ErrGRPCMemberExist},
+	{membership.ErrNotFound, rpctypes.ErrGRPCMemberNotFound},
+	{membership.ErrPeerURLExists, rpctypes.ErrGRPCPeerURLExist},
+	{membership.ErrNotLearner, rpctypes.ErrGRPCMemberNotLearner},
+	{membership.ErrTooManyLearners, rpctypes.ErrGRPCTooManyLearners},
+
+	{server.ErrTimeout, rpctypes.ErrGRPCTimeout},
+	{server.ErrTimeoutLeaderFail, rpctypes.ErrGRPCTimeoutDueToLeaderFail},
+	{server.ErrTimeoutConnectionLost, rpctypes.ErrGRPCTimeoutDueToConnectionLost},
+	{server.ErrLeaderChanged, rpctypes.ErrGRPCLeaderChanged},
+	{server.ErrNoLeader, rpctypes.ErrGRPCNoLeader},
+	{server.ErrNotLeader, rpctypes.ErrGRPCNotLeader},
+	{server.ErrBadLeaderTransferee, rpctypes.ErrGRPCBadLeaderTransferee},
+	{server.ErrLeaderTransferTimeout, status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long")},
+	{server.ErrStopped, rpctypes.ErrGRPCStopped},
+	{server.ErrTooManyRequests, status.Error(codes.Unknown, "etcdserver: too many requests")},
+	{server.ErrRequestTooLarge, rpctypes.ErrGRPCRequestTooLarge},
+}
+
+// toWire puts an error into etcd's words. What is no error of ours goes out as it is: errors of gRPC and of contexts have
+// their codes, others have none.
+func toWire(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if _, is := status.FromError(err); is {
+		return err
+	}
+	for _, row := range wire {
+		if errors.Is(err, row.err) {
+			return row.on
+		}
+	}
+	return status.Error(codes.Unknown, err.Error())
+}

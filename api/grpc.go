@@ -1,0 +1,155 @@
+package api
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	_ "google.golang.org/grpc/encoding/gzip" // clients may compress
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+)
+
+// newGRPC makes the gRPC server with all services.
+func (a *API) newGRPC() *grpc.Server {
+	opts := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
+		grpc.UnaryInterceptor(a.unaryCall),
+		grpc.StreamInterceptor(a.streamCall),
+		grpc.MaxRecvMsgSize(a.cfg.RequestBytesMax + requestExtra),
+		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: a.cfg.KeepAliveMin}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: a.cfg.KeepAliveInterval, Timeout: a.cfg.KeepAliveTimeout}),
+	}
+	if a.cfg.StreamsMax > 0 {
+		opts = append(opts, grpc.MaxConcurrentStreams(a.cfg.StreamsMax))
+	}
+	s := grpc.NewServer(opts...)
+	s.RegisterService(&kvService, a)
+	s.RegisterService(&watchService, a)
+	s.RegisterService(leaseService(), &leases{API: a})
+	pb.RegisterMaintenanceServer(s, &maintenance{API: a})
+	pb.RegisterClusterServer(s, &cluster{API: a})
+	pb.RegisterAuthServer(s, pb.UnimplementedAuthServer{})
+	healthy := health.NewServer()
+	healthy.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+	healthpb.RegisterHealthServer(s, healthy)
+	return s
+}
+
+// unaryCall checks what comes with a call before it runs.
+func (a *API) unaryCall(ctx context.Context, q any, _ *grpc.UnaryServerInfo, run grpc.UnaryHandler) (any, error) {
+	if md, ok := metadata.FromIncomingContext(ctx); ok {
+		if err := checkClientVersion(md); err != nil {
+			return nil, err
+		}
+		if needsLeader(md) && a.member.Leader() == 0 {
+			return nil, rpctypes.ErrGRPCNoLeader
+		}
+	}
+	return run(ctx, q)
+}
+
+// streamCall is unaryCall for streams; one that needs a leader ends when there has been none for a while.
+func (a *API) streamCall(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, run grpc.StreamHandler) error {
+	md, ok := metadata.FromIncomingContext(stream.Context())
+	if !ok {
+		return run(srv, stream)
+	}
+	if err := checkClientVersion(md); err != nil {
+		return err
+	}
+	if !needsLeader(md) {
+		return run(srv, stream)
+	}
+	if a.member.Leader() == 0 {
+		return rpctypes.ErrGRPCNoLeader
+	}
+	ctx, leave := a.leaders.join(stream.Context())
+	defer leave()
+	return run(srv, streamWith{stream, ctx})
+}
+
+func checkClientVersion(md metadata.MD) error {
+	if v := md.Get(rpctypes.MetadataClientAPIVersionKey); len(v) > 0 && !utf8.ValidString(v[0]) {
+		return rpctypes.ErrGRPCInvalidClientAPIVersion
+	}
+	return nil
+}
+
+func needsLeader(md metadata.MD) bool {
+	v := md.Get(rpctypes.MetadataRequireLeaderKey)
+	return len(v) > 0 && v[0] == rpctypes.MetadataHasLeader
+}
+
+// streamWith is a stream with another context.
+type streamWith struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements grpc.ServerStream.
+func (s streamWith) Context() context.Context { return s.ctx }
+
+// leaderWatch holds the streams that need a leader.
+type leaderWatch struct {
+	mu      sync.Mutex // guards the field below
+	streams map[*context.CancelCauseFunc]struct{}
+}
+
+func newLeaderWatch() *leaderWatch {
+	return &leaderWatch{streams: map[*context.CancelCauseFunc]struct{}{}}
+}
+
+func (w *leaderWatch) join(ctx context.Context) (_ context.Context, leave func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.streams[&cancel] = struct{}{}
+	return ctx, func() {
+		w.mu.Lock()
+		delete(w.streams, &cancel)
+		w.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+func (w *leaderWatch) end(why error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for cancel := range w.streams {
+		(*cancel)(why)
+	}
+	clear(w.streams)
+}
+
+// leaderlessMax is how many election timeouts in a row must pass without a leader before streams that need one are ended:
+// a reconnecting stream costs more than a refused call.
+const leaderlessMax = 3
+
+// watchLeader ends streams that need a leader when there has been none for a while.
+func (a *API) watchLeader(ctx context.Context) error {
+	tick := time.NewTicker(max(a.cfg.ElectionTimeout, time.Millisecond))
+	defer tick.Stop()
+	for without := 0; ; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if a.member.Leader() != 0 {
+			without = 0
+			continue
+		}
+		if without++; without >= leaderlessMax {
+			a.leaders.end(rpctypes.ErrGRPCNoLeader)
+		}
+	}
+}

@@ -1,0 +1,214 @@
+package api
+
+import (
+	"context"
+	"math"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+
+	"holdfast/kv"
+)
+
+// unary makes the handler of a unary call whose request is a Q: decode, interceptors, call.
+func unary[Q any, P interface {
+	*Q
+	inbound
+}](name string, call func(*API, context.Context, P) (any, error)) grpc.MethodDesc {
+	full := "/etcdserverpb.KV/" + name
+	return grpc.MethodDesc{MethodName: name, Handler: func(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
+		q := P(new(Q))
+		if err := decode(q); err != nil {
+			return nil, err
+		}
+		a := srv.(*API)
+		run := func(ctx context.Context, _ any) (any, error) {
+			answer, err := call(a, ctx, q)
+			return answer, toWire(err)
+		}
+		if intercept == nil {
+			return run(ctx, q)
+		}
+		return intercept(ctx, q, &grpc.UnaryServerInfo{Server: srv, FullMethod: full}, run)
+	}}
+}
+
+// kvService is etcdserverpb.KV with our own messages.
+var kvService = grpc.ServiceDesc{
+	ServiceName: "etcdserverpb.KV",
+	HandlerType: (*any)(nil),
+	Methods: []grpc.MethodDesc{
+		unary("Range", (*API).rangeKeys),
+		unary("Put", (*API).put),
+		unary("DeleteRange", (*API).deleteRange),
+		unary("Txn", (*API).txn),
+		unary("Compact", (*API).compact),
+	},
+	Streams: []grpc.StreamDesc{{StreamName: "RangeStream", ServerStreams: true, Handler: func(srv any, stream grpc.ServerStream) error {
+		return toWire(srv.(*API).rangeStream(stream))
+	}}},
+	Metadata: "rpc.proto",
+}
+
+func (a *API) rangeKeys(ctx context.Context, q *rangeCall) (any, error) {
+	if err := checkRange(&q.RangeRequest); err != nil {
+		return nil, err
+	}
+	r, err := a.member.Range(ctx, &q.RangeRequest)
+	if err != nil {
+		return nil, err
+	}
+	return outbound(r.Encode(a.member.Header())), nil
+}
+
+func (a *API) put(ctx context.Context, q *putCall) (any, error) {
+	if err := checkPut(&q.PutRequest); err != nil {
+		return nil, err
+	}
+	r, err := a.member.Put(ctx, &q.PutRequest, q.draft)
+	if err != nil {
+		return nil, err
+	}
+	return outbound(r.Encode(a.member.Header())), nil
+}
+
+func (a *API) deleteRange(ctx context.Context, q *deleteCall) (any, error) {
+	if err := checkDelete(&q.DeleteRangeRequest); err != nil {
+		return nil, err
+	}
+	r, err := a.member.DeleteRange(ctx, &q.DeleteRangeRequest, q.draft)
+	if err != nil {
+		return nil, err
+	}
+	return outbound(r.Encode(a.member.Header())), nil
+}
+
+func (a *API) txn(ctx context.Context, q *txnCall) (any, error) {
+	if err := checkTxn(&q.TxnRequest, a.cfg.TxnOpsMax); err != nil {
+		return nil, err
+	}
+	r, err := a.member.Txn(ctx, &q.TxnRequest, q.draft)
+	if err != nil {
+		return nil, err
+	}
+	return outbound(r.Encode(a.member.Header())), nil
+}
+
+func (a *API) compact(ctx context.Context, q *compactCall) (any, error) {
+	rev, err := a.member.Compact(ctx, kv.CompactRequest{Revision: kv.Revision(q.message.Revision), Physical: q.message.Physical})
+	if err != nil {
+		return nil, err
+	}
+	return &pb.CompactionResponse{Header: a.headerAt(rev)}, nil
+}
+
+// header is the header of an answer about the present.
+func (a *API) header() *pb.ResponseHeader { return a.headerAt(a.member.Header().Revision) }
+
+func (a *API) headerAt(rev kv.Revision) *pb.ResponseHeader {
+	h := a.member.Header()
+	return &pb.ResponseHeader{ClusterId: h.ClusterID, MemberId: uint64(h.MemberID), Revision: int64(rev), RaftTerm: uint64(h.RaftTerm)}
+}
+
+// chunkKeys is how many keys the first message of a range stream holds, as in etcd.
+const chunkKeys = 10
+
+// rangeStream answers a range in messages of about the size of the largest request. All are read at the revision of the
+// first; header, count and more stand in the last.
+func (a *API) rangeStream(stream grpc.ServerStream) error {
+	var q rangeCall
+	if err := stream.RecvMsg(&q); err != nil {
+		return err
+	}
+	if err := checkRangeStream(&q.RangeRequest); err != nil {
+		return err
+	}
+	c := chunks{API: a, stream: stream, next: q.RangeRequest, left: q.Limit}
+	switch {
+	case q.CountOnly:
+		return c.count()
+	case q.Limit == 0:
+		c.left = math.MaxInt64
+	}
+	c.next.Limit = min(chunkKeys, c.left)
+	for {
+		done, err := c.send()
+		if err != nil || done {
+			return err
+		}
+	}
+}
+
+// chunks is a range stream under way.
+type chunks struct {
+	*API
+	stream grpc.ServerStream
+	next   kv.RangeRequest // the next piece
+	left   int64           // keys that may still be sent
+	sent   int64
+	rev    kv.Revision // of the store when the first piece was read
+}
+
+func (c *chunks) count() error {
+	r, err := c.member.Range(c.stream.Context(), &c.next)
+	if err != nil {
+		return err
+	}
+	h := c.member.Header()
+	return c.stream.SendMsg(outbound(r.EncodeChunk(&h)))
+}
+
+// send sends the next piece and tells whether it was the last.
+func (c *chunks) send() (done bool, err error) {
+	r, err := c.member.Range(c.stream.Context(), &c.next)
+	if err != nil {
+		return false, err
+	}
+	if c.rev == 0 {
+		c.rev = r.Revision
+		c.next.Serializable = true // the first piece has waited for what was committed
+		if c.next.Revision == 0 {
+			c.next.Revision = c.rev
+		}
+	}
+	n := int64(r.Rows.Len())
+	total := c.sent + r.Count // a piece counts what begins with its first key
+	c.sent, c.left = c.sent+n, c.left-n
+	if !r.More || c.left == 0 {
+		h := c.member.Header()
+		r.Revision, r.Count = c.rev, total
+		return true, c.stream.SendMsg(outbound(r.EncodeChunk(&h)))
+	}
+	more := *r
+	more.More, more.Count = false, 0
+	if err := c.stream.SendMsg(outbound(more.EncodeChunk(nil))); err != nil {
+		return false, err
+	}
+	return false, c.advance(r)
+}
+
+// advance sets the next piece to begin behind the last key of r.
+func (c *chunks) advance(r *kv.RangeResult) error {
+	var last []byte
+	for row := range r.Rows.All() {
+		last = row
+	}
+	v, err := kv.DecodeKeyValue(last)
+	if err != nil {
+		return err
+	}
+	c.next.Key = append(append([]byte(nil), v.Key...), 0)
+	c.next.Limit = min(chunkLimit(c.next.Limit, r.Rows.Size(), c.cfg.RequestBytesMax), c.left)
+	return nil
+}
+
+// chunkLimit brings pieces near a size: twice or half as many keys where the last piece was not within a factor of two.
+func chunkLimit(last int64, size, want int) int64 {
+	switch {
+	case size < want/2:
+		return min(last, math.MaxInt64/2) * 2
+	case size > want*2:
+		return max(last/2, 1)
+	}
+	return last
+}

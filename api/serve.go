@@ -1,0 +1,97 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+)
+
+// headerTimeout bounds how long an HTTP client may take for the head of its request.
+const headerTimeout = 30 * time.Second
+
+// stopTimeout is how long calls under way may take to end when the member stops; streams are then cut.
+const stopTimeout = 2 * time.Second
+
+// Listeners are where clients connect. The API closes them.
+type Listeners struct {
+	// Clients carry gRPC and HTTP on one port.
+	Clients []net.Listener
+	// HTTP and Metrics carry HTTP only; Metrics just health and metrics. With HTTP given, Clients still answer both.
+	HTTP, Metrics []net.Listener
+	// Memory carries gRPC only, from within the process.
+	Memory []net.Listener
+	// Peers carry what members and tools ask of each other over HTTP.
+	Peers []net.Listener
+}
+
+// Run serves until ctx ends, then lets calls under way end.
+func (a *API) Run(ctx context.Context, at Listeners) error {
+	full := &http.Server{Handler: a.handler(), ReadHeaderTimeout: headerTimeout}
+	metrics := &http.Server{Handler: a.metricsHandler(), ReadHeaderTimeout: headerTimeout}
+	peers := &http.Server{Handler: a.peerHandler(), ReadHeaderTimeout: headerTimeout}
+	g, serving := errgroup.WithContext(ctx)
+	for _, l := range at.Clients {
+		s := newSplit(l, a.log)
+		g.Go(func() error { return s.run(serving) })
+		g.Go(func() error { return a.serveGRPC(s.grpc) })
+		g.Go(func() error { return serveHTTP(full, s.http) })
+	}
+	for _, l := range at.Memory {
+		g.Go(func() error { return a.serveGRPC(l) })
+	}
+	for _, l := range at.HTTP {
+		g.Go(func() error { return serveHTTP(full, l) })
+	}
+	for _, l := range at.Metrics {
+		g.Go(func() error { return serveHTTP(metrics, l) })
+	}
+	for _, l := range at.Peers {
+		g.Go(func() error { return serveHTTP(peers, l) })
+	}
+	g.Go(func() error { return a.watchLeader(serving) })
+	g.Go(func() error {
+		<-serving.Done()
+		return a.stop(at.Clients, full, metrics, peers)
+	})
+	return g.Wait()
+}
+
+func (a *API) serveGRPC(l net.Listener) error {
+	if err := a.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return err
+	}
+	return nil
+}
+
+func serveHTTP(s *http.Server, l net.Listener) error {
+	if err := s.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// stop ends everything: no new connections, then the calls under way, then what is left.
+func (a *API) stop(clients []net.Listener, servers ...*http.Server) error {
+	var errs []error
+	for _, l := range clients {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	cut := time.AfterFunc(stopTimeout, a.grpc.Stop)
+	defer cut.Stop()
+	a.grpc.GracefulStop()
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	for _, s := range servers {
+		if err := s.Shutdown(ctx); err != nil {
+			errs = append(errs, s.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,155 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+
+	"holdfast/watch"
+)
+
+// watchService is etcdserverpb.Watch with our own messages.
+var watchService = grpc.ServiceDesc{
+	ServiceName: "etcdserverpb.Watch",
+	HandlerType: (*any)(nil),
+	Streams: []grpc.StreamDesc{{StreamName: "Watch", ServerStreams: true, ClientStreams: true, Handler: func(srv any, stream grpc.ServerStream) error {
+		return srv.(*API).watch(stream)
+	}}},
+	Metadata: "rpc.proto",
+}
+
+// watchBatchBytes is how many bytes of events are put together in one response while a watcher catches up. A single
+// revision may be larger.
+const watchBatchBytes = 1 << 20
+
+// watchPendingMax is how many answers may wait for a client before its requests are left unread. A client that sends
+// without reading feels the flow control of its connection then.
+const watchPendingMax = 1000
+
+// errStreamEnded says that the client has said all it wanted.
+var errStreamEnded = errors.New("stream ended")
+
+// watch serves one stream of watches: one goroutine takes requests, another sends what there is. The stream ends with the
+// first of them.
+func (a *API) watch(stream grpc.ServerStream) error {
+	wake := make(chan struct{}, 1)
+	s := a.member.NewWatchStream(func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	})
+	defer s.Close()
+	g, ctx := errgroup.WithContext(stream.Context())
+	g.Go(func() error { return a.sendWatch(ctx, stream, s, wake) })
+	// Receiving cannot be interrupted but by the end of the stream, so it is not waited for.
+	received := make(chan error, 1)
+	go func() { received <- a.receiveWatch(ctx, stream, s) }()
+	g.Go(func() error {
+		select {
+		case err := <-received:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-a.member.Stopped():
+			return rpctypes.ErrGRPCStopped
+		}
+	})
+	err := g.Wait()
+	switch {
+	case errors.Is(err, errStreamEnded):
+		return nil
+	case errors.Is(err, context.Canceled):
+		if cause := context.Cause(stream.Context()); cause != nil && !errors.Is(cause, context.Canceled) {
+			return toWire(cause)
+		}
+		return rpctypes.ErrGRPCWatchCanceled
+	}
+	return toWire(err)
+}
+
+// receiveWatch takes the client's requests. What the client sends after the stream has ended is nobody's.
+func (a *API) receiveWatch(ctx context.Context, stream grpc.ServerStream, s *watch.Stream) error {
+	for {
+		var q watchCall
+		if err := stream.RecvMsg(&q); err != nil {
+			if errors.Is(err, io.EOF) {
+				return errStreamEnded
+			}
+			return err
+		}
+		switch {
+		case q.Create != nil:
+			s.Create(q.Create)
+		case q.Cancel != nil:
+			s.Cancel(*q.Cancel)
+		case q.Progress:
+			s.RequestProgress()
+		}
+		if err := awaitReader(ctx, s); err != nil {
+			return err
+		}
+	}
+}
+
+// awaitReader holds the requests of a client back that does not read its answers.
+func awaitReader(ctx context.Context, s *watch.Stream) error {
+	for s.Pending() > watchPendingMax {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// sendWatch sends what the stream has. A client that does not read holds up nobody but itself.
+func (a *API) sendWatch(ctx context.Context, stream grpc.ServerStream, s *watch.Stream, wake <-chan struct{}) error {
+	progress := time.NewTimer(a.progressInterval())
+	defer progress.Stop()
+	for {
+		if err := a.drain(stream, s); err != nil {
+			return err
+		}
+		select {
+		case <-wake:
+		case <-progress.C:
+			s.Tick()
+			progress.Reset(a.progressInterval())
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// progressInterval is the interval of progress notifications, up to a tenth longer so that many streams do not come at
+// once.
+func (a *API) progressInterval() time.Duration {
+	return a.cfg.WatchProgress + rand.N(a.cfg.WatchProgress/10+1)
+}
+
+func (a *API) drain(stream grpc.ServerStream, s *watch.Stream) error {
+	for {
+		r, some, err := s.Next(watchBatchBytes)
+		if err != nil || !some {
+			return err
+		}
+		h := a.member.Header()
+		h.Revision = r.Revision
+		parts := make([][]byte, 0, 1+len(r.Events))
+		parts = append(parts, r.Append(make([]byte, 0, watchHeadMax), &h))
+		if err := stream.SendMsg(outbound(append(parts, r.Events...))); err != nil {
+			return err
+		}
+	}
+}
+
+// watchHeadMax is more than a watch response takes without events and reasons.
+const watchHeadMax = 80

@@ -1,0 +1,128 @@
+// Command holdfast is the one binary: a member of a cluster, and the tools beside it.
+//
+// Called holdfast, or by any name that is not a tool's (etcd, etcd3), it takes the server flags of etcd and runs a member.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"holdfast/config"
+	"holdfast/util/jsonlog"
+	"holdfast/util/version"
+)
+
+func main() {
+	program := filepath.Base(os.Args[0])
+	switch program {
+	case "etcdctl", "etcdutl":
+		exit(fmt.Errorf("%s: this version of Holdfast has no tools yet; etcd's own %s works against it", program, program))
+	}
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case "version":
+			fmt.Printf("holdfast %s (%s), etcd API %s\n", version.Holdfast(), version.Commit(), version.EtcdVersion)
+			return
+		case "gateway", "grpc-proxy", "ctl", "utl", "bench":
+			exit(fmt.Errorf("%s %s: this version of Holdfast runs a member only", program, os.Args[1]))
+		}
+	}
+	serve(program, os.Args[1:])
+}
+
+func exit(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(config.ExitRefused)
+}
+
+// serve runs a member until a signal ends it or a part fails.
+func serve(program string, args []string) {
+	cfg, notes, err := config.Parse(config.Sources{
+		Program: program, Args: args, Environ: os.Environ(), DefaultHost: config.DefaultHost,
+	})
+	var stop *config.Stop
+	if err != nil && !errors.As(err, &stop) {
+		exit(err)
+	}
+	terminal := isTerminal(os.Stderr)
+	if stop != nil {
+		cfg = config.Default()
+	} else if terminal {
+		quieten(&cfg)
+	}
+	log, outputs, err := jsonlog.Open(cfg.Log)
+	if err != nil {
+		exit(err)
+	}
+	ctx := context.Background()
+	if stop != nil {
+		fmt.Fprint(os.Stdout, stop.Stdout)
+		fmt.Fprint(os.Stderr, stop.Stderr)
+		notes.Log(ctx, log)
+		stop.Notes.Log(ctx, log)
+		os.Exit(stop.Code)
+	}
+	notes.Log(ctx, log)
+	caught, err := run(cfg, log, terminal)
+	if err != nil {
+		log.Log(ctx, jsonlog.LevelFatal, "the member has stopped", "error", err)
+	}
+	if closed := outputs.Close(); closed != nil {
+		fmt.Fprintln(os.Stderr, closed)
+	}
+	switch {
+	case err != nil:
+		os.Exit(config.ExitRefused)
+	case caught != nil:
+		raise(caught)
+	}
+}
+
+// quieten leaves a terminal to one friendly line and to warnings, unless the user has chosen what to log.
+func quieten(cfg *config.Config) {
+	chosen := config.Default().Log
+	if cfg.Log.Level == chosen.Level && cfg.Log.Format == chosen.Format && len(cfg.Log.Outputs) == 1 && cfg.Log.Outputs[0] == jsonlog.Default {
+		cfg.Log.Level, cfg.Log.Format = "warn", string(jsonlog.Console)
+	}
+}
+
+// awaitSignal cancels when the process is told to end and remembers by what.
+func awaitSignal(cancel context.CancelFunc, log *slog.Logger) (caught func() os.Signal) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM)
+	var got os.Signal
+	done := make(chan struct{})
+	go func() { // ends with the process, or with the function returned here
+		select {
+		case got = <-c:
+			log.Info("received signal; shutting down", "signal", got.String())
+			cancel()
+		case <-done:
+		}
+		close(c)
+	}()
+	return func() os.Signal {
+		signal.Stop(c)
+		close(done)
+		for range c { //nolint:revive // waits until the goroutine has ended
+		}
+		return got
+	}
+}
+
+// raise ends the process by the signal it has caught, so that its parent sees what ended it.
+func raise(s os.Signal) {
+	signal.Reset(s)
+	if sig, ok := s.(syscall.Signal); ok {
+		if err := syscall.Kill(os.Getpid(), sig); err != nil {
+			exit(err)
+		}
+	}
+	select {} // the signal arrives in a moment
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/api"
+	"holdfast/config"
+	"holdfast/membership"
+	"holdfast/node"
+	"holdfast/server"
+	"holdfast/util/version"
+)
+
+// built says what of Config.Asks this version can do.
+var built = map[config.Ask]bool{
+	config.AskUnixSocket: true, config.AskHTTPPort: true, config.AskMetricsPort: true, config.AskMemoryLock: true,
+	config.AskNoFsync: true, config.AskCheckpoints: true,
+}
+
+// errUnbuilt refuses what would otherwise silently not happen.
+func errUnbuilt(cfg config.Config) error {
+	var errs []error
+	for _, asked := range cfg.Asks() {
+		if !built[asked.Ask] {
+			errs = append(errs, fmt.Errorf("--%s asks for %s, which this version of Holdfast cannot do: start it without, or run etcd", asked.Flag, asked.Ask))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// run runs a member. It returns the signal that ended it, if one did.
+func run(cfg config.Config, log *slog.Logger, terminal bool) (caught os.Signal, err error) {
+	if err := errUnbuilt(cfg); err != nil {
+		return nil, err
+	}
+	if cfg.MemoryLock {
+		if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE); err != nil {
+			return nil, fmt.Errorf("lock the memory as --memory-mlock asks: %w", err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signaled := awaitSignal(cancel, log)
+	defer func() { caught = signaled() }()
+	settings, err := nodeConfig(ctx, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	log.LogAttrs(ctx, slog.LevelInfo, "starting Holdfast", slog.String("holdfast-version", version.Holdfast()),
+		slog.String("commit", version.Commit()), slog.String("etcd-version", version.EtcdVersion))
+	n, err := node.Open(settings)
+	if err != nil {
+		return nil, err
+	}
+	log.LogAttrs(ctx, slog.LevelInfo, "starting an etcd server", cfg.Echo(true, "")...)
+	go announce(ctx, n, cfg, log, terminal) // ends with ctx at the latest
+	err = n.Run(ctx)
+	return nil, errors.Join(err, n.Close())
+}
+
+// announce says, once, where clients connect and where data lies.
+func announce(ctx context.Context, n *node.Node, cfg config.Config, log *slog.Logger, terminal bool) {
+	select {
+	case <-n.Member().Ready():
+	case <-ctx.Done():
+		return
+	}
+	var at []string
+	for _, addr := range n.ClientAddrs() {
+		at = append(at, addr.String())
+	}
+	log.Info("ready to serve client requests")
+	for _, address := range at {
+		log.Info("serving client traffic insecurely; this is strongly discouraged!", "traffic", "grpc+http", "address", address)
+	}
+	log.Info("holdfast is ready", "client-urls", config.Texts(cfg.ListenClientURLs), "data-dir", cfg.DataDir)
+	if terminal {
+		fmt.Fprintf(os.Stderr, "Holdfast is ready: clients connect to %s, data lies in %s. Stop it with Ctrl-C.\n",
+			strings.Join(config.Texts(cfg.ListenClientURLs), ", "), cfg.DataDir)
+	}
+}
+
+// nodeConfig turns settings into what the parts are made of.
+func nodeConfig(ctx context.Context, cfg config.Config, log *slog.Logger) (node.Config, error) {
+	founders, err := founders(ctx, cfg)
+	if err != nil {
+		return node.Config{}, err
+	}
+	quota, bounded := cfg.Quota()
+	if !bounded {
+		quota = -1
+	}
+	period, revisions, err := cfg.Compaction()
+	if err != nil {
+		return node.Config{}, err
+	}
+	return node.Config{
+		ClientURLs: cfg.ListenClientURLs, HTTPURLs: cfg.ListenClientHTTPURLs,
+		MetricsURLs: cfg.ListenMetricsURLs, PeerURLs: cfg.ListenPeerURLs, Log: log,
+		Server: server.Config{
+			DataDir: cfg.DataDir, WALDir: cfg.WALDir, Name: cfg.Name, ClientURLs: config.Texts(cfg.AdvertiseClientURLs),
+			Founders:  founders,
+			Heartbeat: cfg.Heartbeat(), ElectionTicks: cfg.ElectionTicks(), PreVote: cfg.PreVote,
+			SnapshotEvery: cfg.SnapshotCount, CatchUpEntries: cfg.SnapshotCatchUpEntries, UnsafeNoSync: cfg.UnsafeNoFsync,
+			Quota: quota, RequestBytesMax: int(cfg.MaxRequestBytes), LearnersMax: cfg.MaxLearners,
+			AutoCompaction: server.AutoCompaction{Period: period, Revisions: revisions},
+			CompactionRows: cfg.CompactionBatchLimit, CompactionPause: cfg.CompactionSleepInterval,
+			Log: log,
+		},
+		API: api.Config{
+			RequestBytesMax: int(cfg.MaxRequestBytes), TxnOpsMax: int(cfg.MaxTxnOps), StreamsMax: cfg.MaxStreams,
+			KeepAliveMin: cfg.KeepAliveMinTime, KeepAliveInterval: cfg.KeepAliveInterval, KeepAliveTimeout: cfg.KeepAliveTimeout,
+			WatchProgress: cfg.WatchProgressTime, ElectionTimeout: cfg.ElectionTimeout(), Log: log,
+		},
+	}, nil
+}
+
+// resolveTimeout bounds how long the names in --initial-cluster may take to appear.
+const resolveTimeout = 30 * time.Second
+
+// founders are the members of the cluster that --initial-cluster describes. They matter only to a member without data.
+func founders(ctx context.Context, cfg config.Config) ([]membership.Member, error) {
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	if err := cfg.CheckBootstrap(ctx, resolve); err != nil {
+		return nil, err
+	}
+	initial, err := cfg.InitialMembers()
+	if err != nil {
+		return nil, err
+	}
+	var members []membership.Member
+	for name, urls := range initial {
+		members = append(members, founder(name, urls, cfg.InitialClusterToken))
+	}
+	return members, nil
+}
+
+func founder(name string, urls []url.URL, token string) membership.Member {
+	peers := config.Texts(urls)
+	return membership.Member{ID: membership.MemberID(peers, token, 0), Name: name, PeerURLs: peers}
+}
+
+func resolve(ctx context.Context, hostPort string) (string, error) {
+	host, port, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return "", err
+	}
+	addrs, err := net.DefaultResolver.LookupHost(ctx, host)
+	if err != nil {
+		return "", err
+	}
+	return net.JoinHostPort(addrs[0], port), nil
+}
+
+// isTerminal tells whether a person reads what is written to f.
+func isTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}

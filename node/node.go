@@ -1,0 +1,134 @@
+// Package node is a member with its doors: the listeners, the protocol on them, and the member behind.
+//
+//	Errors  those of opening the member, and of listening, each naming the address
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/test/bufconn"
+
+	"holdfast/api"
+	"holdfast/server"
+)
+
+// Config is what a node is made of.
+type Config struct {
+	Server server.Config
+	API    api.Config
+	// ClientURLs are where clients connect, HTTPURLs and MetricsURLs where HTTP is served by itself, PeerURLs where members do.
+	ClientURLs, HTTPURLs, MetricsURLs, PeerURLs []url.URL
+	Log                                         *slog.Logger
+}
+
+// memoryBuffer is how much one side of a connection within the process may be ahead of the other.
+const memoryBuffer = 256 << 10
+
+// Node is a member with its doors open. It answers once Run runs.
+type Node struct {
+	cfg    Config
+	member *server.Server
+	api    *api.API
+	at     api.Listeners
+	memory *bufconn.Listener
+}
+
+// Open takes the addresses and opens the member. The addresses come first: a port that is taken is found before any data
+// is touched.
+func Open(cfg Config) (n *Node, err error) {
+	n = &Node{cfg: cfg, memory: bufconn.Listen(memoryBuffer)}
+	n.at.Memory = []net.Listener{n.memory}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.closeListeners())
+		}
+	}()
+	for _, group := range []struct {
+		urls []url.URL
+		flag string
+		to   *[]net.Listener
+	}{
+		{cfg.PeerURLs, "--listen-peer-urls", &n.at.Peers},
+		{cfg.ClientURLs, "--listen-client-urls", &n.at.Clients},
+		{cfg.HTTPURLs, "--listen-client-http-urls", &n.at.HTTP},
+		{cfg.MetricsURLs, "--listen-metrics-urls", &n.at.Metrics},
+	} {
+		for _, u := range group.urls {
+			l, err := listen(u, group.flag)
+			if err != nil {
+				return nil, err
+			}
+			*group.to = append(*group.to, l)
+		}
+	}
+	if n.member, err = server.Open(cfg.Server); err != nil {
+		return nil, err
+	}
+	n.api = api.New(n.member, cfg.API)
+	return n, nil
+}
+
+// listen opens one address. flag is what the user has to change if that fails.
+func listen(u url.URL, flag string) (net.Listener, error) {
+	network, address := "tcp", u.Host
+	if u.Scheme == "unix" {
+		network, address = "unix", u.Host+u.Path
+		if err := os.Remove(address); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("make room for the socket %s of %s: %w", address, flag, err)
+		}
+	}
+	l, err := net.Listen(network, address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("listen on %s: the address is in use by another process (%w); stop that process or change %s", u.String(), err, flag)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s of %s: %w", u.String(), flag, err)
+	}
+	return l, nil
+}
+
+// Run serves until ctx ends, which is no error, or a part fails. Call Close afterwards.
+func (n *Node) Run(ctx context.Context) error {
+	g, running := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.member.Run(running) })
+	g.Go(func() error { return n.api.Run(running, n.at) })
+	return g.Wait()
+}
+
+// Close lets go of data and addresses. Run must have returned, or never been called.
+func (n *Node) Close() error { return errors.Join(n.closeListeners(), n.member.Close()) }
+
+func (n *Node) closeListeners() error {
+	var errs []error
+	for _, group := range [][]net.Listener{n.at.Clients, n.at.HTTP, n.at.Metrics, n.at.Peers, n.at.Memory} {
+		for _, l := range group {
+			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Member is the member behind the doors.
+func (n *Node) Member() *server.Server { return n.member }
+
+// ClientAddrs are the addresses on which clients are served.
+func (n *Node) ClientAddrs() []net.Addr {
+	addrs := make([]net.Addr, len(n.at.Clients))
+	for i, l := range n.at.Clients {
+		addrs[i] = l.Addr()
+	}
+	return addrs
+}
+
+// Dial makes a connection within the process.
+func (n *Node) Dial(ctx context.Context) (net.Conn, error) { return n.memory.DialContext(ctx) }
