@@ -129,6 +129,10 @@ func (r *Replica) Checkpoint(ctx context.Context, m *raftpb.SnapshotMetadata) er
 	durable := make(chan struct{})
 	r.inbox.Put(event{call: func() {
 		hs := r.loop.hard
+		if m.GetIndex()+1 < r.loop.window.first {
+			close(durable) // a snapshot has put the log's beginning further already
+			return
+		}
 		if m.GetIndex() > hs.GetCommit() {
 			panic(fmt.Sprintf("replica: checkpoint at %d, committed is %d", m.GetIndex(), hs.GetCommit()))
 		}

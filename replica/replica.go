@@ -52,8 +52,9 @@ var (
 type Log interface {
 	// Append writes saves in order. With sync they are durable when it returns, together with all earlier ones.
 	Append(saves []Save, sync bool) error
-	// Entries reads entries from index lo on, below hi, of about maxBytes together but at least one. It returns none if
-	// entry lo has been released. It may be called while Append runs.
+	// Entries reads entries from index lo on, below hi, of about maxBytes together but at least one. It returns none, and
+	// no error, if entry lo has been released: a follower may ask for what Compact is only about to tell of. It may be
+	// called while Append runs.
 	Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error)
 }
 
@@ -101,6 +102,9 @@ type State struct {
 	Entries []*raftpb.Entry
 	// Before is index and term of what precedes the first entry; zero for a log that is whole.
 	Before Position
+	// Older are the terms of the entries before Entries that the log still has, oldest first, up to Before; the first one's
+	// From is where the log begins. Nil: what was released, or none. Followers far behind are fed from there.
+	Older []TermRun
 	// Applied is the machine's, from the batch that its store recovered; ConfState is from the same batch.
 	Applied   uint64
 	ConfState *raftpb.ConfState
@@ -108,6 +112,9 @@ type State struct {
 
 // Position is a place in the log.
 type Position struct{ Index, Term uint64 }
+
+// TermRun says that the entries from index From on, up to the next run, are of one term.
+type TermRun struct{ From, Term uint64 }
 
 // Config says what a Replica works with.
 type Config struct {
@@ -204,8 +211,12 @@ func newWindow(s State) (*window, error) {
 		conf:    s.ConfState,
 		first:   s.Before.Index + 1,
 		base:    s.Before.Index + 1,
-		terms:   termRuns{{from: s.Before.Index, term: s.Before.Term}},
+		terms:   termRuns{{From: s.Before.Index, Term: s.Before.Term}},
 		applied: s.Applied,
+	}
+	if len(s.Older) > 0 {
+		w.first = s.Older[0].From
+		w.terms = append(termRuns(nil), s.Older...)
 	}
 	if w.conf == nil {
 		w.conf = &raftpb.ConfState{}

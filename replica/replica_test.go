@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 )
@@ -404,5 +405,35 @@ func TestCheckpoint(t *testing.T) {
 	settle(t, r)
 	if s := r.Status(); s.Role != Leader || s.Applied != 7 {
 		t.Fatalf("after the restart: %+v", s)
+	}
+}
+
+// TestOlderEntries checks that a replica started with the newest entries only knows of those on disk.
+func TestOlderEntries(t *testing.T) {
+	log, m := &memLog{}, newMemMachine(1)
+	state := State{
+		Before: Position{Index: 9, Term: 3}, Older: []TermRun{{From: 4, Term: 2}, {From: 8, Term: 3}}, Applied: 9,
+		HardState: &raftpb.HardState{Term: new(uint64(3)), Vote: new(uint64(1)), Commit: new(uint64(9))},
+		ConfState: m.conf(),
+		Entries:   []*raftpb.Entry{{Index: new(uint64(10)), Term: new(uint64(3))}},
+	}
+	r, err := New(testConfig(1, log, m), state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := r.loop.window
+	if first, _ := w.FirstIndex(); first != 4 {
+		t.Fatalf("the log begins at %d, want 4", first)
+	}
+	for i, want := range map[uint64]uint64{4: 2, 7: 2, 8: 3, 10: 3} {
+		if term, err := w.Term(i); err != nil || term != want {
+			t.Fatalf("term of %d is %d, %v; want %d", i, term, err, want)
+		}
+	}
+	if _, err := w.Term(3); !errors.Is(err, raft.ErrCompacted) {
+		t.Fatalf("term of the entry before the first, which nobody knows: %v", err)
+	}
+	if got, err := w.Entries(4, 11, 1<<20); len(got) != 0 || err != nil || w.ahead.wanted != (span{4, 10}) {
+		t.Fatalf("%d entries, %v, wanted %v", len(got), err, w.ahead.wanted)
 	}
 }

@@ -104,7 +104,8 @@ func (r *Replica) publish() {
 	if before != nil && same(before, &now) {
 		return
 	}
-	r.status.Store(&now)
+	shown := now // a copy, so that asking without news allocates nothing
+	r.status.Store(&shown)
 	if before == nil || before.Leadership == now.Leadership {
 		return
 	}

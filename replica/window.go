@@ -53,7 +53,7 @@ func (w *window) last() uint64 { return w.base + uint64(len(w.entries)) - 1 }
 // Term implements raft.Storage.
 func (w *window) Term(i uint64) (uint64, error) {
 	switch {
-	case i+1 < w.first:
+	case i+1 < w.first || i < w.terms[0].From: // the entry before the first one may be known or not
 		return 0, raft.ErrCompacted
 	case i > w.last():
 		return 0, raft.ErrUnavailable
@@ -149,7 +149,7 @@ func (w *window) restart(m *raftpb.SnapshotMetadata) {
 		conf:    m.GetConfState(),
 		first:   index + 1,
 		base:    index + 1,
-		terms:   termRuns{{from: index, term: m.GetTerm()}},
+		terms:   termRuns{{From: index, Term: m.GetTerm()}},
 		applied: index,
 		ahead:   readAhead{reading: w.ahead.reading},
 	}
@@ -174,16 +174,13 @@ func (w *window) compact(first uint64) {
 }
 
 // termRuns keeps the term of every index in a range, one item per term.
-type termRuns []termRun
-
-// termRun says that entries from index from on, up to the next run, are of this term.
-type termRun struct{ from, term uint64 }
+type termRuns []TermRun
 
 // at returns the term at index i. The newest runs are asked for most, so it searches from the end.
 func (t termRuns) at(i uint64) uint64 {
 	for n := len(t) - 1; n >= 0; n-- {
-		if t[n].from <= i {
-			return t[n].term
+		if t[n].From <= i {
+			return t[n].Term
 		}
 	}
 	panic(fmt.Sprintf("replica: term of %d asked, known are %v", i, t))
@@ -192,11 +189,11 @@ func (t termRuns) at(i uint64) uint64 {
 // add says that the entry at index i, now the last one, is of this term.
 func (t *termRuns) add(i, term uint64) {
 	runs := *t
-	for len(runs) > 0 && runs[len(runs)-1].from >= i {
+	for len(runs) > 0 && runs[len(runs)-1].From >= i {
 		runs = runs[:len(runs)-1]
 	}
-	if len(runs) == 0 || runs[len(runs)-1].term != term {
-		runs = append(runs, termRun{from: i, term: term})
+	if len(runs) == 0 || runs[len(runs)-1].Term != term {
+		runs = append(runs, TermRun{From: i, Term: term})
 	}
 	*t = runs
 }
@@ -204,7 +201,7 @@ func (t *termRuns) add(i, term uint64) {
 // release forgets the terms below index i.
 func (t *termRuns) release(i uint64) {
 	runs := *t
-	for len(runs) > 1 && runs[1].from <= i {
+	for len(runs) > 1 && runs[1].From <= i {
 		runs = runs[1:]
 	}
 	*t = append(termRuns(nil), runs...)
