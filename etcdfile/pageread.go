@@ -46,35 +46,42 @@ func newPageReader(r io.ReaderAt, size int64) (*pageReader, error) {
 }
 
 // findHeader returns the valid header of the higher transaction. The second one stands a page further, and how far
-// that is only a header tells: all possible page sizes are tried, as bbolt does.
+// that is only a header tells: without a valid first one all possible page sizes are tried, as bbolt does.
 func findHeader(r io.ReaderAt, size int64) (header, error) {
-	best, failure := readHeader(r, 0)
-	found := failure == nil
+	best, invalid, err := readHeader(r, 0)
+	if err != nil {
+		return header{}, err
+	}
 	for at := int64(pageSizeMin); at <= pageSizeMax && at+pageHeaderSize+headerBodySize <= size; at *= 2 {
-		if found && at != int64(best.pageSize) {
+		if invalid == nil && at != int64(best.pageSize) {
 			continue
 		}
-		h, err := readHeader(r, at)
-		if err != nil || int64(h.pageSize) != at {
+		h, bad, err := readHeader(r, at)
+		if err != nil {
+			return header{}, err
+		}
+		if bad != nil || int64(h.pageSize) != at {
 			continue
 		}
-		if !found || h.transaction > best.transaction {
-			best, found = h, true
+		if invalid != nil || h.transaction > best.transaction {
+			best, invalid = h, nil
 		}
 		break
 	}
-	if !found {
-		return header{}, fmt.Errorf("%w: no valid header page (the first: %w)", ErrNotDatabase, failure)
+	if invalid != nil {
+		return header{}, fmt.Errorf("%w: no valid header page (the first: %w)", ErrNotDatabase, invalid)
 	}
 	return best, nil
 }
 
-func readHeader(r io.ReaderAt, at int64) (header, error) {
+// readHeader reads a header page at some byte: invalid says why it is none, err that it could not be read.
+func readHeader(r io.ReaderAt, at int64) (h header, invalid, err error) {
 	var p [pageHeaderSize + headerBodySize]byte
 	if _, err := r.ReadAt(p[:], at); err != nil {
-		return header{}, fmt.Errorf("read header at byte %d: %w", at, err)
+		return header{}, nil, fmt.Errorf("read header at byte %d: %w", at, err)
 	}
-	return decodeHeader(p[:])
+	h, invalid = decodeHeader(p[:])
+	return h, invalid, nil
 }
 
 // read returns page id, using buf if it is large enough.
