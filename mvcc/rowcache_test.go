@@ -1,0 +1,90 @@
+package mvcc
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"holdfast/kv"
+)
+
+// TestRowCache: whatever is changed, filled and evicted in between, the cache never answers with a row that was not
+// the newest at the revision asked for.
+func TestRowCache(t *testing.T) {
+	seed := seedOf(t)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	c := newRowCache(cacheShards * 1000)
+	type past struct {
+		rev kv.Rev
+		row []byte
+	}
+	history := map[string][]past{}
+	at := func(key string, rev kv.Revision) (last past) {
+		for _, p := range history[key] {
+			if p.rev.Main <= rev {
+				last = p
+			}
+		}
+		return last
+	}
+	hits := 0
+	for rev := kv.Revision(1); rev < 20000; rev++ {
+		key := fmt.Sprint(rng.IntN(600))
+		// A reader that began some revisions ago fills late.
+		old := max(rev-kv.Revision(rng.IntN(4)), 0)
+		if p := at(key, old); p.row != nil {
+			c.fill([]byte(key), p.rev, p.row, old)
+		}
+		switch rng.IntN(500) {
+		case 0:
+			c.purge(rev)
+			for k := range history {
+				history[k] = append(history[k], past{rev: kv.Rev{Main: rev}})
+			}
+		default:
+			p := past{rev: kv.Rev{Main: rev}, row: bytes.Repeat([]byte(fmt.Sprint(rev)), 1+rng.IntN(30))}
+			if rng.IntN(4) == 0 {
+				p.row = nil
+			}
+			c.change([]byte(key), p.rev, p.row, rng.IntN(2) == 0)
+			history[key] = append(history[key], p)
+		}
+		for range 3 {
+			key, read := fmt.Sprint(rng.IntN(600)), max(rev-kv.Revision(rng.IntN(3)), 0)
+			row, got := c.get([]byte(key), read)
+			if row == nil {
+				continue
+			}
+			hits++
+			if want := at(key, read); !bytes.Equal(row, want.row) || got != want.rev {
+				t.Fatalf("key %s at %s: row of %s, want that of %s", key, read, got, want.rev)
+			}
+		}
+	}
+	if hits < 1000 {
+		t.Fatalf("only %d hits: the test shows nothing", hits)
+	}
+	for i := range c.shards {
+		s := &c.shards[i]
+		bytes := int64(0)
+		for _, e := range s.rows {
+			bytes += e.bytes()
+		}
+		if s.bytes != bytes || bytes > s.max {
+			t.Fatalf("shard counts %d bytes, holds %d, bound %d", s.bytes, bytes, s.max)
+		}
+	}
+}
+
+// TestRowCacheOff: a cache without room stays empty.
+func TestRowCacheOff(t *testing.T) {
+	c := newRowCache(-1)
+	c.change([]byte("a"), kv.Rev{Main: 2}, []byte("row"), true)
+	c.fill([]byte("b"), kv.Rev{Main: 2}, []byte("row"), 3)
+	for _, key := range []string{"a", "b"} {
+		if row, _ := c.get([]byte(key), 5); row != nil {
+			t.Fatalf("%s is cached", key)
+		}
+	}
+}
