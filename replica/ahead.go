@@ -118,7 +118,7 @@ func (r *Replica) ReadLog() error {
 		if err != nil {
 			return fmt.Errorf("read entries [%d, %d) back from the log: %w", s.lo, s.hi, err)
 		}
-		if err := checkEntries(entries, s.lo-1); err != nil {
+		if err := checkEntries(entries, Position{Index: s.lo - 1}); err != nil {
 			return fmt.Errorf("read entries [%d, %d) back from the log: %w", s.lo, s.hi, err)
 		}
 		r.inbox.Put(event{call: func() { r.loop.readBack(entries) }})

@@ -40,6 +40,7 @@ type node struct {
 	r       *Replica // nil while it is down
 	log     *memLog
 	machine *memMachine
+	stuck   int // calls of the log writer that do nothing: the disk hangs
 }
 
 type pendingRead struct {
@@ -147,6 +148,8 @@ func (c *cluster) step(calm bool) {
 		n.change()
 	case p < 983:
 		n.campaign()
+	case p < 984:
+		n.stuck = c.rnd.IntN(300)
 	}
 	c.checkReads()
 }
@@ -214,7 +217,9 @@ func (n *node) work(p int) {
 	case 0, 1, 2, 3:
 		n.r.Advance()
 	case 4, 5:
-		err = n.r.WriteLog()
+		if n.stuck--; n.stuck < 0 {
+			err = n.r.WriteLog()
+		}
 	case 6:
 		err = n.r.ApplyCommitted()
 	case 7:
@@ -324,7 +329,7 @@ func (n *node) transfer() {
 
 // campaign gives up on a leader, with reason or without.
 func (n *node) campaign() {
-	if n.r != nil {
+	if n.r != nil && n.c.rnd.IntN(5) == 0 {
 		n.r.LeaderGone(n.r.Status().Leader)
 		n.r.Campaign()
 		n.c.counts["campaigns"]++
@@ -347,6 +352,7 @@ func (n *node) change() {
 func (c *cluster) heal() {
 	clear(c.cut)
 	for _, n := range c.nodes {
+		n.stuck = 0
 		if n.r == nil {
 			n.start()
 		}

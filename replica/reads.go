@@ -64,7 +64,10 @@ func newReads(wake chan<- struct{}, cfg Config) *reads {
 // ReadIndex returns an index at or above everything that was committed when it was called, confirmed by a quorum. A read
 // that waits until the index is applied is linearizable.
 func (r *Replica) ReadIndex(ctx context.Context) (uint64, error) {
-	q := r.AskReadIndex()
+	if index, ok := r.ownReadIndex(); ok {
+		return index, nil
+	}
+	q := r.reads.join()
 	select {
 	case <-q.done:
 		return q.index, q.err
@@ -75,12 +78,18 @@ func (r *Replica) ReadIndex(ctx context.Context) (uint64, error) {
 
 // AskReadIndex is ReadIndex for callers that do not want to wait in place.
 func (r *Replica) AskReadIndex() *Read {
-	// The only voter needs nobody's word: another leader needs this member's vote, and before it leaves, the status says so
-	// (see publish). Its own commit index is complete once an entry of its own term is committed; raft does not check that.
-	if s := r.status.Load(); s.Sole && s.Role == Leader && s.Settled && r.end.err() == nil {
-		return answered(s.Commit, nil)
+	if index, ok := r.ownReadIndex(); ok {
+		return answered(index, nil)
 	}
 	return r.reads.join()
+}
+
+// ownReadIndex answers for the only voter, which needs nobody's word: another leader needs this member's vote, and before
+// that vote leaves, the status says so (see publish). Its commit index is complete once an entry of its own term is
+// committed; raft does not check that.
+func (r *Replica) ownReadIndex() (uint64, bool) {
+	s := r.status.Load()
+	return s.Commit, s.Sole && s.Role == Leader && s.Settled && r.end.err() == nil
 }
 
 func (r *reads) join() *Read {

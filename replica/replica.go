@@ -195,7 +195,7 @@ func New(cfg Config, state State) (*Replica, error) {
 
 // newWindow checks what was recovered against itself and builds raft's view of it.
 func newWindow(s State) (*window, error) {
-	if err := checkEntries(s.Entries, s.Before.Index); err != nil {
+	if err := checkEntries(s.Entries, s.Before); err != nil {
 		return nil, fmt.Errorf("the raft log is damaged: %w", err)
 	}
 	last := s.Before.Index + uint64(len(s.Entries))

@@ -155,7 +155,7 @@ func TestStartRefuses(t *testing.T) {
 		{"store behind the log", State{Entries: entries(6, 3, 1), Before: Position{5, 1}, Applied: 4}, "the store has applied entry 4, but the raft log begins only at 6"},
 		{"committed entries lost", State{Entries: entries(1, 3, 1), HardState: &raftpb.HardState{Term: new(uint64(1)), Commit: new(uint64(4))}}, "the raft log ends at 3, but entry 4 was committed"},
 		{"a gap", State{Entries: append(entries(1, 2, 1), entries(4, 1, 1)...)}, "entry 4 stands where entry 3 should"},
-		{"terms fall", State{Entries: append(entries(1, 2, 2), entries(3, 1, 1)...)}, "the terms of its entries fall"},
+		{"terms fall", State{Entries: append(entries(1, 2, 2), entries(3, 1, 1)...)}, "entry 3 is of term 1, the one before it of term 2"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.state.ConfState = conf

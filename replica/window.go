@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"errors"
 	"fmt"
 	"math/bits"
 
@@ -241,20 +240,16 @@ func entrySize(e *raftpb.Entry) uint64 {
 
 func varintSize(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
 
-// checkEntries says what is wrong with entries that should follow index after without a gap.
-func checkEntries(entries []*raftpb.Entry, after uint64) error {
-	for i, e := range entries {
-		if want := after + 1 + uint64(i); e.GetIndex() != want {
+// checkEntries says what is wrong with entries that should follow a position.
+func checkEntries(entries []*raftpb.Entry, after Position) error {
+	for _, e := range entries {
+		if want := after.Index + 1; e.GetIndex() != want {
 			return fmt.Errorf("entry %d stands where entry %d should", e.GetIndex(), want)
 		}
-	}
-	if len(entries) == 0 && after == 0 {
-		return nil
-	}
-	for i := 1; i < len(entries); i++ {
-		if entries[i].GetTerm() < entries[i-1].GetTerm() {
-			return errors.New("the terms of its entries fall")
+		if e.GetTerm() < after.Term {
+			return fmt.Errorf("entry %d is of term %d, the one before it of term %d", e.GetIndex(), e.GetTerm(), after.Term)
 		}
+		after = Position{e.GetIndex(), e.GetTerm()}
 	}
 	return nil
 }
