@@ -202,7 +202,7 @@ func (c *Command) Put(key, value []byte, lease kv.LeaseID) (prev []byte) {
 	}
 	row := v.Append(make([]byte, 0, v.Size()))
 	event.KV, event.Key = row, keyOf(row)
-	rec.sum, rec.size = rowSum(rev, false, row), len(row)
+	rec.sum, rec.size = c.r.summer.sum(rev, false, row), len(row)
 	c.write(rev, &rec, row)
 	c.r.over.set(event.Key, rev, row, prev != nil)
 	c.record(event)
@@ -283,7 +283,7 @@ func (c *Command) erase(key []byte, old kv.Rev, prev []byte) kv.Rev {
 	c.keys--
 	rec := record{kind: kindDelete, key: key, hasOld: true, old: old, oldSize: len(prev)}
 	c.r.rowBuf = appendTombstone(c.r.rowBuf[:0], key)
-	rec.sum, rec.size = rowSum(rev, true, c.r.rowBuf), len(c.r.rowBuf)
+	rec.sum, rec.size = c.r.summer.sum(rev, true, c.r.rowBuf), len(c.r.rowBuf)
 	c.write(rev, &rec, nil)
 	if c.large {
 		return rev

@@ -26,6 +26,7 @@ type Import struct {
 	gets *storage.Iter
 
 	key, record []byte // scratch
+	summer      rowSummer
 }
 
 // imported is the newest version of a key: size is that of its KeyValue, and a tombstone does not live.
@@ -77,7 +78,7 @@ func (i *Import) add(row Row) error {
 		return err
 	}
 	rec := record{
-		kind: kindUpdate, sum: rowSum(row.Rev, row.Tombstone, row.Encoded), size: len(row.Encoded),
+		kind: kindUpdate, sum: i.summer.sum(row.Rev, row.Tombstone, row.Encoded), size: len(row.Encoded),
 		hasOld: exists && old.lives, old: old.rev, oldSize: old.size, key: v.Key,
 	}
 	value := row.Encoded

@@ -23,6 +23,8 @@ type chain struct {
 	versions []version
 	// updated says that the key lived before the run.
 	updated bool
+	// first is the room for the only version that most keys get.
+	first [1]version
 }
 
 type version struct {
@@ -49,7 +51,9 @@ func (o *overlay) find(key []byte) (i int, ok bool) {
 func (o *overlay) set(key []byte, rev kv.Rev, row []byte, lived bool) {
 	i, ok := o.find(key)
 	if !ok {
-		o.chains = slices.Insert(o.chains, i, &chain{key: key, updated: lived})
+		c := &chain{key: key, updated: lived}
+		c.versions = c.first[:0]
+		o.chains = slices.Insert(o.chains, i, c)
 	}
 	c := o.chains[i]
 	c.versions = append(c.versions, version{rev, row})

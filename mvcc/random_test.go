@@ -460,4 +460,3 @@ func (p *pair) crashOnce() int {
 	p.compareAll()
 	return int(before - p.index)
 }
-

@@ -63,9 +63,12 @@ func (r *record) oldBytes() int64 { return int64(revisionKeyLen + r.oldSize) }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// rowSum is the CRC-32C of etcd's row at rev with the given value.
-func rowSum(rev kv.Rev, tombstone bool, value []byte) uint32 {
-	var k [tombstoneKeyLen]byte
+// rowSummer computes the CRC-32C of etcd's rows. It is the scratch for their keys, which would otherwise be allocated
+// for every row.
+type rowSummer [tombstoneKeyLen]byte
+
+// sum is the CRC-32C of etcd's row at rev with the given value.
+func (k *rowSummer) sum(rev kv.Rev, tombstone bool, value []byte) uint32 {
 	binary.BigEndian.PutUint64(k[:], uint64(rev.Main))
 	k[8] = '_'
 	binary.BigEndian.PutUint64(k[9:], uint64(rev.Sub))

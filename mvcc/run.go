@@ -29,6 +29,7 @@ type Run struct {
 	gets, scans *storage.Iter
 	// Scratch: a tombstone's row, the key and the row of a record.
 	rowBuf, keyBuf, recordBuf []byte
+	summer                    rowSummer
 }
 
 // Begin starts a run that writes into batch. There is at most one run at a time.
