@@ -151,6 +151,9 @@ func (l *Log) syncWith(sync func() error) error {
 	}
 	took := l.since(begin)
 	failpointWALAfterSync()
+	l.mu.Lock()
+	l.stats.Syncs++
+	l.mu.Unlock()
 	if took > slowSync {
 		l.cfg.Log.Warn("slow fdatasync", "took", took, "expected-duration", slowSync)
 	}
@@ -182,6 +185,7 @@ func (l *Log) commit(b *batch, seg segment) {
 	defer l.mu.Unlock()
 	if n := len(l.segs); n == 0 || l.segs[n-1] != seg {
 		l.segs = append(l.segs, seg)
+		l.stats.Cuts++
 	}
 	for _, p := range b.places {
 		if p.reset {
@@ -189,10 +193,12 @@ func (l *Log) commit(b *batch, seg segment) {
 		}
 		if p.entry != 0 {
 			l.index.put(p.entry, seg, p.off, p.crc)
+			l.stats.Entries++
 		}
 	}
 	l.hist, b.hist = b.hist, l.hist
 	l.stats.TailBytes = l.off
-	l.stats.Entries += uint64(len(b.places))
+	l.stats.Writes++
+	l.stats.Bytes += uint64(len(b.buf))
 	b.trim()
 }

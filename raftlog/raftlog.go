@@ -66,7 +66,11 @@ type Stats struct {
 	First, Last uint64 // entries kept; First is Last+1 when there are none
 	TailBytes   int64  // end of the records in the last segment
 
-	Writes, Syncs, Entries, Bytes, Cuts uint64
+	Writes  uint64 // batches
+	Bytes   uint64 // in them
+	Entries uint64 // in them
+	Syncs   uint64 // of appended data
+	Cuts    uint64 // segments begun
 }
 
 func (cfg *Config) fill() error {
