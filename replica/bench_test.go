@@ -26,7 +26,6 @@ func BenchmarkPropose(b *testing.B) {
 
 func benchPropose(b *testing.B, callers int, disk bool) {
 	m := &benchMachine{conf: &raftpb.ConfState{Voters: []uint64{1}}}
-	m.waiting.New = func() any { return make(chan struct{}, 1) }
 	log := &benchLog{}
 	if disk {
 		log.open(b)
@@ -43,6 +42,13 @@ func benchPropose(b *testing.B, callers int, disk bool) {
 	for !r.Status().Settled {
 		<-r.LeadershipChange()
 	}
+	benchCallers(b, r, m, callers)
+	b.ReportMetric(float64(b.N)/float64(max(log.appends, 1)), "entries/append")
+}
+
+// benchCallers proposes b.N entries and waits until the machine that answers the callers has applied them.
+func benchCallers(b *testing.B, r *Replica, m *benchMachine, callers int) {
+	m.waiting.New = func() any { return make(chan struct{}, 1) }
 	b.ReportAllocs()
 	cpu := cpuTime()
 	b.ResetTimer()
@@ -66,7 +72,6 @@ func benchPropose(b *testing.B, callers int, disk bool) {
 	wg.Wait()
 	b.StopTimer()
 	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N)/1e3, "cpu-µs/op")
-	b.ReportMetric(float64(b.N)/float64(max(log.appends, 1)), "entries/append")
 }
 
 func cpuTime() time.Duration {
@@ -121,6 +126,7 @@ type benchWaiter struct{ done chan struct{} }
 type benchMachine struct {
 	conf    *raftpb.ConfState
 	waiting sync.Pool
+	mute    bool // answers nobody
 
 	mu    sync.Mutex // guards the fields below
 	calls []*benchWaiter
@@ -142,6 +148,9 @@ func (m *benchMachine) add(data []byte, w *benchWaiter) {
 }
 
 func (m *benchMachine) Apply(entries []*raftpb.Entry) error {
+	if m.mute {
+		return nil
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, e := range entries {
@@ -158,6 +167,58 @@ func (m *benchMachine) CheckConfChange(*raftpb.Entry, *raftpb.ConfChange) error 
 
 func (m *benchMachine) ApplyConfChange(*raftpb.Entry, *raftpb.ConfChange, *raftpb.ConfState, error) error {
 	return nil
+}
+
+// BenchmarkThree asks what a proposal costs three members together, in one process without a network: what the followers
+// and the messages add. Expected: each follower measures, stores and applies an entry as the leader does but does not copy
+// it, about half the leader's cost each; messages are shared by everything that travels together.
+func BenchmarkThree(b *testing.B) {
+	for _, callers := range []int{16, 1000} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) { benchThree(b, callers) })
+	}
+}
+
+func benchThree(b *testing.B, callers int) {
+	net := &benchNet{}
+	voters := []uint64{1, 2, 3}
+	var leads *benchMachine
+	for _, id := range voters {
+		m := &benchMachine{conf: &raftpb.ConfState{Voters: voters}, mute: id != 1}
+		if id == 1 {
+			leads = m
+		}
+		log := &benchLog{}
+		log.open(b)
+		cfg := testConfig(id, log, m)
+		cfg.Transport = net
+		r, err := New(cfg, State{ConfState: m.conf})
+		if err != nil {
+			b.Fatal(err)
+		}
+		net.members = append(net.members, r)
+	}
+	for _, r := range net.members {
+		go func() {
+			if err := r.Run(b.Context(), nil); err != nil {
+				b.Error(err)
+			}
+		}()
+	}
+	leader := net.members[0]
+	leader.Campaign()
+	for !leader.Status().Settled {
+		<-leader.LeadershipChange()
+	}
+	benchCallers(b, leader, leads, callers)
+}
+
+// benchNet hands messages over without copying: neither side changes them.
+type benchNet struct{ members []*Replica }
+
+func (n *benchNet) Send(messages []*raftpb.Message) {
+	for _, m := range messages {
+		n.members[m.GetTo()-1].inbox.Put(event{message: m})
+	}
 }
 
 // BenchmarkWindow asks what it costs to carry an entry through the window: in, read once for the applier, out.

@@ -36,6 +36,7 @@ type loop struct {
 
 	// The log writer's work under way.
 	unsynced  int               // saves that need a sync and have not come back
+	owed      []*raftpb.Message // responses to send at the end of the step
 	writing   int               // saves of any kind that have not come back
 	synced    *raftpb.HardState // term and vote of the last hard state with a sync under way or done
 	commitLag *raftpb.HardState // has a newer commit index than the log, and nothing else new
@@ -128,6 +129,7 @@ func (r *Replica) Advance() {
 		}
 		r.handOut()
 	}
+	r.sendOwed()
 	if s, ok := l.window.ahead.next(); ok {
 		r.reader.work.Put(s)
 	}
@@ -235,18 +237,38 @@ func (r *Replica) send(messages []*raftpb.Message) {
 	}
 }
 
-// deliver gives raft what is for itself and sends the rest, in order.
+// deliver gives raft what is for itself and keeps the rest, in order, for sendOwed.
 func (r *Replica) deliver(responses []*raftpb.Message) {
-	var out []*raftpb.Message
 	for _, m := range responses {
 		if m.GetTo() == r.cfg.ID {
 			r.step(m)
 		} else {
-			out = append(out, m)
+			r.loop.owed = append(r.loop.owed, m)
 		}
 	}
-	r.send(out)
 }
+
+// sendOwed sends the responses that saves have let out. Of several acknowledgements to one leader the highest says all.
+func (r *Replica) sendOwed() {
+	l := &r.loop
+	r.send(mergeAcks(l.owed))
+	l.owed = nil
+}
+
+// mergeAcks drops acknowledgements of appends that the highest one in messages covers.
+func mergeAcks(messages []*raftpb.Message) []*raftpb.Message {
+	var highest *raftpb.Message
+	for _, m := range messages {
+		if isAck(m) && (highest == nil || m.GetTerm() > highest.GetTerm() || m.GetTerm() == highest.GetTerm() && m.GetIndex() >= highest.GetIndex()) {
+			highest = m
+		}
+	}
+	return slices.DeleteFunc(messages, func(m *raftpb.Message) bool {
+		return isAck(m) && m != highest && m.GetTerm() == highest.GetTerm() && m.GetTo() == highest.GetTo()
+	})
+}
+
+func isAck(m *raftpb.Message) bool { return m.GetType() == raftpb.MsgAppResp && !m.GetReject() }
 
 // readBack takes in old entries and has followers asked for their state, which makes raft go on sending to them.
 func (l *loop) readBack(entries []*raftpb.Entry) {
