@@ -1,0 +1,341 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"holdfast/test/run"
+)
+
+// advertisedPeer is what both members advertise to their peers. It is nobody's address; that it is the same makes member
+// and cluster ids equal.
+const advertisedPeer = "http://127.0.0.1:10"
+
+// advertisedClient is what both members advertise to clients, for the same reason.
+const advertisedClient = "http://127.0.0.1:11"
+
+// Config says what is compared with what.
+type Config struct {
+	Etcd    string // path of etcd's server, the reference
+	Ours    string // path of the server that is held against it
+	Etcdutl string // path of etcd's etcdutl, which reads both servers' snapshots; "" leaves that out
+	Dir     string // folder for the data of an episode; emptied before each
+
+	Tamper Tamper    // nil, or changes what the second server answers
+	Log    io.Writer // nil, or gets every operation as it runs
+}
+
+// wideQuota is far from full and the same in both statuses; the defaults differ.
+const wideQuota = "--quota-backend-bytes=4294967296"
+
+// settings are the flags of an episode that operations depend on.
+type settings struct {
+	maxTxnOps       int
+	maxRequestBytes int
+	minTTL          int64 // seconds; follows from the election timeout
+	flags           []string
+}
+
+// settingsOf draws the flags of an episode from its seed: every other one runs with values far from the defaults.
+func settingsOf(seed uint64) settings {
+	s := settings{maxTxnOps: 128, maxRequestBytes: 1536 << 10, minTTL: 2}
+	election, heartbeat := 1000, 100
+	if seed%2 == 1 {
+		s = settings{maxTxnOps: 9, maxRequestBytes: 1 << 20, minTTL: 1}
+		election, heartbeat = 200, 20
+	}
+	s.flags = []string{
+		fmt.Sprintf("--max-txn-ops=%d", s.maxTxnOps),
+		fmt.Sprintf("--max-request-bytes=%d", s.maxRequestBytes),
+		fmt.Sprintf("--election-timeout=%d", election),
+		fmt.Sprintf("--heartbeat-interval=%d", heartbeat),
+		wideQuota,
+		"--watch-progress-notify-interval=250ms",
+		"--bcrypt-cost=4",
+		"--log-level=warn",
+	}
+	return s
+}
+
+// An Episode is what is run from one seed.
+type Episode struct {
+	Seed uint64
+	Ops  int          // operations drawn, at least; the fixed parts come on top
+	Keep map[int]bool // nil, or the places of the drawn operations to run, for making a failing list small
+}
+
+// A Failure says that the two servers did not agree, where, and after what.
+type Failure struct {
+	Seed   uint64
+	At     int      // place of the operation in the list; its length when the difference came after it
+	Total  int      // operations in the list
+	Recent []string // the operations before it, the last one being it
+	Found  string
+}
+
+func (f *Failure) Error() string {
+	return fmt.Sprintf("seed %d, operation %d of %d:\n%s\n\nthe operations up to there:\n%s", f.Seed, f.At, f.Total, f.Found, strings.Join(f.Recent, "\n"))
+}
+
+// Run runs one episode and adds what it met to tally. The error is a *Failure when the servers do not agree and
+// something else when the comparison could not be made. The number is that of operations run.
+func Run(ctx context.Context, cfg Config, e Episode, tally *Tally) (int, error) {
+	w := &world{
+		differences: loadDifferences(differencesText),
+		tally:       tally,
+		settings:    settingsOf(e.Seed),
+		etcdutl:     cfg.Etcdutl,
+		current:     1,
+		leases:      [2]map[int64]int64{{}, {}},
+		chosen:      map[int64]int64{},
+	}
+	ops := generate(e.Seed, e.Ops, w.settings)
+	if err := w.open(ctx, cfg); err != nil {
+		return 0, err
+	}
+	defer w.close()
+	ran := &transcript{log: cfg.Log}
+	for i, o := range ops {
+		if e.Keep != nil && !e.Keep[i] {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return ran.count, err
+		}
+		ran.add(fmt.Sprintf("%6d  %s", i, o))
+		if err := o.run(w); err != nil {
+			return ran.count, ran.failed(e.Seed, i, len(ops), err)
+		}
+	}
+	for _, part := range w.closing(e.Seed) {
+		ran.add("        " + part.name)
+		if err := part.run(); err != nil {
+			return ran.count, ran.failed(e.Seed, len(ops), len(ops), err)
+		}
+	}
+	return ran.count, nil
+}
+
+// transcript remembers the operations run last.
+type transcript struct {
+	log    io.Writer
+	recent []string
+	count  int
+}
+
+// recentMax is how many operations a report shows; a difference is seldom older than a scene.
+const recentMax = 30
+
+func (t *transcript) add(line string) {
+	t.count++
+	if t.log != nil {
+		fmt.Fprintln(t.log, line)
+	}
+	t.recent = append(t.recent, line)
+	if len(t.recent) > recentMax {
+		t.recent = t.recent[1:]
+	}
+}
+
+// failed makes the error of an episode from that of an operation.
+func (t *transcript) failed(seed uint64, at, total int, err error) error {
+	var d *difference
+	if !errors.As(err, &d) {
+		return fmt.Errorf("seed %d, operation %d: %w", seed, at, err)
+	}
+	return &Failure{Seed: seed, At: at, Total: total, Recent: t.recent, Found: d.text}
+}
+
+// open starts both servers on empty folders and the watches on everything.
+func (w *world) open(ctx context.Context, cfg Config) error {
+	for t, binary := range []string{cfg.Etcd, cfg.Ours} {
+		name := []string{"etcd", "ours"}[t]
+		dir := filepath.Join(cfg.Dir, name)
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("start an episode: %w", err)
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("start an episode: %w", err)
+		}
+		server, err := run.Start(ctx, run.Config{
+			Binary: binary, Dir: dir, Args: w.settings.flags,
+			AdvertisePeer: advertisedPeer, AdvertiseClient: advertisedClient,
+		})
+		if err != nil {
+			w.close()
+			return err
+		}
+		w.targets[t] = &target{name: name, server: server}
+	}
+	w.targets[1].tamper = cfg.Tamper
+	for t := range w.targets {
+		if err := w.connect(t); err != nil {
+			w.close()
+			return err
+		}
+	}
+	w.keys = map[string]keyState{}
+	if r, ok := w.targets[0].call(0, memberStatus, nil, &pb.StatusRequest{}).only().(*pb.StatusResponse); ok {
+		w.selfID = r.Header.MemberId
+	}
+	return nil
+}
+
+// start starts one server again on its data.
+func (w *world) start(t int) error {
+	if err := w.targets[t].server.Restart(context.Background()); err != nil {
+		return w.differ("%v", err)
+	}
+	return w.connect(t)
+}
+
+// connect opens connections and history of a server that has just started.
+func (w *world) connect(t int) error {
+	if err := w.targets[t].connect(); err != nil {
+		return err
+	}
+	h, err := w.targets[t].openHistory(w.current + 1)
+	if err != nil {
+		return w.differ("%v", err)
+	}
+	w.histories[t] = h
+	return nil
+}
+
+func (w *world) close() {
+	w.closeStreams()
+	for _, t := range w.targets {
+		if t != nil {
+			t.close()
+			t.server.Kill()
+		}
+	}
+}
+
+// opening draws what every episode begins with: the rules of a store nobody has compacted yet.
+func (g *gen) opening() []op {
+	never := g.hashKV(0)
+	never.rule = "1.8 HashKV of a store never compacted has compact_revision -1"
+	never.met = saw(func(r *pb.HashKVResponse) bool { return r.CompactRevision == -1 })
+	first := g.compact(0, true)
+	first.rule, first.met = "1.8 first compaction at 0", done
+	ops := []op{
+		g.call(kvRange, &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}),
+		g.call(memberList, &pb.MemberListRequest{Linearizable: true}),
+		g.call(put, &pb.PutRequest{Key: []byte("a"), Value: []byte("1")}),
+		never,
+	}
+	if g.chance(2) {
+		ops = append(ops, first, g.hashKV(0))
+	}
+	if g.chance(2) {
+		ops = append(ops, g.call(compact, &pb.CompactionRequest{Revision: -1}))
+	}
+	return ops
+}
+
+// closing returns the parts every episode ends with.
+func (w *world) closing(seed uint64) []part {
+	parts := []part{
+		{"all watches have what they are owed", w.barrier},
+		{"hashes of every kept revision", w.everyHash},
+		{"the whole store", w.everything},
+		{"a lease expires", func() error {
+			return expire{id: 500, ttl: w.settings.minTTL, keys: []string{"x/b", "x/a", "x/c"}}.run(w)
+		}},
+		{"snapshots", w.snapshots},
+		{"restart", func() error { return w.survive(seed%4 < 2) }},
+		{"several clients at once", func() error { return w.crowd(seed) }},
+		{"a downgrade is begun and cancelled", w.downgrade},
+	}
+	return parts
+}
+
+// A part is a named piece of an episode that is not drawn.
+type part struct {
+	name string
+	run  func() error
+}
+
+// hashesMax bounds the revisions whose hashes are compared at the end; more are sampled evenly.
+const hashesMax = 100
+
+// everyHash compares the hashes of the revisions still kept.
+func (w *world) everyHash() error {
+	if err := w.waitCompacted(); err != nil {
+		return err
+	}
+	step := max(1, (w.current-w.compacted)/hashesMax)
+	for rev := max(1, w.compacted); rev <= w.current; rev += step {
+		c := &call{path: hashKV}
+		c.requests = append(c.requests, &pb.HashKVRequest{Revision: rev})
+		if err := c.run(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// everything compares the keys, leases, members and alarms.
+func (w *world) everything() error {
+	g := &gen{rng: newRand(0)}
+	for _, c := range []*call{
+		g.call(kvRange, &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}),
+		g.call(leaseLeases, &pb.LeaseLeasesRequest{}),
+		g.call(memberList, &pb.MemberListRequest{Linearizable: true}),
+		g.call(alarm, &pb.AlarmRequest{}),
+		g.status(),
+	} {
+		if err := c.run(w); err != nil {
+			return err
+		}
+	}
+	for _, id := range leaseIDs {
+		if err := g.call(leaseTimeToLive, &pb.LeaseTimeToLiveRequest{ID: id, Keys: true}).run(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// survive restarts both servers and compares all over again.
+func (w *world) survive(kill bool) error {
+	if err := (restart{kill: kill}).run(w); err != nil {
+		return err
+	}
+	if err := w.everyHash(); err != nil {
+		return err
+	}
+	if err := w.everything(); err != nil {
+		return err
+	}
+	if kill {
+		w.tally.hit("a kill keeps everything")
+	} else {
+		w.tally.hit("a restart keeps everything")
+	}
+	return nil
+}
+
+// downgrade begins a downgrade and takes it back. It comes last: should a server's own version check fall between the two,
+// it would change what later answers say.
+func (w *world) downgrade() error {
+	g := &gen{rng: newRand(0)}
+	enable := &pb.DowngradeRequest{Action: pb.DowngradeRequest_ENABLE, Version: "3.6"}
+	for _, c := range []*call{
+		g.call(downgrade, enable), g.call(downgrade, enable),
+		g.call(downgrade, &pb.DowngradeRequest{Action: pb.DowngradeRequest_CANCEL}),
+	} {
+		if err := c.run(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,143 @@
+package peer
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"holdfast/test/etcd"
+)
+
+var (
+	seedFlag    = flag.Uint64("peer.seed", 0, "run the episode of this seed alone")
+	opsFlag     = flag.Int("peer.ops", 1200, "operations drawn per episode")
+	oursFlag    = flag.String("peer.ours", "", "server to hold against etcd: a path, or etcd for etcd itself; bin/holdfast when empty")
+	shrinkFlag  = flag.Bool("peer.shrink", false, "drop operations from a failing list for as long as it fails")
+	verboseFlag = flag.Bool("peer.v", false, "write every operation as it runs")
+)
+
+// TestPeer holds our server against etcd for as many episodes as give HOLDFAST_PEER_OPS operations (the long form has
+// 200000; unset, two episodes: one with etcd's default limits and one with small ones).
+//
+//	go test ./test/peer -run TestPeer -peer.seed=7 -peer.ops=1200    repeats one episode
+func TestPeer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts servers")
+	}
+	ours := oursFor(t)
+	want := 0
+	if text := os.Getenv("HOLDFAST_PEER_OPS"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatalf("HOLDFAST_PEER_OPS: %v", err)
+		}
+		want = n
+	}
+	seeds := func(n, ran int) bool { return n < 2 || ran < want }
+	first := uint64(1)
+	if *seedFlag != 0 {
+		first, seeds = *seedFlag, func(n, _ int) bool { return n < 1 }
+	}
+	cfg := config(t, ours)
+	tally, ran, began := NewTally(), 0, time.Now()
+	for n := 0; seeds(n, ran); n++ {
+		e := Episode{Seed: first + uint64(n), Ops: *opsFlag}
+		count, err := Run(t.Context(), cfg, e, tally)
+		ran += count
+		if err != nil {
+			report(t, cfg, e, err)
+		}
+	}
+	if *seedFlag == 0 {
+		if err := RunQuota(t.Context(), cfg, tally); err != nil {
+			t.Fatal(err)
+		}
+	}
+	took := time.Since(began)
+	t.Logf("%d operations in %s, %.0f a second", ran, took.Round(time.Second), float64(ran)/took.Seconds())
+	if *seedFlag != 0 {
+		return
+	}
+	tally.count(t)
+}
+
+// count prints the table and fails the test when something of the catalogue was never met.
+func (t *Tally) count(tb testing.TB) {
+	tb.Helper()
+	t.Print(tb.Output())
+	for _, name := range t.Missing() {
+		tb.Errorf("never met: %s", name)
+	}
+}
+
+// report fails the test with the difference, what repeats it and, when asked, the shortest list found that shows it.
+func report(t *testing.T, cfg Config, e Episode, err error) {
+	t.Helper()
+	var f *Failure
+	if !errors.As(err, &f) {
+		t.Fatal(err)
+	}
+	again := fmt.Sprintf("go test ./test/peer -count=1 -run TestPeer -peer.seed=%d -peer.ops=%d", e.Seed, e.Ops)
+	if *oursFlag != "" {
+		again += " -peer.ours=" + *oursFlag
+	}
+	if !*shrinkFlag {
+		t.Fatalf("%v\n\nagain: %s\nsmaller: add -peer.shrink", f, again)
+	}
+	small := Shrink(t.Context(), cfg, e, f, t.Output())
+	t.Fatalf("%v\n\nthe shortest list found:\n%v\n\nagain: %s", f, small, again)
+}
+
+// oursFor returns the server to test: the flag's, or the one make builds.
+func oursFor(t *testing.T) string {
+	t.Helper()
+	switch *oursFlag {
+	case "etcd":
+		return etcd.Binary(t, "etcd")
+	case "":
+		root, err := etcd.Root()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(root, "bin", "holdfast")
+		if _, err := os.Stat(path); err != nil {
+			t.Skipf("no %s; make builds it", path)
+		}
+		return path
+	}
+	return *oursFlag
+}
+
+func config(t *testing.T, ours string) Config {
+	t.Helper()
+	cfg := Config{Etcd: etcd.Binary(t, "etcd"), Ours: ours, Etcdutl: etcd.Binary(t, "etcdutl"), Dir: t.TempDir()}
+	if *verboseFlag {
+		cfg.Log = t.Output()
+	}
+	return cfg
+}
+
+// TestEtcdAgainstItself runs the comparison with etcd on both sides, which must find nothing and meet the whole catalogue.
+// It is the proof that what the comparison finds is not of its own making.
+func TestEtcdAgainstItself(t *testing.T) {
+	if testing.Short() || os.Getenv("HOLDFAST_PEER_SELF") == "" {
+		t.Skip("HOLDFAST_PEER_SELF is not set")
+	}
+	cfg := config(t, etcd.Binary(t, "etcd"))
+	tally := NewTally()
+	for seed := range uint64(2) {
+		e := Episode{Seed: 1000 + seed, Ops: *opsFlag}
+		if _, err := Run(t.Context(), cfg, e, tally); err != nil {
+			report(t, cfg, e, err)
+		}
+	}
+	if err := RunQuota(t.Context(), cfg, tally); err != nil {
+		t.Fatal(err)
+	}
+	tally.count(t)
+}

@@ -1,0 +1,189 @@
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"holdfast/test/run"
+)
+
+const (
+	clients     = 4                // connections to each server; operations are spread over them
+	callTimeout = 30 * time.Second // an answer that takes longer is a difference in itself
+)
+
+// A target is one of the two servers under comparison and the connections to it.
+type target struct {
+	name   string
+	server *run.Server
+	conns  []*grpc.ClientConn
+	tamper Tamper // nil except in tests of this package
+}
+
+// Tamper may change what a server answered before it is compared; the tests of this package plant differences with it.
+// A nil message comes with the error's text, whose replacement it returns.
+type Tamper func(method string, m proto.Message, text string) string
+
+// An answer is all that came back for one call: the messages in order, then the status.
+type answer struct {
+	chunks   int // of a RangeStream, which is compared joined; 0 for anything else
+	messages []proto.Message
+	code     codes.Code
+	text     string
+}
+
+// only returns the message of a call that answered with exactly one, nil for an error.
+func (a answer) only() proto.Message {
+	if len(a.messages) != 1 {
+		return nil
+	}
+	return a.messages[0]
+}
+
+func (a answer) String() string {
+	var b strings.Builder
+	if a.code != codes.OK {
+		fmt.Fprintf(&b, "%s %q", a.code, a.text)
+	}
+	for _, m := range a.messages {
+		fmt.Fprintf(&b, "{%s}", short(m))
+	}
+	return b.String()
+}
+
+// connect opens the connections; receive limits are lifted because answers may be of any size.
+func (t *target) connect() error {
+	t.close()
+	for range clients {
+		conn, err := grpc.NewClient(t.server.Client,
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)),
+			grpc.WithDisableServiceConfig())
+		if err != nil {
+			return fmt.Errorf("connect to %s: %w", t.name, err)
+		}
+		t.conns = append(t.conns, conn)
+	}
+	return nil
+}
+
+func (t *target) close() {
+	for _, c := range t.conns {
+		_ = c.Close() // only ever refused when closed already
+	}
+	t.conns = nil
+}
+
+// method describes a gRPC method by its path, "/etcdserverpb.KV/Range".
+type method struct {
+	path   string
+	output protoreflect.MessageType
+	stream grpc.StreamDesc
+}
+
+// methodOf looks path up in etcd's generated descriptors.
+func methodOf(path string) method {
+	service, name, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	service = strings.TrimPrefix(service, "etcdserverpb.")
+	d := pb.File_rpc_proto.Services().ByName(protoreflect.Name(service)).Methods().ByName(protoreflect.Name(name))
+	output, err := protoregistry.GlobalTypes.FindMessageByName(d.Output().FullName())
+	if err != nil {
+		panic(fmt.Sprintf("peer: method %s: %v", path, err))
+	}
+	return method{
+		path:   path,
+		output: output,
+		stream: grpc.StreamDesc{StreamName: name, ServerStreams: d.IsStreamingServer(), ClientStreams: d.IsStreamingClient()},
+	}
+}
+
+// call sends requests on a connection and collects what comes back. A method without streams is a stream of one.
+func (t *target) call(conn int, path string, md metadata.MD, requests ...proto.Message) answer {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	if md != nil {
+		ctx = metadata.NewOutgoingContext(ctx, md)
+	}
+	m := methodOf(path)
+	stream, err := t.conns[conn].NewStream(ctx, &m.stream, path, grpc.WaitForReady(true))
+	if err != nil {
+		return t.ended(path, nil, err)
+	}
+	for _, r := range requests {
+		if err := stream.SendMsg(r); err != nil {
+			break // the status comes with the next receive
+		}
+	}
+	_ = stream.CloseSend() // reports nothing that the next receive does not
+	var got []proto.Message
+	for {
+		reply := m.output.New().Interface()
+		if err := stream.RecvMsg(reply); err != nil {
+			return t.ended(path, got, err)
+		}
+		if t.tamper != nil {
+			t.tamper(path, reply, "")
+		}
+		got = append(got, reply)
+		if !m.stream.ServerStreams {
+			return answer{messages: got}
+		}
+	}
+}
+
+// ended makes the answer of a call that returned err after the messages got.
+func (t *target) ended(path string, got []proto.Message, err error) answer {
+	if errors.Is(err, io.EOF) {
+		return answer{messages: got}
+	}
+	s := status.Convert(err)
+	a := answer{messages: got, code: s.Code(), text: s.Message()}
+	if t.tamper != nil {
+		a.text = t.tamper(path, nil, a.text)
+	}
+	return a
+}
+
+// callRaw sends bytes as the request of a unary method, with no regard to whether they parse.
+func (t *target) callRaw(conn int, path string, request []byte) answer {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	var reply []byte
+	err := t.conns[conn].Invoke(ctx, path, request, &reply, grpc.ForceCodec(rawCodec{}), grpc.WaitForReady(true))
+	if err != nil {
+		return t.ended(path, nil, err)
+	}
+	m := methodOf(path).output.New().Interface()
+	if err := proto.Unmarshal(reply, m); err != nil {
+		return answer{code: codes.DataLoss, text: fmt.Sprintf("peer: the answer does not parse: %v", err)}
+	}
+	if t.tamper != nil {
+		t.tamper(path, m, "")
+	}
+	return answer{messages: []proto.Message{m}}
+}
+
+// rawCodec passes bytes through: a request is a []byte, an answer a *[]byte.
+type rawCodec struct{}
+
+func (rawCodec) Marshal(v any) ([]byte, error) { return v.([]byte), nil }
+func (rawCodec) Unmarshal(data []byte, v any) error {
+	*v.(*[]byte) = append([]byte(nil), data...)
+	return nil
+}
+func (rawCodec) Name() string { return "proto" }

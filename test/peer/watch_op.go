@@ -1,0 +1,447 @@
+package peer
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+)
+
+const (
+	// watchesPerStream bounds the live watches of a stream; the lowest is cancelled to make room.
+	watchesPerStream = 8
+	// silence is how long an answer that must not come is waited for. Servers answer within a few milliseconds; one that
+	// comes later is still found, by the next operation on the stream.
+	silence = 50 * time.Millisecond
+)
+
+// createWatch asks for a watch on the stream in slot, opening it first when there is none.
+type createWatch struct {
+	slot    int
+	request *pb.WatchCreateRequest
+	rule    string
+	met     func(w *world, r *pb.WatchResponse) bool
+
+	id  int64     // given by the answer
+	got *watchLog // the reference's log of the watch once it is created, nil when it was refused
+}
+
+func (c *createWatch) String() string {
+	s := fmt.Sprintf("stream %d watch {%s}", c.slot, short(c.request))
+	if c.rule != "" {
+		s += "   # " + c.rule
+	}
+	return s
+}
+
+func (c *createWatch) run(w *world) error {
+	pair, err := w.stream(c.slot)
+	if err != nil {
+		return err
+	}
+	if live := w.liveIDs(c.slot); len(live) >= watchesPerStream {
+		if err := w.cancelWatch(c.slot, live[0]); err != nil {
+			return err
+		}
+	}
+	request := w.resolve(c.request, 0).(*pb.WatchCreateRequest)
+	want, got, err := w.exchange(request, func(t int) answer { return pair[t].create(request) }, nil)
+	if err != nil {
+		return err
+	}
+	r := want.only().(*pb.WatchResponse)
+	w.tally.countRefusal(r.CancelReason)
+	if c.rule != "" && c.met(w, r) {
+		w.tally.hit(c.rule)
+	}
+	c.id, c.got = r.WatchId, nil
+	if r.Canceled {
+		return nil
+	}
+	due := request.StartRevision > 0 && request.StartRevision < w.compacted
+	for t, a := range []answer{want, got} {
+		pair[t].adopt(a.only().(*pb.WatchResponse).WatchId, request, due)
+	}
+	pair[0].mu.Lock()
+	c.got = pair[0].watches[r.WatchId]
+	pair[0].mu.Unlock()
+	return nil
+}
+
+// watchThat is a watch that has met its rule when what it received by the next barrier satisfies met.
+type watchThat struct {
+	*createWatch
+	then []op // run between creation and barrier
+	rule string
+	met  func(w *world, l *watchLog) bool
+}
+
+func (c *watchThat) String() string {
+	s := c.createWatch.String() + "   # " + c.rule
+	for _, o := range c.then {
+		s += "\n    " + o.String()
+	}
+	return s
+}
+
+func (c *watchThat) run(w *world) error {
+	for _, o := range append([]op{c.createWatch}, c.then...) {
+		if err := o.run(w); err != nil {
+			return err
+		}
+	}
+	if err := w.barrier(); err != nil {
+		return err
+	}
+	if c.rule != "" && c.got != nil && c.met(w, c.got) {
+		w.tally.hit(c.rule)
+	}
+	return nil
+}
+
+// create sends the request and waits for its answer.
+func (s *stream) create(request *pb.WatchCreateRequest) answer {
+	s.mu.Lock()
+	before := len(s.created)
+	s.mu.Unlock()
+	s.resume() // nobody reads the answer of a stream on hold
+	if a, ok := s.ask(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: request}}); !ok {
+		return a
+	}
+	if !eventually(func() bool { s.mu.Lock(); defer s.mu.Unlock(); return len(s.created) > before || s.ended() }) {
+		return answer{text: "peer: no answer to the creation of a watch"}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.created) == before {
+		return s.end
+	}
+	return answer{messages: []proto.Message{s.created[before]}}
+}
+
+// ask sends a request; when the stream has ended it returns how.
+func (s *stream) ask(r *pb.WatchRequest) (answer, bool) {
+	if err := s.client.SendMsg(r); err != nil {
+		<-s.done
+		return s.end, false
+	}
+	return answer{}, true
+}
+
+func (s *stream) ended() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// adopt tells the log of a watch what was asked for, from where on it can say what is owed.
+func (s *stream) adopt(id int64, request *pb.WatchCreateRequest, due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.watches[id]
+	if l == nil {
+		s.breaks("an answer to a creation without a watch: %d", id)
+		return
+	}
+	l.request, l.dueToCancel = request, due
+}
+
+// stream returns the pair of streams in slot, open.
+func (w *world) stream(slot int) (*[2]*stream, error) {
+	if w.streams[slot] != nil {
+		return w.streams[slot], nil
+	}
+	var pair [2]*stream
+	for t, target := range w.targets {
+		s, err := target.openStream(slot % clients)
+		if err != nil {
+			return nil, err
+		}
+		pair[t] = s
+	}
+	w.streams[slot] = &pair
+	return &pair, nil
+}
+
+func (w *world) closeStreams() {
+	for slot, pair := range w.streams {
+		if pair != nil {
+			pair[0].close()
+			pair[1].close()
+		}
+		w.streams[slot] = nil
+	}
+	for t, h := range w.histories {
+		if h != nil {
+			h.stream.close()
+		}
+		w.histories[t] = nil
+	}
+}
+
+// liveIDs returns the ids of the reference's live watches in slot, lowest first.
+func (w *world) liveIDs(slot int) []int64 {
+	if w.streams[slot] == nil {
+		return nil
+	}
+	s := w.streams[slot][0]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.live()))
+}
+
+// cancelWatch cancels one watch once it has all it is owed, and waits for the word of it.
+func (w *world) cancelWatch(slot int, id int64) error {
+	if err := w.barrier(); err != nil {
+		return err
+	}
+	pair := w.streams[slot]
+	request := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}}
+	_, _, err := w.exchange(request, func(t int) answer {
+		s := pair[t]
+		if a, ok := s.ask(request); !ok {
+			return a
+		}
+		s.mu.Lock()
+		l := s.watches[id]
+		s.mu.Unlock()
+		if !eventually(func() bool { s.mu.Lock(); defer s.mu.Unlock(); return l.canceled != nil || s.ended() }) {
+			return answer{text: "peer: no answer to the cancellation of a watch"}
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if l.canceled == nil {
+			return s.end
+		}
+		return answer{messages: []proto.Message{l.canceled}}
+	}, nil)
+	return err
+}
+
+// cancelOne cancels the nth live watch of a stream, or one that does not exist.
+type cancelOne struct {
+	slot    int
+	nth     int
+	unknown bool
+}
+
+func (c cancelOne) String() string {
+	if c.unknown {
+		return fmt.Sprintf("stream %d cancel a watch that does not exist", c.slot)
+	}
+	return fmt.Sprintf("stream %d cancel the watch at place %d", c.slot, c.nth)
+}
+
+func (c cancelOne) run(w *world) error {
+	if c.unknown {
+		if err := w.expectSilence(c.slot, &pb.WatchRequest{
+			RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: 99999}}}); err != nil {
+			return err
+		}
+		w.tally.hit("1.9 cancelling an unknown id says nothing")
+		return nil
+	}
+	live := w.liveIDs(c.slot)
+	if len(live) == 0 {
+		return nil
+	}
+	if err := w.cancelWatch(c.slot, live[c.nth%len(live)]); err != nil {
+		return err
+	}
+	w.tally.hit("1.9 cancel")
+	return nil
+}
+
+// expectSilence sends a request nobody answers and sees that nobody does.
+func (w *world) expectSilence(slot int, request *pb.WatchRequest) error {
+	pair, err := w.stream(slot)
+	if err != nil {
+		return err
+	}
+	if err := w.barrier(); err != nil {
+		return err
+	}
+	count := func(s *stream) int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		n := len(s.created) + len(s.broken)
+		if request.GetProgressRequest() != nil {
+			n += len(s.progress)
+		}
+		for _, l := range s.watches {
+			if l.canceled != nil {
+				n++
+			}
+		}
+		return n
+	}
+	before := [2]int{count(pair[0]), count(pair[1])}
+	for t, s := range pair {
+		if a, ok := s.ask(request); !ok {
+			return w.differ("stream %d on %s ended: %s", slot, w.targets[t].name, a)
+		}
+	}
+	time.Sleep(silence)
+	for t, s := range pair {
+		if count(s) != before[t] || s.ended() {
+			return w.differ("stream %d on %s answered {%s}, which has no answer", slot, w.targets[t].name, short(request))
+		}
+	}
+	return nil
+}
+
+// askProgress asks a stream how far its watches are. The answer comes only when all are level with the store, which a
+// server may find out up to a tenth of a second late, so the question is repeated.
+type askProgress struct{ slot int }
+
+func (p askProgress) String() string { return fmt.Sprintf("stream %d progress request", p.slot) }
+
+func (p askProgress) run(w *world) error {
+	request := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}
+	pair, err := w.stream(p.slot)
+	if err != nil {
+		return err
+	}
+	if err := w.barrier(); err != nil {
+		return err
+	}
+	live, future := w.liveIDs(p.slot), false
+	pair[0].mu.Lock()
+	for _, l := range pair[0].live() {
+		future = future || l.request.StartRevision > w.current
+	}
+	pair[0].mu.Unlock()
+	if len(live) == 0 || future {
+		if err := w.expectSilence(p.slot, request); err != nil {
+			return err
+		}
+		if future {
+			w.tally.hit("1.9 no progress answer before the start revision is reached")
+		} else {
+			w.tally.hit("1.9 no progress answer without watches")
+		}
+		return nil
+	}
+	for t, s := range pair {
+		if err := w.progressOn(t, s, request); err != nil {
+			return err
+		}
+	}
+	w.tally.hit("1.9 progress answer")
+	return nil
+}
+
+// progressOn repeats the question on one server until it is answered and checks the revision: nothing is being written.
+func (w *world) progressOn(t int, s *stream, request *pb.WatchRequest) error {
+	s.mu.Lock()
+	before := len(s.progress)
+	s.mu.Unlock()
+	asked := time.Time{}
+	var lost answer
+	answered := eventually(func() bool {
+		if time.Since(asked) > silence {
+			asked = time.Now()
+			if a, ok := s.ask(request); !ok {
+				lost = a
+				return true
+			}
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.progress) > before
+	})
+	if !answered || lost.text != "" {
+		return w.differ("no progress answer from %s: %s", w.targets[t].name, lost)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if got := s.progress[len(s.progress)-1]; got != w.current {
+		return w.differ("progress on %s is at %d, the store at %d", w.targets[t].name, got, w.current)
+	}
+	return nil
+}
+
+// endStream ends the streams in a slot: half, which the server takes as "no more requests" and goes on delivering, and
+// then for good.
+type endStream struct {
+	slot int
+	half bool
+	key  string // put after the half-close
+}
+
+func (e endStream) String() string {
+	return fmt.Sprintf("stream %d end, after a half-close and a put of %q: %t", e.slot, e.key, e.half)
+}
+
+func (e endStream) run(w *world) error {
+	pair := w.streams[e.slot]
+	if pair == nil {
+		return nil
+	}
+	if e.half {
+		for t, s := range pair {
+			if err := s.client.CloseSend(); err != nil {
+				return w.differ("half-close on %s: %v", w.targets[t].name, err)
+			}
+		}
+		write := &call{path: put, requests: []proto.Message{&pb.PutRequest{Key: []byte(e.key), Value: []byte("after")}}}
+		if err := write.run(w); err != nil {
+			return err
+		}
+	}
+	if err := w.barrier(); err != nil {
+		return err
+	}
+	for t, s := range pair {
+		if s.ended() {
+			return w.differ("stream %d on %s ended by itself: %s", e.slot, w.targets[t].name, s.end)
+		}
+		s.close()
+	}
+	w.streams[e.slot] = nil
+	if e.half {
+		w.tally.hit("1.9 a half-closed stream goes on delivering")
+	}
+	return nil
+}
+
+// stall stops reading a stream until the next barrier.
+type stall struct{ slot int }
+
+func (s stall) String() string { return fmt.Sprintf("stream %d is not read for a while", s.slot) }
+
+func (s stall) run(w *world) error {
+	if w.streams[s.slot] == nil {
+		return nil
+	}
+	for _, one := range w.streams[s.slot] {
+		one.hold()
+	}
+	w.tally.hit("1.9 a slow reader loses nothing")
+	return nil
+}
+
+// emptyRequest sends a watch request that asks for nothing.
+type emptyRequest struct{ slot int }
+
+func (e emptyRequest) String() string { return fmt.Sprintf("stream %d empty request", e.slot) }
+
+func (e emptyRequest) run(w *world) error {
+	if err := w.expectSilence(e.slot, &pb.WatchRequest{}); err != nil {
+		return err
+	}
+	w.tally.hit("1.9 a request that asks for nothing is ignored")
+	return nil
+}
+
+// meet is a barrier in the list of operations.
+type meet struct{}
+
+func (meet) String() string     { return "all watches have what they are owed" }
+func (meet) run(w *world) error { return w.barrier() }
