@@ -8,15 +8,17 @@ import (
 // SizeMin is the size of an empty store as reported: that of etcd's empty database. etcd's tools divide by the size.
 const SizeMin = 20480
 
-// Size is the space the store takes: live tables and memtables, at least SizeMin.
+// Size is the space the store takes, at least SizeMin: live tables, and what has been committed since the last flush.
+// The memory that Pebble has set aside for memtables says nothing of the data in it.
 func (s *Store) Size() int64 {
 	if s.acquire() != nil {
 		return SizeMin
 	}
 	defer s.release()
-	m := s.db.Metrics()
-	total := m.Total()
-	return max(SizeMin, total.TablesSize+int64(m.MemTable.Size))
+	total := s.db.Metrics().Total()
+	s.flush.mu.Lock()
+	defer s.flush.mu.Unlock()
+	return max(SizeMin, total.TablesSize+s.flush.dirty)
 }
 
 // Congested tells that flushes or compactions of tables lag behind so far that writers should slow down: long before
@@ -73,7 +75,8 @@ func (s *Store) Stats() (Stats, error) {
 	}, nil
 }
 
-// Compact rewrites all tables so that deleted rows give their space back, and waits until that is done.
+// Compact rewrites all tables so that deleted rows give their space back, and waits until that is done. Readers and
+// writers go on meanwhile.
 func (s *Store) Compact(ctx context.Context) error {
 	if err := s.acquire(); err != nil {
 		return err

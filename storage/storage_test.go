@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -205,7 +206,7 @@ func TestFlushDue(t *testing.T) {
 func TestSize(t *testing.T) {
 	s := open(t, vfs.NewMem())
 	defer closeStore(t, s)
-	if s.Size() < SizeMin {
+	if s.Size() != SizeMin {
 		t.Fatalf("empty store of %d bytes", s.Size())
 	}
 	b := s.NewBatch()
@@ -226,6 +227,15 @@ func TestSize(t *testing.T) {
 	}
 	if s.Congested() {
 		t.Fatal("congested")
+	}
+	b = s.NewBatch()
+	b.DeleteRange(TableMeta, nil, nil)
+	commit(t, b)
+	if err := errors.Join(s.Flush(), s.Compact(context.Background())); err != nil {
+		t.Fatal(err)
+	}
+	if s.Size() != SizeMin {
+		t.Fatalf("store of %d bytes when everything is gone", s.Size())
 	}
 }
 
