@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -95,6 +96,9 @@ type Member struct {
 	stop context.CancelFunc
 	done chan struct{}
 	err  error // set before done is closed
+
+	closing sync.Once
+	closed  error // of conn, set by closing
 }
 
 // Start opens the data directory, or makes it, and runs a member on it. It returns when the member serves, or with the
@@ -154,13 +158,7 @@ func (m *Member) Err() error {
 // Stop ends the member in good order: what it applied is durable when it returns. It may be called again.
 func (m *Member) Stop() error {
 	m.stop()
-	closed := m.conn.Close()
 	<-m.done
-	if m.err != nil {
-		return m.err
-	}
-	if closed != nil && !errors.Is(closed, grpc.ErrClientConnClosing) {
-		return closed
-	}
-	return nil
+	m.closing.Do(func() { m.closed = m.conn.Close() })
+	return errors.Join(m.err, m.closed)
 }

@@ -1,0 +1,50 @@
+# Holdfast: what a developer types. Needs Go and make; the rest is built or fetched here, into .cache and bin.
+
+.PHONY: run build check test fmt lint peer crash kube clients fuzz bench tidy clean
+
+# Start a member on 127.0.0.1:2379 with its data in ./default.etcd.
+run: build
+	bin/holdfast
+
+build:
+	CGO_ENABLED=0 go build -o bin/holdfast ./cmd/holdfast
+
+# What a commit runs: under two minutes.
+check:
+	go run ./test/legs check
+
+# Everything: check, the race detector, fuzz seeds, and a short run of every long test. Each part prints its budget.
+test:
+	go run ./test/legs test
+
+fmt:
+	gofmt -w $$(git ls-files '*.go')
+
+# The long forms. Each prints the seed or the command that repeats a failure.
+
+# Compare with a real etcd: SEED=, OPS= choose what is sent.
+peer: build
+	go run ./test/legs peer
+
+# Kill and crash: the binary at every failpoint, and the parts in process on a disk that forgets.
+crash: build
+	go run ./test/legs crash
+
+# A real Kubernetes API server on Holdfast and on etcd.
+kube: build
+	go run ./test/legs kube
+
+# Real clients: clientv3 3.5 to 3.7, a client from npm, etcdctl, etcdutl.
+clients: build
+	go run ./test/legs clients
+
+# Each fuzz target for FUZZTIME (30s).
+fuzz:
+	go run ./test/legs fuzz
+
+# Load, restart and idle, recorded in bench/results.
+bench: build
+	go run ./test/legs bench
+
+clean:
+	rm -rf bin .cache default.etcd

@@ -1,0 +1,131 @@
+// Command legs runs the tests of this repository in parts, one after the other, and prints for each what it may take and
+// what it took. A part that fails or exceeds its budget fails the run; the others are run all the same.
+//
+//	legs check | test | peer | crash | kube | clients | fuzz | bench
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// leg is one part: a command, its budget and what it needs in the environment.
+type leg struct {
+	name   string
+	budget time.Duration
+	dir    string // from the root of the repository; empty is the root
+	env    []string
+	argv   []string
+}
+
+func shell(name string, budget time.Duration, script string) leg {
+	return leg{name: name, budget: budget, argv: []string{"sh", "-euc", script}}
+}
+
+// The budgets hold for two cores with warm caches, with room for a slow day; what compiles for the first time has one of
+// its own, in the legs called "prepare".
+
+// staticcheck is built from a module of its own, so that the product does not depend on it.
+const staticcheck = `(cd test/tools && go build -o ../../.cache/staticcheck honnef.co/go/tools/cmd/staticcheck)`
+
+func check() []leg {
+	return []leg{
+		shell("formatting", 20*time.Second, `bad=$(gofmt -l $(git ls-files '*.go')); test -z "$bad" || { echo "not formatted (make fmt): $bad"; exit 1; }`),
+		shell("build", 15*time.Minute, "CGO_ENABLED=0 go build -o bin/holdfast ./cmd/holdfast"),
+		shell("prepare the tools", 5*time.Minute, staticcheck),
+		shell("vet", 10*time.Minute, "go vet ./..."),
+		shell("staticcheck", 5*time.Minute, ".cache/staticcheck ./..."),
+		shell("unit tests", 10*time.Minute, "go test -short $(go list ./... | grep -v '^holdfast/test/')"),
+	}
+}
+
+func prepare() []leg {
+	return []leg{
+		shell("prepare etcd", 10*time.Minute, "go run ./test/etcd/build"),
+		shell("prepare kube-apiserver", 20*time.Minute, "cd test/kube && go run ./apiserver"),
+	}
+}
+
+func all() []leg {
+	legs := append(check(), prepare()...)
+	return append(legs,
+		shell("race detector and fuzz seeds", 15*time.Minute, "go test -race -short $(go list ./... | grep -v '^holdfast/test')"),
+		shell("peer, short", 5*time.Minute, "go test -count=1 ./test/peer"),
+		shell("crash, short", 5*time.Minute, "go test -count=1 ./test/crash"),
+		shell("clients", 10*time.Minute, "go test -count=1 ./test/clients"),
+		shell("kube, short", 5*time.Minute, "cd test/kube && go test -count=1 ."),
+	)
+}
+
+func legsOf(what string) ([]leg, error) {
+	switch what {
+	case "check":
+		return check(), nil
+	case "test":
+		return all(), nil
+	}
+	return nil, fmt.Errorf("legs: there is no %q", what)
+}
+
+func main() {
+	if len(os.Args) != 2 {
+		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|crash|kube|clients|fuzz|bench")
+		os.Exit(2)
+	}
+	legs, err := legsOf(os.Args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	var failed []string
+	began := time.Now()
+	for _, l := range legs {
+		if err := l.run(ctx); err != nil {
+			fmt.Printf("FAIL  %s: %v\n", l.name, err)
+			failed = append(failed, l.name)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	if len(failed) > 0 {
+		fmt.Printf("failed: %s\n", strings.Join(failed, ", "))
+	}
+	fmt.Printf("took %v\n%d passed, %d failed\n", time.Since(began).Round(time.Second), len(legs)-len(failed), len(failed))
+	if len(failed) > 0 {
+		os.Exit(1)
+	}
+}
+
+// run runs one leg in a process group of its own, so that nothing it started outlives its budget.
+func (l leg) run(ctx context.Context) error {
+	fmt.Printf("----  %s (budget %v)\n", l.name, l.budget)
+	ctx, cancel := context.WithTimeout(ctx, l.budget)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, l.argv[0], l.argv[1:]...)
+	cmd.Dir, cmd.Env = l.dir, append(os.Environ(), l.env...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 10 * time.Second
+	began := time.Now()
+	err := cmd.Run()
+	took := time.Since(began).Round(100 * time.Millisecond)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("not done within its budget of %v", l.budget)
+	}
+	if err != nil {
+		return fmt.Errorf("%w after %v", err, took)
+	}
+	fmt.Printf("ok    %s took %v of %v\n", l.name, took, l.budget)
+	return nil
+}
