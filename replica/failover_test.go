@@ -109,6 +109,9 @@ func TestStuckDiskHandsOver(t *testing.T) {
 			c, old := led(t)
 			old.propose()
 			c.run(stuck(old.id), 20, c.otherLeads(old))
+			if !old.r.Status().Stalled {
+				t.Fatal("the stall does not show")
+			}
 			c.run(runOptions{}, 30, c.level)
 		})
 	}
@@ -261,6 +264,9 @@ func TestLeaderChangeEndsRead(t *testing.T) {
 	c.run(runOptions{}, 3, func() bool { return isDone(q) })
 	if _, err := q.Index(); !errors.Is(err, ErrLeaderChanged) {
 		t.Fatalf("error %v, want ErrLeaderChanged", err)
+	}
+	if s := asker.r.Stats(); s.ReadsFailed != 1 || s.ReadsSlow != 0 {
+		t.Fatalf("counted %+v", s)
 	}
 	q = asker.r.AskReadIndex()
 	c.run(runOptions{noTicks: true}, 3, func() bool { return isDone(q) })

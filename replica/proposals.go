@@ -54,6 +54,13 @@ func (q *proposals) add(p proposal) error {
 	return nil
 }
 
+// waiting returns how many proposals wait, and their bytes.
+func (q *proposals) waiting() (entries int, bytes uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.items) - q.head, q.bytes
+}
+
 // take moves proposals whose callers still wait to the end of batch, up to the bounds of one proposal to raft.
 func (q *proposals) take(batch []proposal) []proposal {
 	q.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 
 	"go.etcd.io/raft/v3"
 
@@ -39,6 +40,8 @@ func answered(index uint64, err error) *Read {
 type reads struct {
 	wake                     chan<- struct{}
 	retryTicks, timeoutTicks int
+
+	failed, slow atomic.Uint64 // see Stats
 
 	mu      sync.Mutex // guards the fields below
 	next    *Read      // readers may still join; nil when there are none
@@ -142,7 +145,8 @@ func (r *reads) answer(states []raft.ReadState) {
 			continue
 		}
 		if n := binary.BigEndian.Uint64(s.RequestCtx); n < r.first || n > r.last {
-			continue // an answer to a question given up
+			r.slow.Add(1) // an answer to a question given up
+			continue
 		}
 		r.sent.finish(s.Index, nil)
 		r.sent = nil
@@ -159,6 +163,7 @@ func (r *reads) tick(l *loop) {
 	r.sentSilence++
 	switch {
 	case r.sentAge >= r.timeoutTicks:
+		r.slow.Add(1)
 		r.sent.finish(0, ErrTimeout)
 		r.sent = nil
 	case r.sentSilence >= r.retryTicks && l.mayAsk():
@@ -173,6 +178,7 @@ func (r *reads) tickNext() {
 	}
 	if r.nextAge++; r.nextAge >= r.timeoutTicks {
 		if q := r.leave(); q != nil {
+			r.slow.Add(1)
 			q.finish(0, ErrTimeout)
 		}
 	}
@@ -184,6 +190,7 @@ func (r *reads) leadershipChanged(before, now Leadership) {
 	if r.sent == nil || now.Leader == raft.None || before.Leader == now.Leader && before.Term == now.Term {
 		return
 	}
+	r.failed.Add(1)
 	r.sent.finish(0, ErrLeaderChanged)
 	r.sent = nil
 }

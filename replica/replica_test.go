@@ -297,6 +297,9 @@ func TestBounds(t *testing.T) {
 	propose(1, nil)
 	propose(1, nil)
 	propose(0, ErrTooManyRequests) // entries
+	if s := r.Stats(); s.Queued != 3 || s.QueuedBytes != 10 {
+		t.Fatalf("counted %+v", s)
+	}
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
 	settle(t, r)
@@ -363,6 +366,9 @@ func TestReadTimeout(t *testing.T) {
 	}
 	if _, err := q.Index(); !isDone(q) || !errors.Is(err, ErrTimeout) {
 		t.Fatalf("error %v, want ErrTimeout", err)
+	}
+	if s := r.Stats(); s.ReadsSlow != 1 || s.ReadsFailed != 0 {
+		t.Fatalf("counted %+v", s)
 	}
 }
 

@@ -64,6 +64,7 @@ type Status struct {
 	Applied uint64
 	Last    uint64 // index of the last entry in the log, durable or on its way
 	Sole    bool   // this member has the only vote
+	Stalled bool   // log or machine have had work for an election timeout and not moved
 	// Progress is how far the leader knows each member to be, renewed every tick; nil on others. Not to be changed.
 	Progress map[uint64]Progress
 }
@@ -83,6 +84,21 @@ func (r *Replica) Status() Status {
 	return s
 }
 
+// Stats counts what happened since the replica was made, but for the first two, which say how things are.
+type Stats struct {
+	Queued      int    // proposals that wait for a leader or for room in the log
+	QueuedBytes uint64 // of these
+	ReadsFailed uint64 // questions for the read index that ended because the leader changed
+	ReadsSlow   uint64 // questions given up, and answers that came after that
+}
+
+// Stats returns the numbers of now.
+func (r *Replica) Stats() Stats {
+	s := Stats{ReadsFailed: r.reads.failed.Load(), ReadsSlow: r.reads.slow.Load()}
+	s.Queued, s.QueuedBytes = r.proposals.waiting()
+	return s
+}
+
 // LeadershipChange returns a channel that is closed at the next change of leadership after the call.
 func (r *Replica) LeadershipChange() <-chan struct{} { return r.changes.next() }
 
@@ -98,6 +114,7 @@ func (r *Replica) publish() {
 		Applied:    l.window.applied,
 		Last:       l.window.last(),
 		Sole:       l.sole(),
+		Stalled:    l.stalled(r.cfg.ElectionTicks),
 		Progress:   l.progress,
 	}
 	before := r.status.Load()
@@ -118,7 +135,7 @@ func (r *Replica) publish() {
 
 func same(a, b *Status) bool {
 	return a.Leadership == b.Leadership && a.Commit == b.Commit && a.Applied == b.Applied && a.Last == b.Last &&
-		a.Sole == b.Sole && maps.Equal(a.Progress, b.Progress)
+		a.Sole == b.Sole && a.Stalled == b.Stalled && maps.Equal(a.Progress, b.Progress)
 }
 
 // observeProgress renews the table of followers on a leader.
