@@ -106,7 +106,7 @@ func (s *Server) release(ctx context.Context, durable storage.Applied) error {
 	keep := uint64(durable.Index)
 	keep -= min(keep, s.cfg.CatchUpEntries)
 	record := raftlog.SnapshotRecord{Index: uint64(durable.Index), Term: uint64(durable.Term), ConfState: conf}
-	removed, err := s.raftLog.Release(record, raftlog.HardState{}, keep+1)
+	removed, err := s.raftLog.Release(record, keep+1)
 	if err != nil {
 		return err
 	}
