@@ -39,7 +39,7 @@ func (s *Server) Status() Status {
 		status.Errors = append(status.Errors, "etcdserver: no leader")
 	}
 	for _, a := range s.cluster.Alarms(membership.AlarmNone) {
-		status.Errors = append(status.Errors, fmt.Sprintf("memberID:%d alarm:%s ", uint64(a.Member), a.Type))
+		status.Errors = append(status.Errors, fmt.Sprintf("memberID:%d alarm:%s", uint64(a.Member), a.Type))
 	}
 	if s.space.low.Load() {
 		status.Errors = append(status.Errors, "holdfast: the disk is nearly full, writes are refused")
