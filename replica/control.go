@@ -83,7 +83,7 @@ func (l *loop) transfer(to uint64) error {
 // connection. The replica forgets it and so is ready to vote for another. Silence is no reason to call this.
 func (r *Replica) LeaderGone(id uint64) {
 	r.inbox.Put(event{call: func() {
-		if r.loop.soft.Lead == id && id != r.cfg.ID {
+		if r.loop.node.BasicStatus().Lead == id && id != r.cfg.ID {
 			r.loop.forgetLeader()
 		}
 	}})

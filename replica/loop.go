@@ -16,7 +16,7 @@ type loop struct {
 	node   *raft.RawNode
 	window *window
 
-	// What raft said last.
+	// What raft said last, when its news were taken; it may have moved since.
 	soft         raft.SoftState
 	hard         *raftpb.HardState // from raft, all of it
 	term, commit uint64
@@ -115,11 +115,12 @@ func (r *Replica) Advance() {
 	for i := range l.spareInbox {
 		r.receive(&l.spareInbox[i])
 	}
-	for n := r.ticks.Swap(0); n > 0; n-- {
-		r.tick()
-	}
 	l.campaignAlone()
 	r.handOut()
+	for n := r.ticks.Swap(0); n > 0; n-- {
+		r.tick()
+		r.handOut()
+	}
 	for {
 		l.takeReady = false
 		r.reads.send(l)
@@ -139,12 +140,12 @@ func (r *Replica) Advance() {
 func (r *Replica) tick() {
 	l := &r.loop
 	l.stalls.tick(l, r.applied.index())
+	l.observeProgress()
+	l.handover.tick(l, r.cfg.ElectionTicks)
 	if l.soft.RaftState == raft.StateLeader || !l.stalled(r.cfg.ElectionTicks) {
 		l.node.Tick() // a stalled follower does not become a leader that cannot work
 	}
 	l.dropped = false
-	l.observeProgress()
-	l.handover.tick(l, r.cfg.ElectionTicks)
 	r.reads.tick(l)
 	if !l.mayPropose() {
 		r.proposals.prune()
@@ -171,7 +172,7 @@ func (r *Replica) receive(e *event) {
 func (r *Replica) step(m *raftpb.Message) {
 	l := &r.loop
 	switch {
-	case m.GetType() == raftpb.MsgReadIndex && l.soft.RaftState == raft.StateLeader && l.aloneInDoubt():
+	case m.GetType() == raftpb.MsgReadIndex && l.aloneInDoubt():
 		return // raft would answer wrongly; the asker repeats
 	case m.GetType() == raftpb.MsgSnap && l.changing:
 		return // raft would make the change on top of the snapshot's configuration; the leader repeats

@@ -218,5 +218,11 @@ func (l *loop) mayAsk() bool {
 // aloneInDoubt says that raft, leading here, would answer for the read index by itself and perhaps too low. Where there is
 // one voter raft takes the leader for it and asks nobody, and it does so before an entry of the term is committed. But the
 // commit index of a voter that has just started may be old, and a leader that was removed and has not gone yet is not that
-// voter: the real one may have been elected.
-func (l *loop) aloneInDoubt() bool { return len(l.config.GetVoters()) == 1 && !l.mayAsk() }
+// voter: the real one may have been elected. It asks raft itself, which may have become leader by the event before.
+func (l *loop) aloneInDoubt() bool {
+	if len(l.config.GetVoters()) != 1 {
+		return false
+	}
+	s := l.node.BasicStatus()
+	return s.RaftState == raft.StateLeader && !(l.voter(l.id) && l.appliedTerm == s.GetTerm())
+}

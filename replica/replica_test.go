@@ -137,6 +137,57 @@ func TestReadWaitsForOwnTerm(t *testing.T) {
 	}
 }
 
+// sentMessages is a transport that keeps everything.
+type sentMessages []*raftpb.Message
+
+func (s *sentMessages) Send(messages []*raftpb.Message) { *s = append(*s, messages...) }
+
+// TestLearnerReadWaitsForOwnTerm is TestReadWaitsForOwnTerm for a question from a learner: it comes at the worst moment, in
+// the step in which the only voter becomes leader.
+func TestLearnerReadWaitsForOwnTerm(t *testing.T) {
+	log, m := &memLog{}, newMemMachine(1)
+	m.conf().Learners = []uint64{2}
+	one := uint64(1)
+	log.entries = []*raftpb.Entry{{Index: &one, Term: &one}, {Index: new(uint64(2)), Term: &one}}
+	log.hard = &raftpb.HardState{Term: &one, Vote: &one, Commit: &one}
+	var sent sentMessages
+	cfg := testConfig(1, log, m)
+	cfg.Transport = &sent
+	r, err := New(cfg, log.state(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func() {
+		t.Helper()
+		question := &raftpb.Message{
+			Type: raftpb.MsgReadIndex.Enum(), From: new(uint64(2)), To: &one, Entries: []*raftpb.Entry{{Data: []byte("12345678")}},
+		}
+		if err := r.Step(question); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for !r.Status().Settled {
+		ask()
+		r.Advance()
+		if err := errors.Join(r.WriteLog(), r.ApplyCommitted()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask()
+	settle(t, r)
+	answers := 0
+	for _, message := range sent {
+		if message.GetType() == raftpb.MsgReadIndexResp {
+			if answers++; message.GetIndex() < 3 {
+				t.Fatalf("answered %d before an entry of the new term was applied", message.GetIndex())
+			}
+		}
+	}
+	if answers == 0 {
+		t.Fatal("never answered")
+	}
+}
+
 // TestStartRefuses checks that a log and a store that do not fit together are not continued from.
 func TestStartRefuses(t *testing.T) {
 	entries := func(from, n, term uint64) (all []*raftpb.Entry) {
