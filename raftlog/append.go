@@ -16,7 +16,7 @@ type Save struct {
 
 // Append stores the saves in order, as one write and at most one sync, and returns when they are durable. Saves that only
 // move the commit index are written but not synced: raft can do without them. The saves of one call count as one:
-// only the last state among them is stored.
+// only the last state among them is stored. A commit index below the one stored is ignored.
 //
 // After an error nothing is known about what the disk holds; the log answers every later call with it. A save that
 // contradicts the log (a gap, a term going back) is the caller's bug and panics before anything is written.

@@ -88,6 +88,8 @@ func (b *batch) addSaves(saves []Save) error {
 			state = s.State
 		}
 	}
+	// Release may have raised the commit index before raft's own word of it came through the queue.
+	state.Commit = max(state.Commit, b.hist.state.Commit)
 	if snap := saves[0].Snapshot; snap != nil {
 		if err := b.addSnapshot(*snap, state); err != nil {
 			return err

@@ -331,7 +331,7 @@ func (r *runner) step() error {
 		return r.append(Save{State: s})
 	case n < 70:
 		return r.append(r.received(w))
-	case n < 80 && w.state.Commit > w.base:
+	case n < 80 && w.last() > w.base:
 		return r.release(w)
 	case n < 90:
 		return r.readBack(w)
@@ -462,18 +462,22 @@ func (r *runner) received(w world) Save {
 }
 
 func (r *runner) release(w world) error {
-	index := w.base + 1 + r.rng.Uint64N(w.state.Commit-w.base)
+	// What is applied is committed, but the log may not have heard of it.
+	index := w.base + 1 + r.rng.Uint64N(w.last()-w.base)
 	rec := SnapshotRecord{Index: index, Term: w.term(index), ConfState: &raftpb.ConfState{Voters: []uint64{1}}}
 	below := index + 1 - r.rng.Uint64N(min(index, 5))
 	r.note("release below %d, snapshot record %d/%d", below, rec.Index, rec.Term)
+	state := w.state
+	state.Commit = max(state.Commit, index)
+	r.inflight = []Save{{State: state}}
 	// From the moment the record is durable segments may go.
 	r.durable.below = max(r.durable.below, below)
 	for i := range r.unsynced {
 		r.unsynced[i].below = r.durable.below
 	}
-	_, err := r.log.Release(rec, HardState{}, below)
+	_, err := r.log.Release(rec, below)
 	if err == nil {
-		r.durable, r.unsynced = r.now(), nil
+		r.durable, r.unsynced, r.inflight = r.now().after(r.inflight), nil, nil
 	}
 	return err
 }

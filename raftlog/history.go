@@ -3,6 +3,7 @@ package raftlog
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -182,6 +183,13 @@ func (h *history) forgetBefore(first uint64) {
 
 // snapsKept bounds the snapshot records remembered; the last one is the one that matters.
 const snapsKept = 8
+
+// recorded reports whether a snapshot record like r stands in the log and counts.
+func (h *history) recorded(r SnapshotRecord) bool {
+	return r.Index <= h.state.Commit && slices.ContainsFunc(h.snaps, func(s SnapshotRecord) bool {
+		return s.Index == r.Index && s.Term == r.Term
+	})
+}
 
 // validSnapshots returns the records that count: what they stand for is committed.
 func (h *history) validSnapshots() []SnapshotRecord {

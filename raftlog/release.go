@@ -3,11 +3,12 @@ package raftlog
 import "fmt"
 
 // Release gives the space of old segments back: those that hold nothing from below on. First it makes durable what a
-// reader needs to open what is left: rec, whose index must be at least below-1, and a state whose commit index reaches it
-// (state may be zero when the log has one already). A record that is there already is not written again.
+// reader needs to open what is left: rec, whose index must be at least below-1, and a commit index that reaches it. What
+// rec stands for has been applied, so the commit index is raised to it if the log had not heard of that yet. A record
+// that is there already is not written again.
 //
 // It returns how many segments were removed. The one that holds the entry below stays, as do all behind it.
-func (l *Log) Release(rec SnapshotRecord, state HardState, below uint64) (removed int, err error) {
+func (l *Log) Release(rec SnapshotRecord, below uint64) (removed int, err error) {
 	l.write.Lock()
 	defer l.write.Unlock()
 	if err := l.failed(); err != nil {
@@ -16,7 +17,7 @@ func (l *Log) Release(rec SnapshotRecord, state HardState, below uint64) (remove
 	if below > rec.Index+1 {
 		panic(fmt.Sprintf("raftlog: release below %d with a snapshot record at %d", below, rec.Index))
 	}
-	if err := l.record(rec, state); err != nil {
+	if err := l.record(rec); err != nil {
 		return 0, l.fail(fmt.Errorf("release raft log %s: %w", l.cfg.Dir, err))
 	}
 	for _, seg := range l.releasable(min(below, rec.Index)) {
@@ -34,13 +35,16 @@ func (l *Log) Release(rec SnapshotRecord, state HardState, below uint64) (remove
 	return removed, nil
 }
 
-// record makes rec and state durable.
-func (l *Log) record(rec SnapshotRecord, state HardState) error {
-	save := Save{Snapshot: &rec, State: state}
-	for _, r := range l.hist.snaps {
-		if r.Index == rec.Index && r.Term == rec.Term && rec.Index <= l.hist.state.Commit {
-			save.Snapshot = nil
-		}
+// record makes rec and a state that reaches it durable.
+func (l *Log) record(rec SnapshotRecord) error {
+	if t := l.hist.term(rec.Index); rec.Index > l.hist.last || t != 0 && t != rec.Term {
+		panic(fmt.Sprintf("raftlog: release with snapshot record %d of term %d, the log has term %d there and ends with %d",
+			rec.Index, rec.Term, t, l.hist.last))
+	}
+	save := Save{State: l.hist.state}
+	save.State.Commit = max(save.State.Commit, rec.Index)
+	if !l.hist.recorded(rec) {
+		save.Snapshot = &rec
 	}
 	if err := l.store([]Save{save}); err != nil {
 		return err

@@ -18,7 +18,7 @@ import (
 //	create node=N cluster=N [segment=BYTES]    open [after=N]    close
 //	append     one save a line: INDEX/TERM=DATA, INDEX/TERM*SIZE (zero bytes), INDEX/TERMxSIZE,
 //	           snap=INDEX/TERM, state=TERM,VOTE,COMMIT
-//	release below=N            the line is a save
+//	release below=N            with the snap= of a save
 //	entries lo=N hi=N [max=N]  stats    verify    files
 //	records [from=SEQ]         what stands on disk, as Read sees it
 //	zero file=NAME off=N n=N   overwrite with zeroes; flip file=NAME off=N bit=N; remove file=NAME
@@ -39,7 +39,7 @@ func TestScripts(t *testing.T) {
 type script struct {
 	mem  *vfs.MemFS
 	size uint64 // of segments
-	log *Log
+	log  *Log
 }
 
 func (s *script) config() Config {
@@ -75,7 +75,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) (out string, err erro
 	case "release":
 		save := parseSaves(t, d.Input)[0]
 		var n int
-		n, err = s.log.Release(*save.Snapshot, save.State, num("below"))
+		n, err = s.log.Release(*save.Snapshot, num("below"))
 		out = fmt.Sprintf("removed %d\n", n)
 	case "entries":
 		most := uint64(1 << 20)
