@@ -82,8 +82,12 @@ func (c *cursor) remove(w *watcher) {
 type order []*cursor
 
 func (o *order) add(c *cursor) {
-	i := sort.Search(len(*o), func(i int) bool { return c.next.Less((*o)[i].next) })
-	*o = slices.Insert(*o, i, c)
+	*o = slices.Insert(*o, o.find(kv.Rev{Main: c.next.Main, Sub: c.next.Sub + 1}), c)
+}
+
+// find gives the place of the first cursor at at or beyond.
+func (o order) find(at kv.Rev) int {
+	return sort.Search(len(o), func(i int) bool { return !o[i].next.Less(at) })
 }
 
 // take removes the cursor at place i.

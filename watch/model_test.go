@@ -104,7 +104,9 @@ func (w *world) failf(format string, args ...any) {
 	w.t.Fatalf("seed %d: %s", w.seed, fmt.Sprintf(format, args...))
 }
 
-func (w *world) sayf(format string, args ...any) { w.said = append(w.said, fmt.Sprintf(format, args...)) }
+func (w *world) sayf(format string, args ...any) {
+	w.said = append(w.said, fmt.Sprintf(format, args...))
+}
 
 func (w *world) run() {
 	pull := 1 + w.rnd.IntN(12) // how eagerly clients read

@@ -148,15 +148,22 @@ func (s *Stream) choose(maxBytes int) act {
 	return rest
 }
 
-// takeBehind takes by turns the cursor furthest behind, which meets the others on its way so that a block once read
-// serves them all, and the one closest to the log, which has the least to wait for.
+// takeBehind takes the cursor furthest behind: it meets the others on its way, so that a block once read serves them
+// all. By turns it takes the furthest of those that are near the head, so that these need not wait for the others.
 func (s *Stream) takeBehind() *cursor {
-	s.nearest = !s.nearest
-	if s.nearest {
-		return s.behind.take(len(s.behind) - 1)
+	s.near = !s.near
+	if s.near {
+		at := kv.Rev{Main: s.hub.head - nearRevisions}
+		if i := s.behind.find(at); i < len(s.behind) {
+			return s.behind.take(i)
+		}
 	}
 	return s.behind.take(0)
 }
+
+// nearRevisions is how far behind a cursor counts as near the head: a dozen blocks of small events or so, which
+// stay in the cache while many go through them.
+const nearRevisions = 4096
 
 // pull fills the batch with hits of a ready cursor up to revision upTo; it has one, or none at all. It reports false
 // if what the cursor needs is not in the log; the cursor is behind then.

@@ -33,7 +33,7 @@ type Stream struct {
 	closed atomic.Bool
 
 	// Hub.mu guards these.
-	at       int // place in Hub.streams
+	at       int  // place in Hub.streams
 	asleep   bool // Next has returned nothing, and wake was not called since
 	nextID   int64
 	watchers map[int64]*watcher // those ended by a compaction stay until the client cancels them, as in etcd
@@ -55,7 +55,7 @@ type Stream struct {
 	source  source  // where it reads, if it is behind
 	scratch []*item // of batch
 	turn    bool    // whether it was the turn of a ready cursor
-	nearest bool    // whether it was the turn of the cursor closest to the log
+	near    bool    // whether it was the turn of a cursor near the head
 	// barrier is how many ready cursors are still to be looked at before the progress request in front of answers
 	// may be answered; -1 if they have not been counted.
 	barrier int
