@@ -1,24 +1,10 @@
 package kube
 
 import (
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
-	"strings"
 	"testing"
 )
-
-// TestVersionIsTheOneRequired compares version with the requirement in the module that builds the API server.
-func TestVersionIsTheOneRequired(t *testing.T) {
-	mod, err := os.ReadFile(filepath.Join("apiserver", "go.mod"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := "k8s.io/kubernetes v" + version + " "; !strings.Contains(string(mod), want) {
-		t.Errorf("apiserver/go.mod does not require %q", want)
-	}
-}
 
 // TestScripts holds the scripts to what the rest relies on: equal seeds give equal scripts, each state is new, and
 // together they use every verb on a few hundred objects.

@@ -15,7 +15,8 @@
 //	expire.go     the answers to a watch and a continued list whose revision is gone
 //	side.go       one store, one kube-apiserver and everything that looks at them
 //	process.go    starts, kills and stops programs
-//	build.go      builds kube-apiserver once per checkout; the requirement stands in apiserver/go.mod
+//	build.go      finds the programs, and has those that are missing built
+//	apiserver/    builds kube-apiserver once per checkout
 //
 // The store of the kind "secrets" is read without kube-apiserver's watch cache, so that its watches and lists reach
 // the store itself; the other two are read as usual.

@@ -57,26 +57,20 @@ func TestKube(t *testing.T) {
 // binaries finds or builds what both sides run.
 func binaries(t *testing.T) (holdfast, etcd programs) {
 	t.Helper()
-	top, err := root()
-	if err != nil {
-		t.Fatal(err)
-	}
 	ours := os.Getenv("HOLDFAST_BINARY")
 	if ours == "" {
 		ours = filepath.Join(top, "bin", "holdfast")
 	}
+	ours, err := filepath.Abs(ours)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if _, err := os.Stat(ours); err != nil {
 		t.Fatalf("%v; `make build` makes it", err)
 	}
-	tools, err := etcdPrograms(top)
-	if err != nil {
+	if etcd, err = findPrograms(); err != nil {
 		t.Fatal(err)
 	}
-	server, err := buildAPIServer(top)
-	if err != nil {
-		t.Fatal(err)
-	}
-	etcd = programs{store: filepath.Join(tools, "etcd"), etcdctl: filepath.Join(tools, "etcdctl"), apiserver: server}
 	holdfast = etcd
 	holdfast.store = ours
 	return holdfast, etcd

@@ -1,6 +1,6 @@
 // Holds the requirements to build kube-apiserver and nothing else: they are those of k8s.io/kubernetes v1.36.3 itself,
 // with its staging folders replaced by the modules published from them.
-module holdfast/test/kube/apiserver
+module holdfast/test/kube/apiserver/module
 
 go 1.26.0
 
