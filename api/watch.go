@@ -145,6 +145,7 @@ func (a *API) drain(stream grpc.ServerStream, s *watch.Stream) error {
 		h.Revision = r.Revision
 		parts := make([][]byte, 0, 1+len(r.Events))
 		parts = append(parts, r.Append(make([]byte, 0, watchHeadMax), &h))
+		failpointBeforeSendWatchResponse()
 		if err := stream.SendMsg(outbound(append(parts, r.Events...))); err != nil {
 			return err
 		}

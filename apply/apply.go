@@ -126,12 +126,15 @@ func (m *Machine) run(entries []Entry, results *[]Result) (int, error) {
 		if err != nil {
 			return 0, fmt.Errorf("apply entry %d: %w", e.Index, err)
 		}
+		failpointBeforeApplyOneEntryNormal()
 		result := r.command(&command)
 		result.ID = command.ID
 		*results = append(*results, result)
 	}
 	last := &entries[n-1]
+	failpointCommitBeforePreCommitHook()
 	b.SetApplied(last.Index, last.Term, m.confState)
+	failpointCommitAfterPreCommitHook()
 	if err := r.commit(); err != nil {
 		return 0, fmt.Errorf("commit up to entry %d: %w", last.Index, err)
 	}
@@ -155,11 +158,19 @@ func (r *run) commit() error {
 	if err := r.keys.Seal(); err != nil {
 		return err
 	}
+	if r.compacts {
+		failpointCompactBeforeCommitScheduledCompact()
+	}
 	if err := r.batch.Commit(); err != nil {
 		return err
 	}
+	if r.compacts {
+		failpointCompactAfterCommitScheduledCompact()
+	}
 	changes := r.keys.Changes()
+	failpointBeforeWritebackBuf()
 	r.keys.Publish()
+	failpointAfterWritebackBuf()
 	if len(changes) > 0 {
 		r.Publish(changes)
 	}
@@ -169,6 +180,7 @@ func (r *run) commit() error {
 // ApplyConfChange carries out a configuration change whose entry is e: confState is the configuration that raft made of
 // it. A change that Cluster.Check refuses is passed as nil and moves only the index.
 func (m *Machine) ApplyConfChange(e Entry, change *membership.Change, confState []byte) error {
+	failpointBeforeApplyOneConfChange()
 	m.follow(e.Index)
 	b := m.Store.NewBatch()
 	defer b.Close()
@@ -190,6 +202,8 @@ type run struct {
 	keys  *mvcc.Run
 	// told is what the listener to leases hears once the batch is committed.
 	told []func(Leases)
+	// compacts tells that a compaction is in the batch.
+	compacts bool
 }
 
 func (r *run) command(c *kv.Command) Result {
@@ -216,13 +230,19 @@ func (r *run) execute(c *kv.Command) Result {
 	case c.Txn != nil:
 		return r.txn(c)
 	case c.Compact != nil:
-		return Result{Err: r.keys.Compact(c.Compact.Revision)}
+		return r.compact(c.Compact.Revision)
 	case c.LeaseGrant != nil:
 		return r.leaseGrant(c.LeaseGrant)
 	case c.LeaseRevoke != nil:
 		return r.leaseRevoke(c.LeaseRevoke.ID)
 	}
 	return r.cold(c.Cold)
+}
+
+func (r *run) compact(rev kv.Revision) Result {
+	err := r.keys.Compact(rev)
+	r.compacts = r.compacts || err == nil
+	return Result{Err: err}
 }
 
 // cold carries out the rare commands. One that this version does not know would make members differ if it were passed

@@ -196,7 +196,7 @@ func (c *compactor) remove(target kv.Revision, maxRows int) error {
 	}
 	if err == nil {
 		batch.Set(progressKey, p.encode())
-		err = batch.Commit()
+		err = commitStep(batch, end)
 	}
 	if err := errors.Join(err, batch.Close()); err != nil {
 		return err
@@ -204,6 +204,22 @@ func (c *compactor) remove(target kv.Revision, maxRows int) error {
 	c.progress = p
 	c.s.dropped.Store(p.dropped)
 	c.wake(p.finished)
+	return nil
+}
+
+// commitStep makes what a step removed visible; end tells that it is the last one.
+func commitStep(batch *storage.Batch, end bool) error {
+	failpointCompactBeforeCommitBatch()
+	if end {
+		failpointCompactBeforeSetFinishedCompact()
+	}
+	if err := batch.Commit(); err != nil {
+		return err
+	}
+	failpointCompactAfterCommitBatch()
+	if end {
+		failpointCompactAfterSetFinishedCompact()
+	}
 	return nil
 }
 

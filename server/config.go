@@ -54,6 +54,11 @@ type Config struct {
 
 	// CacheBytes bounds the cache of the store's blocks; 0 is storage.CacheBytesDefault.
 	CacheBytes int64
+	// FlushBytes is how much is applied before the store is made durable; 0 is storage.FlushBytesDefault.
+	FlushBytes int64
+	// UpkeepInterval is how often it is looked at whether the store is to be flushed or the log to be released; 0 is
+	// UpkeepIntervalDefault.
+	UpkeepInterval time.Duration
 	// WatchLogBytes bounds the log of events that watchers share.
 	WatchLogBytes int
 
@@ -67,6 +72,8 @@ const (
 	// CompactionRowsDefault and CompactionPauseDefault are etcd's: a step takes about a millisecond.
 	CompactionRowsDefault  = 1000
 	CompactionPauseDefault = 10 * time.Millisecond
+	// UpkeepIntervalDefault lets a disk at full speed fill up by about a gigabyte between two looks.
+	UpkeepIntervalDefault = time.Second
 	// WatchLogBytesDefault holds some seconds of heavy writing: a watcher that lags less costs no disk.
 	WatchLogBytesDefault = 32 << 20
 	// watchFragmentExtra is how far a watch response may exceed a request before it is split, as in etcd.
@@ -88,6 +95,9 @@ func (c *Config) fill() error {
 	}
 	if c.CompactionPause <= 0 {
 		c.CompactionPause = CompactionPauseDefault
+	}
+	if c.UpkeepInterval <= 0 {
+		c.UpkeepInterval = UpkeepIntervalDefault
 	}
 	if c.WatchLogBytes <= 0 {
 		c.WatchLogBytes = WatchLogBytesDefault

@@ -110,7 +110,9 @@ func (d *dataDir) writeFormat(name string) error {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
+		failpointFormatBeforeRename()
 		err = d.fs.Rename(fresh, name)
+		failpointFormatAfterRename()
 	}
 	for _, dir := range []string{d.path(), d.root, d.fs.PathDir(d.root)} {
 		if err == nil {

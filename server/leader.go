@@ -90,6 +90,7 @@ func (s *Server) publish(ctx context.Context) error {
 }
 
 func (s *Server) publishOnce(ctx context.Context) error {
+	failpointBeforePublishing()
 	_, err := s.proposeCold(ctx, &pb.InternalRaftRequest{ClusterMemberAttrSet: &membershippb.ClusterMemberAttrSetRequest{
 		Member_ID:        uint64(s.id),
 		MemberAttributes: &membershippb.Attributes{Name: s.cfg.Name, ClientUrls: s.cfg.ClientURLs},

@@ -104,7 +104,7 @@ func Open(cfg Config) (s *Server, err error) {
 // openState opens the store and what lives in it.
 func (s *Server) openState() (err error) {
 	s.store, err = storage.Open(storage.Config{
-		FS: s.dir.fs, Dir: s.dir.path("store"), CacheBytes: s.cfg.CacheBytes, Log: s.log, Now: s.cfg.Now,
+		FS: s.dir.fs, Dir: s.dir.path("store"), CacheBytes: s.cfg.CacheBytes, FlushBytes: s.cfg.FlushBytes, Log: s.log, Now: s.cfg.Now,
 		OnFatal: func(err error) {
 			select {
 			case s.failed <- err:

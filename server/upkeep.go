@@ -50,13 +50,10 @@ func (s *Server) compactStep() (done bool, err error) {
 	return done, nil
 }
 
-// upkeepInterval is how often it is looked at whether the store is to be flushed or the log to be released.
-const upkeepInterval = time.Second
-
 // flushAndRelease makes the store durable when enough has changed or enough time has passed, and gives back the part of the
 // log that the durable store no longer needs.
 func (s *Server) flushAndRelease(ctx context.Context) error {
-	tick := time.NewTicker(upkeepInterval)
+	tick := time.NewTicker(s.cfg.UpkeepInterval)
 	defer tick.Stop()
 	released, err := s.store.Durable()
 	if err != nil {

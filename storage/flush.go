@@ -9,11 +9,11 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// A flush is due after FlushBytes of committed batches, so that a restart replays little, or when the oldest change
+// A flush is due after Config.FlushBytes of committed batches, so that a restart replays little, or when the oldest change
 // that is not durable is FlushAge old, so that the raft log of a quiet member can be released.
 const (
-	FlushBytes = 32 << 20
-	FlushAge   = 60 * time.Second
+	FlushBytesDefault = 32 << 20
+	FlushAge          = 60 * time.Second
 )
 
 // flushState knows what is not durable yet.
@@ -57,7 +57,10 @@ func (s *Store) FlushDue(now time.Time) bool {
 	if s.flush.dirty == 0 {
 		return false
 	}
-	return s.flush.dirty >= FlushBytes || (s.cfg.Now != nil && now.Sub(s.flush.since) >= FlushAge)
+	if failpointStoreFlushDue() {
+		return true
+	}
+	return s.flush.dirty >= orDefault(s.cfg.FlushBytes, FlushBytesDefault) || (s.cfg.Now != nil && now.Sub(s.flush.since) >= FlushAge)
 }
 
 // Flush makes everything committed so far durable and waits for that.
@@ -69,6 +72,7 @@ func (s *Store) Flush() error {
 		return err
 	}
 	defer s.release()
+	failpointBeforeCommit()
 	undo := s.flush.begin()
 	done, err := s.db.AsyncFlush()
 	if err != nil {
@@ -77,6 +81,7 @@ func (s *Store) Flush() error {
 	}
 	select {
 	case <-done:
+		failpointAfterCommit()
 		return nil
 	case <-s.failure:
 		undo()

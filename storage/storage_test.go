@@ -195,7 +195,7 @@ func TestFlushDue(t *testing.T) {
 	if a, err := s.Durable(); err != nil || a.Index != 1 || a.Term != 7 || string(a.ConfState) != "conf" {
 		t.Fatalf("durable after the flush: %+v (%v)", a, err)
 	}
-	write(2, FlushBytes)
+	write(2, FlushBytesDefault)
 	due(true)
 	flush()
 	if a, err := s.Durable(); err != nil || a.Index != 2 {

@@ -43,6 +43,8 @@ type Config struct {
 	MemTableBytes uint64
 	// OpenFilesMax bounds the open table files; 0 means OpenFilesDefault.
 	OpenFilesMax int
+	// FlushBytes is how much is committed before FlushDue asks for a flush; 0 means FlushBytesDefault.
+	FlushBytes int64
 	// CompactionsMax bounds how many compactions of tables run at once; 0 means 1.
 	CompactionsMax int
 	// ManualCompactions keeps Pebble from starting compactions by itself: for simulations that must repeat.
@@ -61,7 +63,7 @@ type Config struct {
 const (
 	// CacheBytesDefault is enough for the index blocks and filters of ten million keys.
 	CacheBytesDefault = 64 << 20
-	// MemTableBytesDefault holds more than FlushBytes of payload with its overhead (measured: 1.3 to 1.5 times the
+	// MemTableBytesDefault holds more than FlushBytesDefault of payload with its overhead (measured: 1.3 to 1.5 times the
 	// payload for values of 256 B), so that the flush rule acts before Pebble does.
 	MemTableBytesDefault = 64 << 20
 	// OpenFilesDefault leaves room for the sockets of a process limited to 1024 files.
