@@ -134,7 +134,8 @@ func (s *scan) watch(r seen, last bool) {
 	case s.unclosed != nil || !last:
 	case r.frame.typ == TypeEntry && r.entry.term > s.hist.state.Term,
 		r.frame.typ == TypeSnapshot && s.hist.snaps[len(s.hist.snaps)-1].Index > s.hist.state.Commit:
-		s.unclosed = &r.pos
+		pos := r.pos // only here does it have to live on the heap
+		s.unclosed = &pos
 	}
 }
 
