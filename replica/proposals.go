@@ -79,8 +79,10 @@ func (q *proposals) take(batch []proposal) []proposal {
 		*p = proposal{}
 		q.head++
 	}
-	if q.head == len(q.items) {
-		q.items, q.head = q.items[:0], 0
+	if q.head > len(q.items)/2 { // a queue that never runs empty must not grow with what has left it
+		n := copy(q.items, q.items[q.head:])
+		clear(q.items[n:])
+		q.items, q.head = q.items[:n], 0
 	}
 	return batch
 }

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -377,6 +378,33 @@ func TestBounds(t *testing.T) {
 	propose(1, ErrTooManyRequests) // three committed entries are not applied
 	settle(t, r)
 	propose(1, nil)
+}
+
+// TestQueueStaysSmall checks that a queue that is never quite empty does not grow with what has gone through it, and keeps
+// its order.
+func TestQueueStaysSmall(t *testing.T) {
+	q := newProposals(make(chan struct{}, 1), Limits{}.withDefaults())
+	next, taken := 0, 0
+	for range 1000 {
+		for range proposalEntries {
+			if err := q.add(proposal{ctx: t.Context(), data: fmt.Append(nil, next)}); err != nil {
+				t.Fatal(err)
+			}
+			next++
+		}
+		if next == proposalEntries {
+			continue // one batch always stays behind
+		}
+		for _, p := range q.take(nil) {
+			if want := fmt.Sprint(taken); string(p.data) != want {
+				t.Fatalf("took %s, want %s", p.data, want)
+			}
+			taken++
+		}
+	}
+	if n, bytes := q.waiting(); n != proposalEntries || bytes == 0 || cap(q.items) > 6*proposalEntries {
+		t.Fatalf("%d waiting, %d bytes, room for %d", n, bytes, cap(q.items))
+	}
 }
 
 // TestPruneWhileHeld checks that callers who have gone make room in a queue that no leader empties.

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // running starts r and returns how to stop it and learn what Run said.
@@ -208,5 +211,116 @@ func TestLeadershipInOrder(t *testing.T) {
 	case <-changed:
 	default:
 		t.Fatal("the channel is open after a change")
+	}
+}
+
+// directNet hands messages from one running replica to another, losing those to members that have stopped.
+type directNet struct{ members [4]*Replica }
+
+func (n *directNet) Send(messages []*raftpb.Message) {
+	for _, m := range messages {
+		to := n.members[m.GetTo()]
+		if err := to.Step(proto.Clone(m).(*raftpb.Message)); err != nil && !errors.Is(err, ErrStopped) {
+			panic(err)
+		}
+	}
+}
+
+// TestRunThree runs three members with callers on each, stops the leader in the middle, and checks that the other two go on,
+// that they applied the same, and that every proposal the callers saw applied is there. Each proposal is made until it is
+// seen, as a client would, so some may be there twice.
+func TestRunThree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := new(directNet)
+		machines := [4]*memMachine{}
+		stops := [4]func() error{}
+		var mu sync.Mutex
+		seen := map[string]bool{} // at the member that proposed it
+		for id := uint64(1); id <= 3; id++ {
+			machines[id] = newMemMachine(1, 2, 3)
+			machines[id].onApply = func(e record) {
+				mu.Lock()
+				defer mu.Unlock()
+				seen[fmt.Sprint(id, "/", e.data)] = true
+			}
+			cfg := testConfig(id, &memLog{}, machines[id])
+			cfg.Transport = net
+			r, err := New(cfg, State{ConfState: machines[id].conf()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			net.members[id] = r
+		}
+		for id := 1; id <= 3; id++ {
+			stops[id] = running(t, net.members[id])
+		}
+		time.Sleep(5 * time.Second) // of simulated time: an election
+		leader := net.members[1].Status().Leader
+		if leader == 0 {
+			t.Fatal("no leader")
+		}
+		var wg sync.WaitGroup
+		var want []string
+		for id := uint64(1); id <= 3; id++ {
+			for i := range 30 {
+				data := fmt.Sprint(id, ".", i)
+				if id != leader {
+					want = append(want, data)
+				}
+				wg.Go(func() {
+					proposeUntilSeen(t, net.members[id], data, func() bool {
+						mu.Lock()
+						defer mu.Unlock()
+						return seen[fmt.Sprint(id, "/", data)]
+					})
+				})
+				if id == 2 && i == 15 {
+					if err := stops[leader](); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		wg.Wait()
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		var left []*memMachine
+		for id := uint64(1); id <= 3; id++ {
+			if id == leader {
+				continue
+			}
+			if err := stops[id](); err != nil {
+				t.Fatal(err)
+			}
+			left = append(left, machines[id])
+		}
+		if !slices.Equal(left[0].data(), left[1].data()) {
+			t.Fatalf("two members applied different things:\n%v\n%v", left[0].data(), left[1].data())
+		}
+		for _, data := range want {
+			if !slices.Contains(left[0].data(), data) {
+				t.Fatalf("%q was seen and is gone", data)
+			}
+		}
+	})
+}
+
+// proposeUntilSeen gives up when the replica has stopped.
+func proposeUntilSeen(t *testing.T, r *Replica, data string, seen func() bool) {
+	for !seen() {
+		if err := r.Propose(t.Context(), []byte(data)); errors.Is(err, ErrStopped) {
+			return
+		} else if err != nil {
+			t.Error(err)
+			return
+		}
+		index, err := r.ReadIndex(t.Context())
+		if err == nil {
+			err = r.WaitApplied(t.Context(), index)
+		}
+		if errors.Is(err, ErrStopped) {
+			return
+		}
+		time.Sleep(300 * time.Millisecond)
 	}
 }

@@ -42,13 +42,19 @@ func (m *Mailbox[T]) Put(items ...T) {
 // Take returns everything that waits, oldest first, and leaves the mailbox empty. It keeps spare's memory for what comes
 // next: a reader that passes the slice of its previous Take, done with, makes the two take turns without allocating.
 func (m *Mailbox[T]) Take(spare []T) []T {
-	clear(spare[:cap(spare)])
+	if cap(spare) > spareItems {
+		spare = nil
+	}
+	clear(spare)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	items := m.items
 	m.items = spare[:0]
 	return items
 }
+
+// spareItems is the most whose memory is kept for later: a list that was long once need not stay so.
+const spareItems = 4096
 
 // Wake puts a token into a one-slot channel unless one is there.
 func Wake(c chan<- struct{}) {
