@@ -159,6 +159,8 @@ var rules = []string{
 	"1.9 progress answer",
 	"1.9 no progress answer without watches",
 	"1.9 no progress answer before the start revision is reached",
+	"1.9 no progress answer before a watch a compaction cancelled is cancelled once more",
+	"1.9 a watch a compaction cancelled is cancelled once more",
 	"1.9 cancel",
 	"1.9 cancelling an unknown id says nothing",
 	"1.9 a request that asks for nothing is ignored",

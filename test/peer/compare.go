@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,7 +48,7 @@ func loadDifferences(text string) differences {
 		case "prefix":
 			d.prefixes = append(d.prefixes, what)
 			continue
-		case "any", "positive", "unordered", "ties", "chosen", "within":
+		case "any", "positive", "unordered", "spaces", "ties", "chosen", "within":
 		default:
 			panic(fmt.Sprintf("peer: differences.txt:%d: no comparison is called %q", n+1, how))
 		}
@@ -163,7 +164,7 @@ func (c *comparer) list(path string, f protoreflect.FieldDescriptor, t treatment
 	}
 	for i := range want.Len() {
 		if order[i] >= 0 {
-			c.value(fmt.Sprintf("%s[%d]", path, i), f, treatment{}, want.Get(i), got.Get(order[i]))
+			c.value(fmt.Sprintf("%s[%d]", path, i), f, t, want.Get(i), got.Get(order[i]))
 		}
 	}
 }
@@ -177,6 +178,7 @@ func (c *comparer) value(path string, f protoreflect.FieldDescriptor, t treatmen
 		return
 	}
 	switch {
+	case t.how == "spaces" && oneBlank(want.String()) == oneBlank(got.String()):
 	case t.how == "positive" && number(f, want) > 0 && number(f, got) > 0:
 	case t.how == "within" && abs(number(f, want)-number(f, got)) <= t.bound:
 	case t.how == "chosen" && c.chosen[number(f, want)] != 0 && c.chosen[number(f, want)] == number(f, got):
@@ -184,6 +186,11 @@ func (c *comparer) value(path string, f protoreflect.FieldDescriptor, t treatmen
 		c.add(path, show(f, want), show(f, got))
 	}
 }
+
+var blanks = regexp.MustCompile(" +")
+
+// oneBlank makes one blank of several in a row.
+func oneBlank(text string) string { return blanks.ReplaceAllString(text, " ") }
 
 func show(f protoreflect.FieldDescriptor, v protoreflect.Value) string {
 	var b strings.Builder
@@ -229,7 +236,7 @@ func (c *comparer) match(f protoreflect.FieldDescriptor, want, got protoreflect.
 
 func (c *comparer) equal(f protoreflect.FieldDescriptor, want, got protoreflect.Value) bool {
 	trial := &comparer{differences: c.differences, request: c.request, chosen: c.chosen}
-	trial.value("", f, c.fields[f.FullName()], want, got)
+	trial.value("", f, treatment{}, want, got)
 	return len(trial.found) == 0
 }
 

@@ -223,6 +223,9 @@ func (g *gen) compact(rev int64, physical bool) *call {
 		if err := w.barrier(); err != nil {
 			return err
 		}
+		if err := w.levelAll(); err != nil {
+			return err
+		}
 		return w.waitCompacted()
 	}
 	c.after = func(w *world, want answer, rev int64) {

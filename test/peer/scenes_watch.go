@@ -85,7 +85,9 @@ var watchScenes = []scene{
 		return append(g.fill("1", "2", "3"), g.compact(atCurrent(-1), g.chance(2)),
 			g.watching("1.9 start below the compacted revision", func(r *pb.WatchCreateRequest) { r.StartRevision = atCompacted(-1) }, cancelled),
 			g.watching("", func(r *pb.WatchCreateRequest) { r.StartRevision = 1 }, cancelled),
-			g.watching("", func(r *pb.WatchCreateRequest) { r.StartRevision = atCompacted(0) }, received(2)))
+			g.watching("", func(r *pb.WatchCreateRequest) { r.StartRevision = atCompacted(0) }, received(2)),
+			g.reset(0), &createWatch{slot: 0, request: sceneWatch(func(*pb.WatchCreateRequest) {})},
+			&createWatch{slot: 0, request: sceneWatch(func(r *pb.WatchCreateRequest) { r.StartRevision = 1 })}, askProgress{slot: 0})
 	},
 	func(g *gen) []op {
 		prev := func(r *pb.WatchCreateRequest) { r.PrevKv = true }

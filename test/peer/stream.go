@@ -20,6 +20,7 @@ type stream struct {
 	tamper Tamper
 
 	mu       sync.Mutex          // guards the fields below and the logs; released before receives
+	pending  bool                // a watch from the past may not be level with the store yet; used by the operations alone
 	gate     chan struct{}       // while set, the reader waits for it to close before it reads on
 	watches  map[int64]*watchLog // live and cancelled, by watch id; a reused id replaces the log
 	created  []*pb.WatchResponse // answers to creations, in order
@@ -39,6 +40,9 @@ type watchLog struct {
 	lastRev   int64 // of the last event
 	open      bool  // the last response was a fragment, so the next may go on with its revision
 	canceled  *pb.WatchResponse
+	// confirmed is the answer to the client's own cancellation of a watch that a compaction had cancelled: until that is
+	// asked for, etcd keeps the id taken and answers no progress request on the stream.
+	confirmed *pb.WatchResponse
 	// dueToCancel is set for a watch created below the compacted revision: the server owes it a cancellation.
 	dueToCancel bool
 
@@ -104,6 +108,8 @@ func (s *stream) take(r *pb.WatchResponse) {
 		switch {
 		case l == nil:
 			s.breaks("a response for a watch that was never created: %s", short(r))
+		case l.canceled != nil && l.canceled.CompactRevision != 0 && l.confirmed == nil && r.Canceled:
+			l.confirmed = r
 		case l.canceled != nil:
 			s.breaks("a response after the cancellation: %s", short(r))
 		default:
@@ -175,6 +181,20 @@ func (s *stream) close() {
 	s.resume()
 	s.cancel()
 	<-s.done
+}
+
+// unconfirmed returns the ids of watches cancelled by a compaction that the client has not cancelled itself yet.
+func (s *stream) unconfirmed() []int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []int64
+	for id, l := range s.watches {
+		if l.canceled != nil && l.canceled.CompactRevision != 0 && l.confirmed == nil {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // live returns the logs of watches that are not cancelled, by id.

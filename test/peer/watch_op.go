@@ -38,16 +38,14 @@ func (c *createWatch) String() string {
 }
 
 func (c *createWatch) run(w *world) error {
+	request := w.resolve(c.request, 0).(*pb.WatchCreateRequest)
+	if err := w.makeRoom(c.slot, request.StartRevision); err != nil {
+		return err
+	}
 	pair, err := w.stream(c.slot)
 	if err != nil {
 		return err
 	}
-	if live := w.liveIDs(c.slot); len(live) >= watchesPerStream {
-		if err := w.cancelWatch(c.slot, live[0]); err != nil {
-			return err
-		}
-	}
-	request := w.resolve(c.request, 0).(*pb.WatchCreateRequest)
 	want, got, err := w.exchange(request, func(t int) answer { return pair[t].create(request) }, nil)
 	if err != nil {
 		return err
@@ -98,6 +96,94 @@ func (c *watchThat) run(w *world) error {
 	}
 	if c.rule != "" && c.got != nil && c.met(w, c.got) {
 		w.tally.hit(c.rule)
+	}
+	return nil
+}
+
+// makeRoom prepares a stream for a watch from revision start. A watch from the past counts as level with the store only
+// when a progress request is answered, and none is while a watch from the future waits on the same stream; so the
+// first are levelled before the second come, and the second cancelled before the first come.
+func (w *world) makeRoom(slot int, start int64) error {
+	live := w.liveIDs(slot)
+	past := start > 0 && start <= w.current
+	switch {
+	case start > w.current:
+		if err := w.level(slot); err != nil {
+			return err
+		}
+	case past:
+		for _, id := range live {
+			if w.startOf(slot, id) > w.current {
+				if err := w.cancelWatch(slot, id); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if live = w.liveIDs(slot); len(live) >= watchesPerStream {
+		if err := w.cancelWatch(slot, live[0]); err != nil {
+			return err
+		}
+	}
+	pair, err := w.stream(slot)
+	if err != nil {
+		return err
+	}
+	if past {
+		pair[0].pending = true
+	}
+	return nil
+}
+
+// startOf returns the revision a live watch was asked to start from.
+func (w *world) startOf(slot int, id int64) int64 {
+	s := w.streams[slot][0]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.watches[id].request.StartRevision
+}
+
+// level waits until the servers themselves count the watches of a stream as level with the store. A watch that has nothing
+// to receive looks the same before and after, but a compaction still cancels it before.
+func (w *world) level(slot int) error {
+	pair := w.streams[slot]
+	if pair == nil || !pair[0].pending {
+		return nil
+	}
+	if err := w.barrier(); err != nil {
+		return err
+	}
+	if err := w.confirm(slot); err != nil {
+		return err
+	}
+	if len(w.liveIDs(slot)) > 0 {
+		for t, s := range pair {
+			if err := w.progressOn(t, s); err != nil {
+				return err
+			}
+		}
+	}
+	pair[0].pending = false
+	return nil
+}
+
+// confirm cancels what a compaction has cancelled.
+func (w *world) confirm(slot int) error {
+	for _, id := range w.streams[slot][0].unconfirmed() {
+		if err := w.cancelWatch(slot, id); err != nil {
+			return err
+		}
+		w.tally.hit("1.9 a watch a compaction cancelled is cancelled once more")
+	}
+	return nil
+}
+
+// levelAll does so for every stream.
+func (w *world) levelAll() error {
+	for slot := range w.streams {
+		if err := w.level(slot); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -202,6 +288,7 @@ func (w *world) cancelWatch(slot int, id int64) error {
 		return err
 	}
 	pair := w.streams[slot]
+	again := slices.Contains(pair[0].unconfirmed(), id)
 	request := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}}
 	_, _, err := w.exchange(request, func(t int) answer {
 		s := pair[t]
@@ -211,15 +298,19 @@ func (w *world) cancelWatch(slot int, id int64) error {
 		s.mu.Lock()
 		l := s.watches[id]
 		s.mu.Unlock()
-		if !eventually(func() bool { s.mu.Lock(); defer s.mu.Unlock(); return l.canceled != nil || s.ended() }) {
+		said := &l.canceled
+		if again {
+			said = &l.confirmed
+		}
+		if !eventually(func() bool { s.mu.Lock(); defer s.mu.Unlock(); return *said != nil || s.ended() }) {
 			return answer{text: "peer: no answer to the cancellation of a watch"}
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if l.canceled == nil {
+		if *said == nil {
 			return s.end
 		}
-		return answer{messages: []proto.Message{l.canceled}}
+		return answer{messages: []proto.Message{*said}}
 	}, nil)
 	return err
 }
@@ -303,12 +394,20 @@ type askProgress struct{ slot int }
 func (p askProgress) String() string { return fmt.Sprintf("stream %d progress request", p.slot) }
 
 func (p askProgress) run(w *world) error {
-	request := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}
 	pair, err := w.stream(p.slot)
 	if err != nil {
 		return err
 	}
 	if err := w.barrier(); err != nil {
+		return err
+	}
+	if live := w.liveIDs(p.slot); len(live) > 0 && len(pair[0].unconfirmed()) > 0 {
+		if err := w.expectSilence(p.slot, progressRequest); err != nil {
+			return err
+		}
+		w.tally.hit("1.9 no progress answer before a watch a compaction cancelled is cancelled once more")
+	}
+	if err := w.confirm(p.slot); err != nil {
 		return err
 	}
 	live, future := w.liveIDs(p.slot), false
@@ -318,7 +417,7 @@ func (p askProgress) run(w *world) error {
 	}
 	pair[0].mu.Unlock()
 	if len(live) == 0 || future {
-		if err := w.expectSilence(p.slot, request); err != nil {
+		if err := w.expectSilence(p.slot, progressRequest); err != nil {
 			return err
 		}
 		if future {
@@ -329,7 +428,7 @@ func (p askProgress) run(w *world) error {
 		return nil
 	}
 	for t, s := range pair {
-		if err := w.progressOn(t, s, request); err != nil {
+		if err := w.progressOn(t, s); err != nil {
 			return err
 		}
 	}
@@ -337,8 +436,10 @@ func (p askProgress) run(w *world) error {
 	return nil
 }
 
+var progressRequest = &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}
+
 // progressOn repeats the question on one server until it is answered and checks the revision: nothing is being written.
-func (w *world) progressOn(t int, s *stream, request *pb.WatchRequest) error {
+func (w *world) progressOn(t int, s *stream) error {
 	s.mu.Lock()
 	before := len(s.progress)
 	s.mu.Unlock()
@@ -347,7 +448,7 @@ func (w *world) progressOn(t int, s *stream, request *pb.WatchRequest) error {
 	answered := eventually(func() bool {
 		if time.Since(asked) > silence {
 			asked = time.Now()
-			if a, ok := s.ask(request); !ok {
+			if a, ok := s.ask(progressRequest); !ok {
 				lost = a
 				return true
 			}
