@@ -93,6 +93,11 @@ func (o order) find(at kv.Rev) int {
 // take removes the cursor at place i.
 func (o *order) take(i int) *cursor {
 	c := (*o)[i]
+	if i == 0 { // of ten thousand in step each goes from the front to the end; do not move the others
+		(*o)[0] = nil
+		*o = (*o)[1:]
+		return c
+	}
 	*o = slices.Delete(*o, i, i+1)
 	return c
 }
