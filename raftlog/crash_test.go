@@ -71,7 +71,6 @@ type runner struct {
 	rng *rand.Rand
 	cfg Config
 	mem *vfs.MemFS
-	fs  vfs.FS
 	log *Log
 
 	durable  world   // what must be there
