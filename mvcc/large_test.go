@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"holdfast/kv"
 	"holdfast/storage"
@@ -244,6 +246,85 @@ func readWhole(s *Store, keys, how int) (kv.Revision, error) {
 		}
 	}
 	return r.Revision, nil
+}
+
+// TestCompactedUnderReader: a reader whose revision is compacted, and partly removed, between its choice and its reading
+// is told so; one that asked for the newest gets the newest.
+func TestCompactedUnderReader(t *testing.T) {
+	st, s := openMem(t)
+	for range 3 {
+		write(t, st, s, func(c *Command) { c.Put([]byte("k"), []byte("v"), 0) })
+	}
+	before := view{s: s, now: s.published.Load(), at: 3, ctx: context.Background()}
+	compactAt(t, st, s, 4)
+	if _, err := s.CompactStep(1000); err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []*kv.RangeRequest{
+		{KeyRange: everything}, {KeyRange: kv.KeyRange{Key: []byte("k")}}, {KeyRange: everything, CountOnly: true},
+	} {
+		if _, err := answer(&before, q); err != ErrCompacted {
+			t.Fatalf("read of %+v: %v", q, err)
+		}
+	}
+	r, err := s.Range(context.Background(), &kv.RangeRequest{KeyRange: everything})
+	if err != nil || r.Count != 1 {
+		t.Fatalf("%d keys (%v)", r.Count, err)
+	}
+}
+
+// TestReadFailure: when the disk can not be read in the middle of a run, nothing of the run is published and the error
+// comes out.
+func TestReadFailure(t *testing.T) {
+	injected := errors.New("injected")
+	var broken atomic.Bool
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if broken.Load() && op.Kind == errorfs.OpFileReadAt {
+			return injected
+		}
+		return nil
+	}))
+	st, err := storage.Open(storage.Config{FS: fs, Dir: "store"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(st, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, st, s, func(c *Command) { c.Put([]byte("k"), []byte("v"), 0) })
+	if err := st.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	broken.Store(true)
+	for name, act := range map[string]func(c *Command){
+		"put":   func(c *Command) { c.Put([]byte("k"), []byte("w"), 0) },
+		"range": func(c *Command) { c.DeleteRange(everything, nil) },
+	} {
+		batch := st.NewBatch()
+		run := s.Begin(batch)
+		c := run.Command()
+		act(c)
+		c.Put([]byte("other"), []byte("w"), 0)
+		c.End()
+		if err := run.Seal(); !errors.Is(err, injected) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		run.Drop()
+		if err := batch.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.Range(context.Background(), &kv.RangeRequest{KeyRange: everything}); !errors.Is(err, injected) {
+		t.Fatalf("range: %v", err)
+	}
+	if s.Revision() != 2 {
+		t.Fatalf("revision %s", s.Revision())
+	}
+	broken.Store(false)
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestRangeStops: a reader that gave up costs nothing more.

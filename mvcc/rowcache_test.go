@@ -28,14 +28,18 @@ func TestRowCache(t *testing.T) {
 		}
 		return last
 	}
-	hits := 0
+	hits, key := 0, "0"
 	for rev := kv.Revision(1); rev < 20000; rev++ {
-		key := fmt.Sprint(rng.IntN(600))
 		// A reader that began some revisions ago fills late.
 		old := max(rev-kv.Revision(rng.IntN(4)), 0)
-		if p := at(key, old); p.row != nil {
-			c.fill([]byte(key), p.rev, p.row, old)
+		late := fmt.Sprint(rng.IntN(600))
+		if rng.IntN(4) == 0 {
+			late = key // the key of the change before
 		}
+		if p := at(late, old); p.row != nil {
+			c.fill([]byte(late), p.rev, p.row, old)
+		}
+		key = fmt.Sprint(rng.IntN(600))
 		switch rng.IntN(500) {
 		case 0:
 			c.purge(rev)
