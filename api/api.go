@@ -51,8 +51,6 @@ type Member interface {
 	Defragment(context.Context) error
 	MoveLeader(context.Context, kv.MemberID) error
 	Members(ctx context.Context, linearizable bool) ([]membership.Member, error)
-
-	Stopped() <-chan struct{}
 }
 
 // Config bounds what clients may do.
@@ -90,6 +88,8 @@ type API struct {
 	log     *slog.Logger
 	grpc    *grpc.Server
 	leaders *leaderWatch
+	// stopping is closed when streams are to end.
+	stopping chan struct{}
 }
 
 // New makes the services of a member. Serve gives them connections.
@@ -98,7 +98,7 @@ func New(member Member, cfg Config) *API {
 		cfg.WatchProgress = watchProgressDefault
 	}
 	cfg.WatchProgress = max(cfg.WatchProgress, watchProgressMin)
-	a := &API{member: member, cfg: cfg, log: cfg.Log, leaders: newLeaderWatch()}
+	a := &API{member: member, cfg: cfg, log: cfg.Log, leaders: newLeaderWatch(), stopping: make(chan struct{})}
 	a.grpc = a.newGRPC()
 	return a
 }

@@ -66,9 +66,19 @@ func (s *leases) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.Lease
 	return answer, nil
 }
 
-// keepAlive renews leases one after the other, as the client asks. The header is from before the renewal: a lease that
-// is revoked at a revision is never seen renewed at a later one.
+// keepAlive serves one stream of renewals.
 func (s *leases) keepAlive(stream grpc.ServerStream) error {
+	ctx := stream.Context()
+	err := s.receive(ctx, func() error { return s.renew(stream) })
+	if errors.Is(err, context.Canceled) {
+		return cause(ctx, err)
+	}
+	return err
+}
+
+// renew renews leases one after the other, as the client asks. The header is from before the renewal: a lease that
+// is revoked at a revision is never seen renewed at a later one.
+func (s *leases) renew(stream grpc.ServerStream) error {
 	for {
 		var q keepAliveCall
 		if err := stream.RecvMsg(&q); err != nil {

@@ -29,7 +29,7 @@ type Listeners struct {
 	Peers []net.Listener
 }
 
-// Run serves until ctx ends, then lets calls under way end.
+// Run serves until ctx ends, then lets calls under way end. It can be called once.
 func (a *API) Run(ctx context.Context, at Listeners) error {
 	full := &http.Server{Handler: a.handler(), ReadHeaderTimeout: headerTimeout}
 	metrics := &http.Server{Handler: a.metricsHandler(), ReadHeaderTimeout: headerTimeout}
@@ -75,7 +75,7 @@ func serveHTTP(s *http.Server, l net.Listener) error {
 	return nil
 }
 
-// stop ends everything: no new connections, then the calls under way, then what is left.
+// stop ends everything: no new connections, then streams, then the calls under way, then what is left.
 func (a *API) stop(clients []net.Listener, servers ...*http.Server) error {
 	var errs []error
 	for _, l := range clients {
@@ -83,6 +83,7 @@ func (a *API) stop(clients []net.Listener, servers ...*http.Server) error {
 			errs = append(errs, err)
 		}
 	}
+	close(a.stopping)
 	cut := time.AfterFunc(stopTimeout, a.grpc.Stop)
 	defer cut.Stop()
 	a.grpc.GracefulStop()

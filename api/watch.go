@@ -48,30 +48,38 @@ func (a *API) watch(stream grpc.ServerStream) error {
 	defer s.Close()
 	g, ctx := errgroup.WithContext(stream.Context())
 	g.Go(func() error { return a.sendWatch(ctx, stream, s, wake) })
-	// Receiving cannot be interrupted but by the end of the stream, so it is not waited for.
-	received := make(chan error, 1)
-	go func() { received <- a.receiveWatch(ctx, stream, s) }()
-	g.Go(func() error {
-		select {
-		case err := <-received:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-a.member.Stopped():
-			return rpctypes.ErrGRPCStopped
-		}
-	})
+	g.Go(func() error { return a.receive(ctx, func() error { return a.receiveWatch(ctx, stream, s) }) })
 	err := g.Wait()
 	switch {
 	case errors.Is(err, errStreamEnded):
 		return nil
 	case errors.Is(err, context.Canceled):
-		if cause := context.Cause(stream.Context()); cause != nil && !errors.Is(cause, context.Canceled) {
-			return toWire(cause)
-		}
-		return rpctypes.ErrGRPCWatchCanceled
+		return cause(stream.Context(), rpctypes.ErrGRPCWatchCanceled)
 	}
 	return toWire(err)
+}
+
+// receive runs take, which waits for the client of a stream, until it returns, the stream's context ends or the API stops.
+// Waiting for a client can only be interrupted by the end of the stream: take ends when the handler has returned.
+func (a *API) receive(ctx context.Context, take func() error) error {
+	taken := make(chan error, 1)
+	go func() { taken <- take() }()
+	select {
+	case err := <-taken:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-a.stopping:
+		return rpctypes.ErrGRPCStopped
+	}
+}
+
+// cause is why a stream's context ended: what the server ended it with, or else otherwise.
+func cause(ctx context.Context, otherwise error) error {
+	if why := context.Cause(ctx); why != nil && !errors.Is(why, context.Canceled) {
+		return toWire(why)
+	}
+	return otherwise
 }
 
 // receiveWatch takes the client's requests. What the client sends after the stream has ended is nobody's.

@@ -95,11 +95,17 @@ func listen(u url.URL, flag string) (net.Listener, error) {
 	return l, nil
 }
 
-// Run serves until ctx ends, which is no error, or a part fails. Call Close afterwards.
+// Run serves until ctx ends, which is no error, or a part fails. The doors close first, so that calls under way are still
+// answered. Call Close afterwards.
 func (n *Node) Run(ctx context.Context) error {
-	g, running := errgroup.WithContext(ctx)
-	g.Go(func() error { return n.member.Run(running) })
-	g.Go(func() error { return n.api.Run(running, n.at) })
+	g, serving := errgroup.WithContext(ctx)
+	living, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g.Go(func() error { return n.member.Run(living) })
+	g.Go(func() error {
+		defer stop()
+		return n.api.Run(serving, n.at)
+	})
 	return g.Wait()
 }
 
