@@ -34,6 +34,8 @@ type driver struct {
 const (
 	// workers is how many objects are worked on at once; enough to keep two cores of API server busy.
 	workers = 24
+	// failuresMax is how many objects may go wrong before the run is over; a store that lost something has more to show.
+	failuresMax = 5
 	// requestTimeout is longer than the API server's own limit of 60 s, so that the server answers first.
 	requestTimeout = 70 * time.Second
 	// stepTimeout bounds one step with all its repetitions, a restart of the store included.
@@ -43,6 +45,8 @@ const (
 // run carries all scripts out and returns the errors of those that did not go as written.
 func (d *driver) run(ctx context.Context, scripts []script) error {
 	queues := make([]chan script, workers)
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
 	var mu sync.Mutex // guards failures
 	var failures []error
 	var group sync.WaitGroup
@@ -52,7 +56,12 @@ func (d *driver) run(ctx context.Context, scripts []script) error {
 			for s := range queues[i] {
 				if err := d.script(ctx, s); err != nil {
 					mu.Lock()
-					failures = append(failures, fmt.Errorf("%s: %w", s.id, err))
+					if len(failures) < failuresMax {
+						failures = append(failures, fmt.Errorf("%s: %w", s.id, err))
+					}
+					if len(failures) == failuresMax {
+						giveUp()
+					}
 					mu.Unlock()
 				}
 			}
