@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -32,9 +33,13 @@ func (l logOf) Append(saves []replica.Save, _ bool) error {
 	return l.log.Append(converted...)
 }
 
-// Entries implements replica.Log.
+// Entries implements replica.Log. What has been released is not there, which is no failure.
 func (l logOf) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
-	return l.log.Entries(lo, hi, maxBytes)
+	entries, err := l.log.Entries(lo, hi, maxBytes)
+	if errors.Is(err, raftlog.ErrReleased) {
+		return nil, nil
+	}
+	return entries, err
 }
 
 // machineOf lets the replica drive the state machine, and hands each result to the request that waits for it.

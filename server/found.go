@@ -99,11 +99,16 @@ func (s *Server) found(meta raftlog.Metadata) (replica.State, error) {
 // resume continues with what log and store were found to hold.
 func (s *Server) resume(rec raftlog.Recovered, applied kv.Index, confState []byte) (replica.State, error) {
 	s.identify(rec.Metadata)
-	if rec.Last < uint64(applied) {
-		return replica.State{}, fmt.Errorf("the store has applied entry %d but the raft log ends at %d: acknowledged writes are missing; restore the log, or the member from a snapshot", applied, rec.Last)
+	if err := rec.Check(uint64(applied)); err != nil {
+		return replica.State{}, err
 	}
 	state := replica.State{HardState: hardState(rec.State), Entries: rec.Entries, Applied: uint64(applied)}
 	state.Before = replica.Position{Index: rec.After, Term: termAt(rec, rec.After)}
+	for _, run := range rec.Terms {
+		if run.First <= rec.After {
+			state.Older = append(state.Older, replica.TermRun{From: run.First, Term: run.Term})
+		}
+	}
 	var err error
 	if applied == 0 {
 		state.ConfState, err = foundingConfState(rec.Entries)
