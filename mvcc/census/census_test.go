@@ -1,0 +1,322 @@
+package census
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"testing"
+
+	"holdfast/kv"
+)
+
+// TestRandom: after random changes every count is that of a sorted list, in the present version and in all that came
+// before, and the tree is in order.
+func TestRandom(t *testing.T) {
+	seed := seedOf(t)
+	for i := range uint64(5) {
+		p := newPair(t, seed+i)
+		for range 60 {
+			p.past = append(p.past, snapshot{p.v, p.m.clone()})
+			p.edit()
+			if p.rng.IntN(5) == 0 {
+				p.finished = p.revision - kv.Revision(p.rng.IntN(3))
+				p.m.compact(p.finished)
+			}
+			p.checkVersion()
+			for range 20 {
+				p.compare(p.v, p.m)
+				s := p.past[p.rng.IntN(len(p.past))]
+				p.compare(s.v, s.m)
+			}
+		}
+	}
+}
+
+// TestSpaceComesBack: keys that come in ascending order and die in the same order, as in a queue, leave no blocks behind
+// once compactions have removed their rows.
+func TestSpaceComesBack(t *testing.T) {
+	p := newPair(t, 1)
+	const living = 1000
+	for i := range 200 {
+		p.revision++
+		e := p.v.Edit(p.finished)
+		for j := range 100 {
+			p.flip(e, queueKey(100*i+j), true)
+			if old := 100*i + j - living; old >= 0 {
+				p.flip(e, queueKey(old), false)
+			}
+		}
+		v, err := e.Finish(p.rows, p.m.walk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.v = v
+		if i%10 == 9 {
+			p.finished = p.revision
+			p.m.compact(p.finished)
+		}
+		p.checkVersion()
+	}
+	// Up to ten edits' dead wait for the next compaction, and a tour for their joining.
+	if blocks := len(p.v.root.all()); blocks > 4*living/blockTarget {
+		t.Fatalf("%d blocks for %d keys", blocks, living)
+	}
+}
+
+func queueKey(i int) []byte { return fmt.Appendf(nil, "q%08d", i) }
+
+// filled is a census of n keys in order, as edits of 1000 creations make it.
+func filled(t testing.TB, n int) (*Version, table) {
+	v, rows := Empty(), table{}
+	for from := 0; from < n; from += 1000 {
+		e := v.Edit(0)
+		to := min(from+1000, n)
+		for i := from; i < to; i++ {
+			e.Create(queueKey(i))
+		}
+		walk := func(lo, hi []byte, fn func([]byte, bool) bool) error {
+			for i := number(lo, 0); i < number(hi, to); i++ {
+				if !fn(queueKey(i), true) {
+					break
+				}
+			}
+			return nil
+		}
+		var err error
+		if v, err = e.Finish(rows, walk); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return v, rows
+}
+
+// number is the place of a queueKey, none without one.
+func number(key []byte, none int) int {
+	if len(key) == 0 {
+		return none
+	}
+	n := 0
+	for _, c := range key[1:] {
+		n = 10*n + int(c-'0')
+	}
+	return n
+}
+
+func scanQueue(lo, hi []byte) (int64, error) { return int64(number(hi, 0) - number(lo, 0)), nil }
+
+// TestCost counts the nodes that a change copies and a count visits: both grow with the logarithm of the keys, and a
+// count looks at no more than a block of keys at each end.
+func TestCost(t *testing.T) {
+	for _, keys := range []int{1000, 30_000, 1_000_000} {
+		v, _ := filled(t, keys)
+		blocks, depth, err := check(v.root, v.stamp)
+		if err != nil || v.Keys() != int64(keys) {
+			t.Fatalf("%d keys, not %d (%v)", v.Keys(), keys, err)
+		}
+		// A level for each factor of nodeMin, and a root.
+		if limit := bits.Len(uint(blocks))/3 + 2; depth > limit {
+			t.Errorf("%d keys in %d blocks: depth %d, more than %d", keys, blocks, depth, limit)
+		}
+		if blocks > 2*keys/blockTarget+1 {
+			t.Errorf("%d keys in %d blocks", keys, blocks)
+		}
+		e := v.Edit(0)
+		e.Create(queueKey(keys / 2))
+		e.settle()
+		if n := owned(e.root, e.stamp); n != depth {
+			t.Errorf("one creation among %d keys copied %d nodes of %d levels", keys, n, depth)
+		}
+		scanned := int64(0)
+		n, err := v.Count(queueKey(keys/3), queueKey(keys/3*2), func(lo, hi []byte) (int64, error) {
+			n, err := scanQueue(lo, hi)
+			scanned += n
+			return n, err
+		})
+		if err != nil || n != int64(keys/3*2-keys/3) || scanned > 2*blockMax {
+			t.Errorf("count %d (%v), %d keys scanned", n, err, scanned)
+		}
+	}
+}
+
+func owned(n *node, stamp uint64) int {
+	if n.stamp != stamp {
+		return 0
+	}
+	sum := 1
+	for _, kid := range n.kids {
+		sum += owned(kid, stamp)
+	}
+	return sum
+}
+
+// TestRangeDeletion: the deletion of a hundred thousand neighbours copies the nodes above them once.
+func TestRangeDeletion(t *testing.T) {
+	const keys = 300_000
+	v, rows := filled(t, keys)
+	blocks := len(v.root.all())
+	e := v.Edit(0)
+	for i := range keys / 3 {
+		e.Delete(queueKey(keys/3+i), 7)
+	}
+	e.settle()
+	if n := owned(e.root, e.stamp); n > blocks/3/nodeMin*8/7+8 {
+		t.Errorf("%d nodes copied above %d blocks", n, blocks/3)
+	}
+	after, err := e.Finish(rows, nil)
+	if err != nil || after.Keys() != keys*2/3 || v.Keys() != keys {
+		t.Fatalf("%d keys left of %d (%v)", after.Keys(), v.Keys(), err)
+	}
+}
+
+// TestScanFails: what a scan or a walk reports comes back.
+func TestScanFails(t *testing.T) {
+	v, _ := filled(t, 1000)
+	broken := errors.New("disk on fire")
+	scan := func(lo, hi []byte) (int64, error) { return 0, broken }
+	if _, err := v.Count(queueKey(1), queueKey(999), scan); !errors.Is(err, broken) {
+		t.Errorf("count: %v", err)
+	}
+	e := v.Edit(0)
+	for i := range blockMax + 1 {
+		e.Create(fmt.Appendf(queueKey(500), "-%d", i))
+	}
+	walk := func(_, _ []byte, _ func([]byte, bool) bool) error { return broken }
+	if _, err := e.Finish(table{}, walk); !errors.Is(err, broken) {
+		t.Errorf("finish: %v", err)
+	}
+}
+
+// TestMiscount: a census that does not agree with the keys is no basis for anything.
+func TestMiscount(t *testing.T) {
+	e := Empty().Edit(0)
+	for i := range blockMax + 1 {
+		e.Create(queueKey(i))
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("a block of 385 keys was found to have 100, and nothing happened")
+		}
+	}()
+	_, err := e.Finish(table{}, func(_, _ []byte, fn func([]byte, bool) bool) error {
+		for i := range 100 {
+			fn(queueKey(i), true)
+		}
+		return nil
+	})
+	t.Fatal(err)
+}
+
+// TestBuilder: the census of all keys in order is the one that was counted.
+func TestBuilder(t *testing.T) {
+	rows := table{}
+	b := NewBuilder(rows, 9)
+	const keys = 10_000
+	for i := range keys {
+		b.Add(queueKey(i), i%3 > 0)
+	}
+	if n := b.Finish(); n != keys/3*2 {
+		t.Fatalf("%d keys", n)
+	}
+	v, err := Load(rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range v.root.all() {
+		if b.weight(9) > blockTarget || b.weight(10) != int(b.live) || i == 0 && b.bound != "" {
+			t.Fatalf("block %d at %q: %s", i, b.bound, b.block)
+		}
+	}
+}
+
+// TestLoadRefuses: rows that make no sense are an error that says which.
+func TestLoadRefuses(t *testing.T) {
+	for name, rows := range map[string]table{
+		"short":   {string(rowKey("")): {1, 2}},
+		"long":    {string(rowKey("")): {1, 2, 3, 4}},
+		"huge":    {string(rowKey("")): {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0, 0}},
+		"beginal": {string(rowKey("a")): {1, 0, 0}},
+	} {
+		if v, err := Load(rows); err == nil {
+			t.Errorf("%s: loaded %d keys", name, v.Keys())
+		} else {
+			t.Log(err)
+		}
+	}
+	if v, err := Load(table{}); err != nil || v.Keys() != 0 {
+		t.Errorf("no rows: %v", err)
+	}
+}
+
+// TestPast: the nearest version is found, and the one not used for the longest time goes first.
+func TestPast(t *testing.T) {
+	var p Past
+	if _, v := p.Nearest(1); v != nil {
+		t.Fatal("a version out of nothing")
+	}
+	for i := range kv.Revision(pastMax) {
+		p.Remember(10*i, Empty())
+	}
+	if rev, v := p.Nearest(4); rev != 0 || v == nil {
+		t.Fatalf("nearest to 4 is %s", rev)
+	}
+	again := Empty()
+	p.Remember(20, again)
+	p.Remember(1000, Empty()) // lets 10 go
+	if rev, _ := p.Nearest(10); rev != 0 && rev != 20 {
+		t.Fatalf("nearest to 10 is %s", rev)
+	}
+	if rev, v := p.Nearest(21); rev != 20 || v != again || len(p.versions) != pastMax {
+		t.Fatalf("nearest to 21 is %s, of %d", rev, len(p.versions))
+	}
+}
+
+// FuzzDecodeBlock: what is decoded is encoded the same way again, and nothing panics.
+func FuzzDecodeBlock(f *testing.F) {
+	f.Add(block{live: 300, dead: 2, died: 1 << 40}.encode())
+	f.Fuzz(func(t *testing.T, row []byte) {
+		b, err := decodeBlock(row)
+		if err != nil {
+			return
+		}
+		if again, err := decodeBlock(b.encode()); err != nil || again != b {
+			t.Fatalf("%x: %s, then %s (%v)", row, b, again, err)
+		}
+	})
+}
+
+// BenchmarkCreate: what does the census cost per creation? Rows go nowhere.
+func BenchmarkCreate(b *testing.B) {
+	for _, keys := range []int{10_000, 1_000_000} {
+		b.Run(fmt.Sprintf("random/%d", keys), func(b *testing.B) {
+			v, _ := filled(b, keys)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for i := 0; i < b.N; i += 64 {
+				e := v.Edit(0)
+				for j := range 64 {
+					e.Create(append(queueKey((i+j)*7919%keys), 'x'))
+				}
+				if _, err := e.Finish(discard{}, nil); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkLocate: what do the two walks down the tree cost that a count begins with?
+func BenchmarkLocate(b *testing.B) {
+	const keys = 1_000_000
+	v, _ := filled(b, keys)
+	for i := range b.N {
+		from := i * 7919 % (keys / 2)
+		if _, err := v.Count(queueKey(from), queueKey(from+keys/2), func(_, _ []byte) (int64, error) { return 0, nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+type discard struct{}
+
+func (discard) Set(_, _ []byte) {}
+func (discard) Delete(_ []byte) {}
