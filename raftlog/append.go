@@ -58,7 +58,7 @@ func (l *Log) store(saves []Save) error {
 	b := &l.batch
 	b.start(l.off, l.crc, &l.hist)
 	sync := b.mustSync(saves)
-	cut := l.off >= l.cfg.SegmentBytes
+	cut := l.full()
 	if cut {
 		b.off = 0
 		b.header(l.meta)
@@ -87,6 +87,24 @@ func (l *Log) store(saves []Save) error {
 	return nil
 }
 
+// full reports whether the next batch begins a new segment, and has its file ready then. If the disk has no room for a
+// whole segment the old one goes on growing: a batch needs far less.
+func (l *Log) full() bool {
+	if l.off < l.cutAt {
+		return false
+	}
+	if err := l.makeSpare(); err != nil {
+		l.cutAt = l.off + cutRetryBytes
+		l.cfg.Log.Warn("no room for the next raft log segment, going on in the old one", "dir", l.cfg.Dir, "error", err)
+		return false
+	}
+	return true
+}
+
+// cutRetryBytes is how much is written to a full segment before a new one is tried again: rarely enough that neither the
+// attempts nor the warnings are felt.
+const cutRetryBytes = 1 << 20
+
 func (l *Log) writeTail(b *batch, sync bool) error {
 	if err := l.writeAt(l.tail.WriteAt, b); err != nil {
 		return err
@@ -105,9 +123,6 @@ func (l *Log) writeCut(b *batch, seg segment) error {
 		if err := l.sync(); err != nil {
 			return err
 		}
-	}
-	if err := l.makeSpare(); err != nil {
-		return err
 	}
 	if err := l.writeAt(l.spare.WriteAt, b); err != nil {
 		return err

@@ -243,7 +243,10 @@ func (r *runner) life() (err error) {
 	return r.check()
 }
 
-func (r *runner) open() error {
+func (r *runner) open() error { return r.openAs(r.durable) }
+
+// openAs opens the log, or makes it, and expects to find want.
+func (r *runner) openAs(want world) error {
 	found, err := Exists(r.cfg.FS, r.cfg.Dir)
 	if err != nil {
 		return err
@@ -260,7 +263,7 @@ func (r *runner) open() error {
 	if err != nil {
 		return err
 	}
-	if diff := r.durable.differs(rec); diff != "" {
+	if diff := want.differs(rec); diff != "" {
 		return fmt.Errorf("reopened: %s", diff)
 	}
 	return nil
@@ -344,12 +347,22 @@ func (r *runner) step() error {
 	}
 }
 
+// reopen closes the log, or kills the process that has it open, and opens it again. In both cases all that was written
+// must be durable afterwards: a killed process leaves it to the kernel's memory, and Open has to sync it.
 func (r *runner) reopen() error {
-	r.note("reopen")
-	err := r.log.Close()
+	var err error
+	if r.rng.IntN(2) == 0 {
+		r.note("reopen")
+		err = r.log.Close()
+	} else {
+		r.note("kill")
+		err = r.log.closeFiles()
+	}
 	if err == nil {
-		r.durable, r.unsynced = r.now(), nil
-		err = r.open()
+		written := r.now()
+		if err = r.openAs(written); err == nil {
+			r.durable, r.unsynced = written, nil
+		}
 	}
 	if err != nil && r.clone != nil && r.fails {
 		// What matters is what check finds; give life the answers it expects of a failed log.

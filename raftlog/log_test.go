@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -51,6 +52,37 @@ func TestFailedSyncIsFatal(t *testing.T) {
 	}
 	if touched {
 		t.Error("the disk was used after it failed")
+	}
+}
+
+// A disk without room for a whole segment does not stop the log: the old segment grows until there is room again.
+func TestNoRoomForSegment(t *testing.T) {
+	full := false
+	inject := errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if full && op.Kind == errorfs.OpFileWriteAt && op.Offset == 4095 { // the last byte of a new segment
+			return syscall.ENOSPC
+		}
+		return nil
+	})
+	fsys := errorfs.Wrap(vfs.NewMem(), inject)
+	l, err := Create(Config{FS: fsys, Dir: "wal", Log: quiet(), SegmentBytes: 4096}, Metadata{})
+	must(err)
+	full = true
+	for i := uint64(1); i <= 300; i++ {
+		if i == 200 {
+			full = false
+		}
+		must(l.Append(Save{Entries: []*raftpb.Entry{normal(1, i, make([]byte, 10000))}, State: HardState{1, 0, 0}}))
+		if err := l.Prepare(); full && !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("prepare: %v", err)
+		}
+	}
+	if n := l.Stats().Segments; n < 2 || n > 102 {
+		t.Errorf("%d segments", n)
+	}
+	must(l.Close())
+	if sum := must1(Verify(fsys, "wal")); sum.Last != 300 {
+		t.Errorf("last entry %d", sum.Last)
 	}
 }
 

@@ -75,6 +75,7 @@ func open(cfg Config, applied *uint64) (*Log, Recovered, error) {
 		Entries: keep.entries, After: keep.after(), TornBytes: sum.TornBytes,
 	}
 	l.meta, l.hist, l.segs, l.crc, l.off = s.meta, s.hist, s.segs, s.crc, s.end
+	l.cutAt = cfg.SegmentBytes
 	l.stats.TailBytes = l.off
 	if err := l.openTail(s); err != nil {
 		return nil, Recovered{}, errors.Join(fmt.Errorf("open raft log %s: %w", cfg.Dir, err), l.closeFiles())
@@ -104,7 +105,8 @@ func (l *Log) openTail(s *scan) (err error) {
 		return fmt.Errorf("zero the torn tail of %s: %w", path, err)
 	}
 	if err := extend(l.tail, s.size, l.cfg.SegmentBytes); err != nil {
-		return fmt.Errorf("allocate %d bytes for %s: %w", l.cfg.SegmentBytes, path, err)
+		// It grows as it is written then. A full disk must not keep a member from starting and being compacted.
+		l.cfg.Log.Warn("could not allocate the last raft log segment in full", "segment", path, "error", err)
 	}
 	if err := l.tail.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", path, err)

@@ -49,6 +49,7 @@ type Log struct {
 	crc   uint32     // rolling sum at off
 	dirty bool       // something was written that is not synced
 	spare vfs.File   // the next segment, under spareName; nil: not made yet
+	cutAt int64      // the tail is full when off has reached it
 	batch batch      // reused
 
 	failure atomic.Pointer[error] // what made the log fail; nil while it works
@@ -158,7 +159,7 @@ func (l *Log) promoteSpare(seg segment) error {
 	}
 	old := l.tail
 	l.tail, l.spare = l.spare, nil
-	l.off = 0
+	l.off, l.cutAt = 0, l.cfg.SegmentBytes
 	if old == nil {
 		return nil
 	}

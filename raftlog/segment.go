@@ -109,7 +109,8 @@ func createFile(fsys vfs.FS, path string, size int64) (vfs.File, error) {
 		return nil, fmt.Errorf("create %s: %w", path, err)
 	}
 	if err := extend(f, 0, size); err != nil {
-		return nil, errors.Join(fmt.Errorf("allocate %d bytes for %s: %w", size, path, err), f.Close())
+		// A part may have been allocated; on a full disk it is needed elsewhere.
+		return nil, errors.Join(fmt.Errorf("allocate %d bytes for %s: %w", size, path, err), f.Close(), fsys.Remove(path))
 	}
 	return f, nil
 }
