@@ -32,9 +32,6 @@ const watchBatchBytes = 1 << 20
 // without reading feels the flow control of its connection then.
 const watchPendingMax = 1000
 
-// errStreamEnded says that the client has said all it wanted.
-var errStreamEnded = errors.New("stream ended")
-
 // watch serves one stream of watches: one goroutine takes requests, another sends what there is. The stream ends with the
 // first of them.
 func (a *API) watch(stream grpc.ServerStream) error {
@@ -50,10 +47,7 @@ func (a *API) watch(stream grpc.ServerStream) error {
 	g.Go(func() error { return a.sendWatch(ctx, stream, s, wake) })
 	g.Go(func() error { return a.receive(ctx, func() error { return a.receiveWatch(ctx, stream, s) }) })
 	err := g.Wait()
-	switch {
-	case errors.Is(err, errStreamEnded):
-		return nil
-	case errors.Is(err, context.Canceled):
+	if errors.Is(err, context.Canceled) {
 		return cause(stream.Context(), rpctypes.ErrGRPCWatchCanceled)
 	}
 	return toWire(err)
@@ -82,13 +76,14 @@ func cause(ctx context.Context, otherwise error) error {
 	return otherwise
 }
 
-// receiveWatch takes the client's requests. What the client sends after the stream has ended is nobody's.
+// receiveWatch takes the client's requests. A client that has said all it wanted goes on receiving events, as with etcd.
 func (a *API) receiveWatch(ctx context.Context, stream grpc.ServerStream, s *watch.Stream) error {
 	for {
 		var q watchCall
 		if err := stream.RecvMsg(&q); err != nil {
 			if errors.Is(err, io.EOF) {
-				return errStreamEnded
+				<-ctx.Done()
+				return ctx.Err()
 			}
 			return err
 		}
