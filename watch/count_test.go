@@ -2,6 +2,7 @@ package watch
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -125,6 +126,43 @@ func TestMemory(t *testing.T) {
 	}
 	if events, _ := drainAll(t, streams); events != 500*2000 {
 		t.Errorf("%d events delivered", events)
+	}
+	checkNothingKept(t, hub)
+}
+
+// checkNothingKept looks for references from what is at rest to what the log has forgotten.
+func checkNothingKept(t *testing.T, hub *Hub) {
+	for _, g := range hub.groups {
+		if g.listed != nil && !slices.Contains(hub.log.blocks, g.listed) {
+			t.Fatal("a group keeps a forgotten block")
+		}
+		if len(g.hits) > 0 || cap(g.hits) > hitsKeep {
+			t.Fatalf("a group at rest keeps %d hits of %d", len(g.hits), cap(g.hits))
+		}
+	}
+	for _, s := range hub.streams {
+		if s.hand != nil || s.batch.items != nil || s.source.view.items != nil || s.source.view.sealed != nil {
+			t.Fatal("a stream at rest keeps a block")
+		}
+		for _, it := range s.scratch[:cap(s.scratch)] {
+			if it != nil {
+				t.Fatal("a stream at rest keeps an item")
+			}
+		}
+	}
+}
+
+// TestChurn: watches that come and go leave nothing behind, with nobody asking for progress.
+func TestChurn(t *testing.T) {
+	hub := New(Config{LogBytes: 1 << 20, FragmentBytes: 1 << 20, History: newHistory()})
+	s := hub.NewStream(func() {})
+	for range 1000 {
+		s.Create(&kv.WatchCreate{KeyRange: kv.KeyRange{Key: []byte("k")}, ID: 1, Start: 100, ProgressNotify: true})
+		s.Cancel(1)
+		drainAll(t, []*Stream{s})
+	}
+	if n := len(s.notified) + len(s.future) + len(s.watchers) + len(s.cursors) + len(s.live) + len(hub.groups); n > 50 {
+		t.Errorf("%d things left", n)
 	}
 }
 

@@ -85,6 +85,9 @@ func (l *eventLog) clear() {
 func (l *eventLog) forget(b *block) {
 	for _, g := range b.groups {
 		g.forget(b.next.Main)
+		if g.listed == b {
+			g.listed = nil // a quiet group must not keep a block alive
+		}
 	}
 	b.groups = nil
 	l.bytes -= b.bytes

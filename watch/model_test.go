@@ -117,6 +117,7 @@ func (w *world) run() {
 		c.drain()
 		c.checkComplete()
 	}
+	checkNothingKept(w.t, w.hub)
 	for _, c := range w.clients {
 		c.checkProgress()
 		if c.stream.Close(); c.stream.Pending() > 0 {

@@ -194,8 +194,8 @@ func (s *Stream) pull(c *cursor, upTo kv.Revision, maxBytes int) bool {
 // from here on.
 func (s *Stream) approach(c *cursor) act {
 	h := s.hub
-	s.hand = nil
 	if c.next.Main > h.head {
+		s.hand = nil
 		s.meet(c)
 		return again
 	}
@@ -269,7 +269,7 @@ func (s *Stream) putBack() {
 	default:
 		s.addBehind(c)
 	}
-	s.hand = nil
+	s.hand, s.source = nil, source{}
 }
 
 func (s *Stream) putBackLive(c *cursor) {

@@ -115,7 +115,7 @@ func (s *Stream) Create(q *kv.WatchCreate) {
 	s.watchers[id] = w
 	s.alive++
 	if w.notify {
-		s.notified = append(s.notified, w)
+		s.notified = s.enlist(s.notified, w)
 	}
 	created := answer{response: s.response(id)}
 	created.response.Created = true
@@ -123,7 +123,7 @@ func (s *Stream) Create(q *kv.WatchCreate) {
 	case q.Start == 0 || q.Start > s.hub.head:
 		w.from = max(q.Start, s.hub.head+1)
 		if w.start > s.hub.head {
-			s.future = append(s.future, w)
+			s.future = s.enlist(s.future, w)
 		}
 		s.joinLive(w, s.hub.join(span, optionsOf(q)))
 	case q.Start < compacted:
@@ -309,6 +309,15 @@ func (s *Stream) end(w *watcher) {
 	if len(c.watchers) == 0 && c.state != inHand {
 		s.discard(c)
 	}
+}
+
+// enlist adds w to a list that still holds watchers that have ended, of which it drops enough to keep the list in
+// proportion to the living.
+func (s *Stream) enlist(list []*watcher, w *watcher) []*watcher {
+	if len(list) > 2*s.alive+8 {
+		list = slices.DeleteFunc(list, func(w *watcher) bool { return w.ended.Load() })
+	}
+	return append(list, w)
 }
 
 func (s *Stream) newCursor(g *group) *cursor {
