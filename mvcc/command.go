@@ -26,11 +26,9 @@ type Command struct {
 	begin   kv.Revision // the revision before the command
 	changes int64
 	written int64
-	keys    int64 // created minus deleted
 	events  []kv.Event
 	size    int // bytes of events
 	large   bool
-	visits  bool // a visit is in progress
 }
 
 // Command begins the next command. It must End before another begins.
@@ -89,54 +87,7 @@ func (c *Command) Visit(kr kv.KeyRange, fn func(encoded []byte) bool) {
 		return
 	}
 	lo, hi := kr.Bounds()
-	c.visitAt(c.Revision(), lo, hi, func(row []byte, _ kv.Rev, _ *chain) bool { return fn(row) })
-}
-
-// visitAt merges the overlay into the database at revision at. fn gets the chain of a row that came from the overlay.
-func (c *Command) visitAt(at kv.Revision, lo, hi []byte, fn func(row []byte, rev kv.Rev, from *chain) bool) {
-	if c.visits {
-		panic("mvcc: a visit inside a visit")
-	}
-	c.visits = true
-	defer func() { c.visits = false }()
-	it := c.r.scanner(lo, hi)
-	if it == nil {
-		return
-	}
-	over := c.r.over.within(lo, hi)
-	// pass shows the chains below key (all if key is nil) and tells whether to go on.
-	pass := func(key []byte) bool {
-		for len(over) > 0 && (key == nil || bytes.Compare(over[0].key, key) < 0) {
-			first := over[0]
-			over = over[1:]
-			if v, ok := first.at(at); ok && v.row != nil && !fn(v.row, v.rev, first) {
-				return false
-			}
-		}
-		return true
-	}
-	on := true
-	err := scan(it, min(at, c.r.base.revision), func(key []byte, rev kv.Rev, row []byte) (bool, error) {
-		if on = pass(key); !on {
-			return false, nil
-		}
-		if len(over) > 0 && bytes.Equal(over[0].key, key) {
-			if _, ok := over[0].at(at); ok {
-				return true, nil // the overlay has a newer version, which pass shows next
-			}
-		}
-		if len(c.r.over.spans) == 0 || !c.r.over.isSpanned(key, at) {
-			on = fn(row, rev, nil)
-		}
-		return on, nil
-	})
-	if err != nil {
-		c.r.fail(err)
-		return
-	}
-	if on {
-		pass(nil)
-	}
+	c.r.visit(c.Revision(), lo, hi, func(row []byte, _ kv.Rev, _ *chain) bool { return fn(row) })
 }
 
 // inside is a command as a source of ranges at one revision.
@@ -146,13 +97,20 @@ type inside struct {
 }
 
 func (i inside) visit(lo, hi []byte, fn func(row []byte) bool) error {
-	i.c.visitAt(i.at, lo, hi, func(row []byte, _ kv.Rev, _ *chain) bool { return fn(row) })
+	i.c.r.visit(i.at, lo, hi, func(row []byte, _ kv.Rev, _ *chain) bool { return fn(row) })
 	return i.c.r.err
 }
 
 func (i inside) get(key []byte) ([]byte, error) { return i.c.rowAt(key, i.at), i.c.r.err }
 
 func (i inside) count(lo, hi []byte) (int64, error) {
+	if i.at == i.c.Revision() {
+		return i.c.r.edit.Count(lo, hi, i.scanCount)
+	}
+	return i.scanCount(lo, hi)
+}
+
+func (i inside) scanCount(lo, hi []byte) (int64, error) {
 	n := int64(0)
 	err := i.visit(lo, hi, func([]byte) bool { n++; return true })
 	return n, err
@@ -198,7 +156,7 @@ func (c *Command) Put(key, value []byte, lease kv.LeaseID) (prev []byte) {
 		rec.kind, rec.hasOld, rec.old, rec.oldSize = kindUpdate, true, old, len(prev)
 		event.PrevLease = before.Lease
 	} else {
-		c.keys++
+		c.r.edit.Create(key)
 	}
 	row := v.Append(make([]byte, 0, v.Size()))
 	event.KV, event.Key = row, keyOf(row)
@@ -247,7 +205,7 @@ func (c *Command) deleteInterval(kr kv.KeyRange, each func(prev []byte)) int64 {
 	var chains, plain []death
 	lo, hi := kr.Bounds()
 	n, beyond := int64(0), false
-	c.visitAt(c.Revision(), lo, hi, func(prev []byte, old kv.Rev, from *chain) bool {
+	c.r.visit(c.Revision(), lo, hi, func(prev []byte, old kv.Rev, from *chain) bool {
 		if each != nil {
 			each(prev)
 		}
@@ -280,7 +238,7 @@ func (c *Command) deleteInterval(kr kv.KeyRange, each func(prev []byte)) int64 {
 // erase writes the tombstone of key, whose row prev was written at old. It keeps neither key nor prev.
 func (c *Command) erase(key []byte, old kv.Rev, prev []byte) kv.Rev {
 	rev := c.next()
-	c.keys--
+	c.r.edit.Delete(key, rev.Main)
 	rec := record{kind: kindDelete, key: key, hasOld: true, old: old, oldSize: len(prev)}
 	c.r.rowBuf = appendTombstone(c.r.rowBuf[:0], key)
 	rec.sum, rec.size = c.r.summer.sum(rev, true, c.r.rowBuf), len(c.r.rowBuf)
@@ -337,7 +295,6 @@ func (c *Command) End() kv.Revision {
 	if c.changes > 0 {
 		r.now.revision++
 		r.now.written += c.written
-		r.now.keys += c.keys
 		r.changes = append(r.changes, kv.Change{Revision: r.now.revision, Events: c.events, Large: c.large})
 	}
 	return r.now.revision

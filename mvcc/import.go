@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"holdfast/kv"
+	"holdfast/mvcc/census"
 	"holdfast/storage"
 )
 
@@ -85,15 +86,8 @@ func (i *Import) add(row Row) error {
 	switch {
 	case row.Tombstone:
 		rec.kind, value = kindDelete, nil
-		if rec.hasOld {
-			i.state.keys--
-		}
 	case v.Create == v.Mod && !rec.hasOld:
 		rec.kind = kindCreate
-	}
-	// A row without a key, which only raises the revision, is no key that anybody can see.
-	if !row.Tombstone && !rec.hasOld && len(v.Key) > 0 {
-		i.state.keys++
 	}
 	i.state.written += rec.bytes()
 	i.batch.SetVersion(storage.TableVersions, v.Key, row.Rev, value)
@@ -146,7 +140,28 @@ func (i *Import) Finish(scheduled, finished kv.Revision) error {
 	p := progress{finished: finished, target: finished}
 	i.batch.Set(stateKey, i.state.encode())
 	i.batch.Set(progressKey, p.encode())
+	if err := i.commit(); err != nil {
+		return err
+	}
+	if err := i.count(); err != nil {
+		return fmt.Errorf("import: count keys: %w", err)
+	}
 	return i.commit()
+}
+
+// count writes the census of all that was added.
+func (i *Import) count() error {
+	it, err := i.st.Scan(storage.TableVersions, nil, nil)
+	if err != nil {
+		return err
+	}
+	builder := census.NewBuilder(i.batch, i.state.revision)
+	err = scan(it, i.state.revision, func(key []byte, _ kv.Rev, row []byte) (bool, error) {
+		builder.Add(key, row != nil)
+		return true, nil
+	})
+	builder.Finish()
+	return closeWith(it, err)
 }
 
 // Close ends the import.

@@ -22,6 +22,7 @@ import (
 	"sync/atomic"
 
 	"holdfast/kv"
+	"holdfast/mvcc/census"
 	"holdfast/storage"
 )
 
@@ -55,6 +56,7 @@ type Store struct {
 	published atomic.Pointer[state]
 	compactor compactor
 	hashes    hashCache
+	past      census.Past
 	// dropped counts the bytes of revisions that compactions have removed: the compactor's half of SizeInUse.
 	dropped atomic.Int64
 }
@@ -64,18 +66,18 @@ type state struct {
 	revision kv.Revision
 	// compacted is the revision below which history can no longer be read. Invariant: compacted <= revision.
 	compacted kv.Revision
-	keys      int64 // keys that live at revision
 	written   int64 // bytes of all revisions ever written
+	census    *census.Version
 }
 
-// The state is one row: revision (8) · compacted (8) · keys (8) · written (8), each big endian.
+// The state is one row, revision (8) · compacted (8) · written (8), each big endian, and the rows of the census.
 var stateKey = storage.TableMeta.Key([]byte("mvcc"))
 
-const stateLen = 32
+const stateLen = 24
 
 func (s *state) encode() []byte {
 	b := make([]byte, 0, stateLen)
-	for _, v := range []int64{int64(s.revision), int64(s.compacted), s.keys, s.written} {
+	for _, v := range []int64{int64(s.revision), int64(s.compacted), s.written} {
 		b = binary.BigEndian.AppendUint64(b, uint64(v))
 	}
 	return b
@@ -86,7 +88,7 @@ func decodeState(b []byte) (*state, error) {
 		return nil, fmt.Errorf("state row of %d bytes, not %d", len(b), stateLen)
 	}
 	at := func(i int) int64 { return int64(binary.BigEndian.Uint64(b[8*i:])) }
-	return &state{revision: kv.Revision(at(0)), compacted: kv.Revision(at(1)), keys: at(2), written: at(3)}, nil
+	return &state{revision: kv.Revision(at(0)), compacted: kv.Revision(at(1)), written: at(2)}, nil
 }
 
 // Open reads the state of the key space in st; an empty st is a store at revision 1.
@@ -105,6 +107,9 @@ func Open(st *storage.Store, cfg Config) (*Store, error) {
 			return nil, fmt.Errorf("open mvcc: %w", err)
 		}
 	}
+	if now.census, err = census.Load(st); err != nil {
+		return nil, fmt.Errorf("open mvcc: %w", err)
+	}
 	s.published.Store(now)
 	if err := s.compactor.open(s); err != nil {
 		return nil, fmt.Errorf("open mvcc: %w", err)
@@ -119,7 +124,7 @@ func (s *Store) Revision() kv.Revision { return s.published.Load().revision }
 func (s *Store) Compacted() kv.Revision { return s.published.Load().compacted }
 
 // Keys is the number of keys that live at the published revision.
-func (s *Store) Keys() int64 { return s.published.Load().keys }
+func (s *Store) Keys() int64 { return s.published.Load().census.Keys() }
 
 // SizeInUse is the number of bytes, in etcd's encoding, of all revisions that no compaction has removed.
 func (s *Store) SizeInUse() int64 { return s.published.Load().written - s.dropped.Load() }

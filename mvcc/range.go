@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -35,8 +36,11 @@ func (s *Store) Range(ctx context.Context, q *kv.RangeRequest) (*kv.RangeResult,
 		switch {
 		case err == nil:
 			result.Revision = now.revision
+			if result.More && at == now.revision {
+				s.past.Remember(at, now.census) // the next page will ask for this revision
+			}
 			return result, nil
-		case q.Revision <= 0 && err == ErrCompacted:
+		case q.Revision <= 0 && errors.Is(err, ErrCompacted):
 			// The newest revision moved on and was compacted before this one was opened: read the new one.
 		default:
 			return nil, err

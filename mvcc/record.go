@@ -168,5 +168,5 @@ func keyOf(row []byte) []byte {
 	if n < 0 {
 		panic(fmt.Sprintf("mvcc: encoded KeyValue of %d bytes does not begin with its key", len(row)))
 	}
-	return key
+	return key[:len(key):len(key)]
 }

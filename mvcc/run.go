@@ -1,7 +1,10 @@
 package mvcc
 
 import (
+	"bytes"
+
 	"holdfast/kv"
+	"holdfast/mvcc/census"
 	"holdfast/storage"
 )
 
@@ -20,10 +23,12 @@ type Run struct {
 	base  *state // published when the run began
 	now   state  // after the last ended command
 	over  overlay
+	edit  *census.Edit // of the census of base, by the commands so far
 	// changes are what the ended commands did, for watch and leases.
 	changes []kv.Change
 	cmd     Command
 	open    bool // cmd is between Command and End
+	visits  bool // a visit is in progress
 	err     error
 	// gets answers for single keys as of base and scans for ranges, each opened when it is first needed.
 	gets, scans *storage.Iter
@@ -35,7 +40,8 @@ type Run struct {
 // Begin starts a run that writes into batch. There is at most one run at a time.
 func (s *Store) Begin(batch *storage.Batch) *Run {
 	base := s.published.Load()
-	return &Run{s: s, batch: batch, base: base, now: *base}
+	_, finished := s.Compaction()
+	return &Run{s: s, batch: batch, base: base, now: *base, edit: base.census.Edit(finished)}
 }
 
 // Err returns the first error of the database that the run met.
@@ -74,6 +80,13 @@ func (r *Run) Changes() []kv.Change { return r.changes }
 // committed if there was none.
 func (r *Run) Seal() error {
 	r.mustBeClosed("Seal")
+	if r.err == nil && r.now.revision > r.base.revision {
+		next, err := r.edit.Finish(r.batch, r.walk)
+		if err != nil {
+			r.fail(err)
+		}
+		r.now.census = next
+	}
 	r.closeIters()
 	if r.err != nil {
 		return r.err
@@ -187,6 +200,67 @@ func (r *Run) scanner(lo, hi []byte) *storage.Iter {
 	}
 	r.scans = it
 	return it
+}
+
+// visit calls fn for every key that lives in [lo, hi) at revision at, in key order, until fn returns false. fn also gets
+// the chain of a row that came from the overlay.
+func (r *Run) visit(at kv.Revision, lo, hi []byte, fn func(row []byte, rev kv.Rev, from *chain) bool) {
+	r.merge(at, lo, hi, func(_, row []byte, rev kv.Rev, from *chain) bool { return row == nil || fn(row, rev, from) })
+}
+
+// walk shows the census every key that has a row, and whether it lives.
+func (r *Run) walk(lo, hi []byte, fn func(key []byte, lives bool) bool) error {
+	r.merge(r.now.revision, lo, hi, func(key, row []byte, _ kv.Rev, _ *chain) bool { return fn(key, row != nil) })
+	return r.err
+}
+
+// merge goes over the keys of the database and of the overlay as revision at sees them, in key order. row is nil for a
+// key that is gone. fn must neither change nor range over the store.
+func (r *Run) merge(at kv.Revision, lo, hi []byte, fn func(key, row []byte, rev kv.Rev, from *chain) bool) {
+	if r.visits {
+		panic("mvcc: a visit inside a visit")
+	}
+	r.visits = true
+	defer func() { r.visits = false }()
+	it := r.scanner(lo, hi)
+	if it == nil {
+		return
+	}
+	over := r.over.within(lo, hi)
+	// pass shows the chains below key (all if key is nil) and tells whether to go on.
+	pass := func(key []byte) bool {
+		for len(over) > 0 && (key == nil || bytes.Compare(over[0].key, key) < 0) {
+			first := over[0]
+			over = over[1:]
+			if v, ok := first.at(at); ok && !fn(first.key, v.row, v.rev, first) {
+				return false
+			}
+		}
+		return true
+	}
+	on := true
+	err := scan(it, min(at, r.base.revision), func(key []byte, rev kv.Rev, row []byte) (bool, error) {
+		if on = pass(key); !on {
+			return false, nil
+		}
+		if len(over) > 0 && bytes.Equal(over[0].key, key) {
+			if _, ok := over[0].at(at); ok {
+				return true, nil // the overlay has a newer version, which pass shows next
+			}
+		}
+		if len(r.over.spans) > 0 && r.over.isSpanned(key, at) {
+			row = nil
+		}
+		on = fn(key, row, rev, nil)
+		return on, nil
+	})
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	if on {
+		pass(nil)
+	}
 }
 
 // setRecord puts the record of the change at rev into the batch.

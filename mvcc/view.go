@@ -84,19 +84,13 @@ func (v *view) visit(lo, hi []byte, fn func(row []byte) bool) error {
 		if seen++; seen%checkEvery == 0 && v.ctx.Err() != nil {
 			return false, v.ctx.Err()
 		}
-		return fn(row), nil
+		return row == nil || fn(row), nil
 	})
 	return closeWith(it, err)
 }
 
-func (v *view) count(lo, hi []byte) (int64, error) {
-	n := int64(0)
-	err := v.visit(lo, hi, func([]byte) bool { n++; return true })
-	return n, err
-}
-
-// scan calls fn for every key that lives at revision at, in key order, with the version that lives, until fn returns
-// false.
+// scan calls fn for every key that has a version at or before revision at, in key order, until fn returns false. row
+// is nil for a key that is gone then.
 func scan(it *storage.Iter, at kv.Revision, fn func(key []byte, rev kv.Rev, row []byte) (bool, error)) error {
 	skipped := 0
 	for ok := it.Next(); ok; {
@@ -115,10 +109,11 @@ func scan(it *storage.Iter, at kv.Revision, fn func(key []byte, rev kv.Rev, row 
 		if err != nil {
 			return err
 		}
-		if len(row) > 0 {
-			if more, err := fn(it.Body(), rev, row); err != nil || !more {
-				return err
-			}
+		if len(row) == 0 {
+			row = nil
+		}
+		if more, err := fn(it.Body(), rev, row); err != nil || !more {
+			return err
 		}
 		ok = it.NextBody()
 	}
