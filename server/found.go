@@ -109,6 +109,9 @@ func (s *Server) resume(rec raftlog.Recovered, applied kv.Index, confState []byt
 			state.Older = append(state.Older, replica.TermRun{From: run.First, Term: run.Term})
 		}
 	}
+	if n := len(rec.Snapshots); n > 0 {
+		s.released = kv.Index(rec.Snapshots[n-1].Index)
+	}
 	var err error
 	if applied == 0 {
 		state.ConfState, err = foundingConfState(rec.Entries)

@@ -47,6 +47,8 @@ type Server struct {
 
 	raftLog *raftlog.Log
 	replica *replica.Replica
+	// released is the index at which the log was last told that it may begin; flushAndRelease's own once Run runs.
+	released kv.Index
 
 	ids     *ids
 	waiters *waiters

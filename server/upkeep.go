@@ -50,15 +50,15 @@ func (s *Server) compactStep() (done bool, err error) {
 	return done, nil
 }
 
+// segmentsMax is how many files the log may have before it is released early, whatever the number of entries: with large
+// values SnapshotEvery entries alone would take gigabytes.
+const segmentsMax = 8
+
 // flushAndRelease makes the store durable when enough has changed or enough time has passed, and gives back the part of the
 // log that the durable store no longer needs.
 func (s *Server) flushAndRelease(ctx context.Context) error {
-	tick := time.NewTicker(s.cfg.UpkeepInterval)
+	tick := time.NewTicker(upkeepInterval)
 	defer tick.Stop()
-	released, err := s.store.Durable()
-	if err != nil {
-		return err
-	}
 	for {
 		select {
 		case <-tick.C:
@@ -74,14 +74,22 @@ func (s *Server) flushAndRelease(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if durable.Index < released.Index+kv.Index(s.cfg.SnapshotEvery) {
+		if !s.releaseDue(durable.Index) {
 			continue
 		}
 		if err := s.release(ctx, durable); err != nil {
 			return err
 		}
-		released = durable
+		s.released = durable.Index
 	}
+}
+
+// releaseDue tells whether the log is to be released below the durable index.
+func (s *Server) releaseDue(durable kv.Index) bool {
+	if durable >= s.released+kv.Index(s.cfg.SnapshotEvery) {
+		return true
+	}
+	return durable > s.released && s.raftLog.Stats().Segments > segmentsMax
 }
 
 // release gives the log free below the durable applied index, but for the entries kept for members slightly behind. First
@@ -101,7 +109,9 @@ func (s *Server) release(ctx context.Context, durable storage.Applied) error {
 		return fmt.Errorf("note in the raft log that entry %d is durable: %w", durable.Index, err)
 	}
 	keep := uint64(durable.Index)
-	keep -= min(keep, s.cfg.CatchUpEntries)
+	if s.raftLog.Stats().Segments <= segmentsMax {
+		keep -= min(keep, s.cfg.CatchUpEntries)
+	}
 	record := raftlog.SnapshotRecord{Index: uint64(durable.Index), Term: uint64(durable.Term), ConfState: conf}
 	removed, err := s.raftLog.Release(record, keep+1)
 	if err != nil {
