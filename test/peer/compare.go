@@ -27,13 +27,13 @@ type treatment struct {
 // differences is differences.txt: treatments by the field's full name, and the beginnings of texts.
 type differences struct {
 	fields   map[protoreflect.FullName]treatment
-	prefixes []string
+	prefixes map[string]string // beginning of a text -> the word that stands for all such
 }
 
 // loadDifferences reads the file. A line without a reason, or with a field that does not exist, panics: the file is
 // part of the program.
 func loadDifferences(text string) differences {
-	d := differences{fields: map[protoreflect.FullName]treatment{}}
+	d := differences{fields: map[protoreflect.FullName]treatment{}, prefixes: map[string]string{}}
 	for n, line := range strings.Split(text, "\n") {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
@@ -46,7 +46,7 @@ func loadDifferences(text string) differences {
 		how, bound, _ := strings.Cut(strings.TrimSpace(columns[1]), " ")
 		switch how {
 		case "prefix":
-			d.prefixes = append(d.prefixes, what)
+			d.prefixes[what] = bound
 			continue
 		case "any", "positive", "unordered", "spaces", "ties", "chosen", "within":
 		default:
@@ -108,11 +108,11 @@ func (c *comparer) add(path string, want, got any) {
 	c.found = append(c.found, fmt.Sprintf("%s: etcd %v, ours %v", path, want, got))
 }
 
-// cut shortens a text to the beginning that is compared.
+// cut replaces a text by the word for its beginning when it has one.
 func (c *comparer) cut(text string) string {
-	for _, p := range c.prefixes {
+	for p, word := range c.prefixes {
 		if strings.HasPrefix(text, p) {
-			return p
+			return word
 		}
 	}
 	return text

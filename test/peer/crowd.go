@@ -155,7 +155,7 @@ func (w *world) compareMembers(c int, want, got *crowdMember) error {
 		}
 	}
 	for i := range want.answers {
-		if found := w.compare(want.requests[i], want.answers[i], got.answers[i], nil); len(found) > 0 {
+		if found := w.compare(want.requests[i], want.answers[i], got.answers[i]); len(found) > 0 {
 			return w.differ("client %d operation %d {%s}: %s\n  etcd %s\n  ours %s", c, i, short(want.requests[i]), join(found), want.answers[i], got.answers[i])
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -28,8 +29,9 @@ type Config struct {
 	Etcdutl string // path of etcd's etcdutl, which reads both servers' snapshots; "" leaves that out
 	Dir     string // folder for the data of an episode; emptied before each
 
-	Tamper Tamper    // nil, or changes what the second server answers
-	Log    io.Writer // nil, or gets every operation as it runs
+	Known  *regexp.Regexp // nil, or what differences are passed over whose line it matches, to look behind an open one
+	Tamper Tamper         // nil, or changes what the second server answers
+	Log    io.Writer      // nil, or gets every operation as it runs
 }
 
 // wideQuota is far from full and the same in both statuses; the defaults differ.
@@ -92,6 +94,7 @@ func Run(ctx context.Context, cfg Config, e Episode, tally *Tally) (int, error) 
 		tally:       tally,
 		settings:    settingsOf(e.Seed),
 		etcdutl:     cfg.Etcdutl,
+		known:       cfg.Known,
 		current:     1,
 		leases:      [2]map[int64]int64{{}, {}},
 		chosen:      map[int64]int64{},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ var (
 	opsFlag     = flag.Int("peer.ops", 1200, "operations drawn per episode")
 	oursFlag    = flag.String("peer.ours", "", "server to hold against etcd: a path, or etcd for etcd itself; bin/holdfast when empty")
 	shrinkFlag  = flag.Bool("peer.shrink", false, "drop operations from a failing list for as long as it fails")
+	knownFlag   = flag.String("peer.known", "", "pass over differences whose line matches this expression")
 	verboseFlag = flag.Bool("peer.v", false, "write every operation as it runs")
 )
 
@@ -116,6 +118,9 @@ func oursFor(t *testing.T) string {
 func config(t *testing.T, ours string) Config {
 	t.Helper()
 	cfg := Config{Etcd: etcd.Binary(t, "etcd"), Ours: ours, Etcdutl: etcd.Binary(t, "etcdutl"), Dir: t.TempDir()}
+	if *knownFlag != "" {
+		cfg.Known = regexp.MustCompile(*knownFlag)
+	}
 	if *verboseFlag {
 		cfg.Log = t.Output()
 	}

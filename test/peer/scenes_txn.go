@@ -250,6 +250,6 @@ var compactScenes = []scene{
 	func(g *gen) []op {
 		ops := g.fill("1")
 		return append(ops,
-			g.meet("1.3 the header of a defragmentation is absent", saw(func(r *pb.DefragmentResponse) bool { return r.Header == nil }), defragment, &pb.DefragmentRequest{}), g.call(memberStatus, &pb.StatusRequest{}), g.hashKV(0))
+			g.meet("1.3 the header of a defragmentation is absent", saw(func(r *pb.DefragmentResponse) bool { return r.Header == nil }), defragment, &pb.DefragmentRequest{}), g.status(), g.hashKV(0))
 	},
 }

@@ -212,7 +212,7 @@ func (w *world) sameLog(name string, want, got *watchLog) error {
 	}
 	if want.canceled != nil {
 		a, b := answer{messages: []proto.Message{want.canceled}}, answer{messages: []proto.Message{got.canceled}}
-		if found := w.compare(nil, a, b, nil); len(found) > 0 {
+		if found := w.compare(nil, a, b); len(found) > 0 {
 			return w.differ("%s: cancellation: %s", name, found[0])
 		}
 	}
@@ -227,7 +227,7 @@ func (w *world) sameEvents(name string, want, got *watchLog) error {
 		if want.request != nil && !want.request.PrevKv {
 			a.PrevKv = nil
 		}
-		found := w.compare(nil, answer{messages: []proto.Message{a}}, answer{messages: []proto.Message{b}}, nil)
+		found := w.compare(nil, answer{messages: []proto.Message{a}}, answer{messages: []proto.Message{b}})
 		if len(found) > 0 {
 			return w.differ("%s: event %d: %s\n  etcd %s\n  ours %s", name, want.compared, found[0], short(a), short(b))
 		}

@@ -2,6 +2,8 @@ package peer
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -16,6 +18,7 @@ type world struct {
 	streams   [streamSlots]*[2]*stream
 	tally     *Tally
 	settings  settings
+	known     *regexp.Regexp
 	etcdutl   string // path of etcd's tool, "" when there is none
 
 	current   int64 // revision of the store, from the reference's headers
@@ -67,11 +70,17 @@ func (w *world) exchange(request proto.Message, send func(t int) answer, pair fu
 	if strings.Contains(want.text, "request timed out") {
 		return want, got, fmt.Errorf("etcd cannot serve: %s", want.text) // nothing to compare with
 	}
-	if found := w.compare(request, want, got, w.chosen); len(found) > 0 {
+	if found := w.compare(request, want, got); len(found) > 0 {
 		return want, got, w.differ("%s\n  etcd answered %s\n  ours answered %s", join(found), want, got)
 	}
 	w.tally.countError(want.code, want.text)
 	return want, got, nil
+}
+
+// compare returns what differs between two answers and is not known.
+func (w *world) compare(request proto.Message, want, got answer) []string {
+	found := w.differences.compare(request, want, got, w.chosen)
+	return slices.DeleteFunc(found, func(line string) bool { return w.known != nil && w.known.MatchString(line) })
 }
 
 // learn takes the revision from an answer's header.
