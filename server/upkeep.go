@@ -50,6 +50,9 @@ func (s *Server) compactStep() (done bool, err error) {
 	return done, nil
 }
 
+// upkeepInterval is how often it is looked at whether the store is to be flushed or the log to be released.
+const upkeepInterval = time.Second
+
 // segmentsMax is how many files the log may have before it is released early, whatever the number of entries: with large
 // values SnapshotEvery entries alone would take gigabytes.
 const segmentsMax = 8
