@@ -61,6 +61,7 @@ type client struct {
 	awake  bool // wake was called and Next has not returned nothing since
 	// asked are the requests not answered yet, in order.
 	asked    []*watch
+	last     kv.WatchCreate
 	canceled map[int64]int // cancels sent for an id, not answered
 	watches  map[int64]*watch
 	// open is the watch that has got some fragments of an answer.
@@ -251,6 +252,10 @@ func (c *client) create() {
 	case 1:
 		q.Start = c.w.head + kv.Revision(rnd.IntN(5)) - 2
 	}
+	if len(c.last.Key) > 0 && bit(2) { // of the same group as the one before
+		q.KeyRange, q.PrevKV, q.Fragment, q.NoPut, q.NoDelete = c.last.KeyRange, c.last.PrevKV, c.last.Fragment, c.last.NoPut, c.last.NoDelete
+	}
+	c.last = q
 	if bit(4) {
 		q.ID = int64(rnd.IntN(6))
 	}

@@ -87,7 +87,6 @@ func (s *Stream) answer(maxBytes int) (act, Response) {
 			continue // a watcher fell behind since: the client hears nothing, as if it had asked later
 		}
 		if a.born != nil && a.born.state == unborn {
-			s.unborn--
 			s.lagging++
 			s.addBehind(a.born)
 		}

@@ -45,7 +45,6 @@ type Stream struct {
 	ready    queue[*cursor]
 	behind   order
 	lagging  int           // cursors that are behind or in hand as such
-	unborn   int           // cursors that will be
 	answers  queue[answer] // sent before any event
 	asked    int           // progress requests in answers
 
@@ -134,7 +133,6 @@ func (s *Stream) Create(q *kv.WatchCreate) {
 		created.born = s.newCursor(s.hub.join(span, optionsOf(q)))
 		created.born.state, created.born.next = unborn, kv.Rev{Main: q.Start}
 		created.born.add(w)
-		s.unborn++
 	}
 	s.queue(created)
 }
@@ -200,12 +198,13 @@ func (s *Stream) Cancel(id int64) {
 }
 
 // RequestProgress queues one answer for all watchers of the stream: that everything up to its revision has been
-// delivered. There is none unless every watcher is level with the log and its start has been reached.
+// delivered. There is none unless every watcher is level with the log and its start has been reached. (One whose
+// creation is still queued, with a start in the past, is behind when the request's turn comes.)
 func (s *Stream) RequestProgress() {
 	s.hub.mu.Lock()
 	defer s.hub.unlock()
 	s.future = slices.DeleteFunc(s.future, func(w *watcher) bool { return w.ended.Load() || w.start <= s.hub.head })
-	level := s.alive > 0 && s.lagging+s.unborn+len(s.future) == 0
+	level := s.alive > 0 && s.lagging+len(s.future) == 0
 	if !level || s.asked == progressMax {
 		return
 	}
@@ -366,9 +365,7 @@ func (s *Stream) discard(c *cursor) {
 			c.group.busy++ // as what unlive takes it for
 		}
 		s.unlive(c)
-	case c.state == unborn:
-		s.unborn--
-	default:
+	case c.state != unborn:
 		s.lagging--
 	}
 	c.state = closed
