@@ -68,7 +68,9 @@ func serve(program string, args []string) {
 		stop.Notes.Log(ctx, log)
 		os.Exit(stop.Code)
 	}
-	notes.Log(ctx, log)
+	if !terminal || len(args) > 0 { // with nothing set there is nothing to say about settings
+		notes.Log(ctx, log)
+	}
 	caught, err := run(cfg, log, terminal)
 	if err != nil {
 		log.Log(ctx, jsonlog.LevelFatal, "the member has stopped", "error", err)
