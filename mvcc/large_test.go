@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -371,5 +372,40 @@ func TestCompactDone(t *testing.T) {
 		if ready {
 			t.Fatal("complete, and nobody was told")
 		}
+	}
+}
+
+// TestReclaim: what a compaction removed is given back to the disk, and only once.
+func TestReclaim(t *testing.T) {
+	st, s := openMem(t)
+	value := make([]byte, 1<<20) // that does not compress
+	rand.NewChaCha8([32]byte{}).Read(value)
+	for range reclaimMin>>20 + 8 {
+		write(t, st, s, func(c *Command) { c.Put([]byte("k"), value, 0) })
+	}
+	compactAt(t, st, s, s.Revision())
+	for done := false; !done; {
+		var err error
+		if done, err = s.CompactStep(1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := s.Reclaim(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if size, inUse := st.Size(), s.SizeInUse(); size > 2<<20 || inUse > 2<<20 {
+		t.Fatalf("%d bytes on disk, %d in use, for one value of a megabyte", size, inUse)
+	}
+	stats, err := st.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Reclaim(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := st.Stats(); err != nil || again.Compactions != stats.Compactions {
+		t.Fatalf("%d compactions of tables, then %d (%v)", stats.Compactions, again.Compactions, err)
 	}
 }

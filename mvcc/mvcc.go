@@ -59,6 +59,8 @@ type Store struct {
 	past      census.Past
 	// dropped counts the bytes of revisions that compactions have removed: the compactor's half of SizeInUse.
 	dropped atomic.Int64
+	// reclaimed is what dropped was when the space was last given back. It belongs to the caller of Reclaim.
+	reclaimed int64
 }
 
 // state is everything that changes with a revision; it is never modified.
@@ -114,6 +116,7 @@ func Open(st *storage.Store, cfg Config) (*Store, error) {
 	if err := s.compactor.open(s); err != nil {
 		return nil, fmt.Errorf("open mvcc: %w", err)
 	}
+	s.reclaimed = s.dropped.Load()
 	return s, nil
 }
 
