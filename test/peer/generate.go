@@ -66,11 +66,11 @@ func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x686f6
 // deck so that each is met equally often, make a few per cent of the draws but more of the calls, as most have several.
 func (g *gen) next() []op {
 	switch p := g.rng.IntN(1000); {
-	case p < 120:
+	case p < 60:
 		return g.deal()
-	case p < 480:
+	case p < 440:
 		return []op{g.call(txn, g.randomTxn(3, map[string]bool{}))}
-	case p < 660:
+	case p < 650:
 		return []op{g.call(kvRange, g.randomRange())}
 	case p < 690:
 		return []op{g.call(rangeStream, g.randomStreamRange())}
