@@ -52,6 +52,7 @@ func TestJudge(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name     string
+		short    bool // the script ends with the first deletion
 		parts    []part
 		informer bool
 		lists    int
@@ -76,6 +77,11 @@ func TestJudge(t *testing.T) {
 		{name: "informer, gap without a list", parts: []part{{nolist, []expected{added(1), modified(5)}}}, informer: true, lists: 1},
 		{name: "informer, gap with a list", parts: []part{{nolist, []expected{added(1), modified(5)}}}, informer: true, lists: 2, ok: true},
 		{name: "informer, back", parts: []part{{nolist, slices.Concat(whole[:5], whole[3:])}}, informer: true, lists: 2},
+		{name: "informer, ended between two lives", parts: []part{{nolist, whole[:3]}}, informer: true, lists: 2},
+		{name: "informer, short life without a list", short: true, parts: []part{{nolist, nil}}, informer: true, lists: 1},
+		{name: "informer, short life with a list", short: true, parts: []part{{nolist, nil}}, informer: true, lists: 2, ok: true},
+		{name: "informer, deletion missing", short: true, parts: []part{{nolist, whole[:2]}}, informer: true, lists: 2},
+		{name: "watch, short life", short: true, parts: []part{{nolist, nil}}},
 	} {
 		o := &observer{name: "o", kind: id.kind, informer: c.informer, lists: c.lists}
 		for _, p := range c.parts {
@@ -88,7 +94,11 @@ func TestJudge(t *testing.T) {
 			}
 			o.epochs = append(o.epochs, e)
 		}
-		if failures := judge(o, []script{s}); (len(failures) == 0) != c.ok {
+		judged := s
+		if c.short {
+			judged.steps = s.steps[:3]
+		}
+		if failures := judge(o, []script{judged}); (len(failures) == 0) != c.ok {
 			t.Errorf("%s: judged %v", c.name, failures)
 		}
 	}
