@@ -36,6 +36,9 @@ func (s *Server) LeaseRenew(ctx context.Context, id kv.LeaseID) (int64, error) {
 	if err := s.awaitCommitted(ctx); err != nil {
 		return 0, err
 	}
+	if err := s.awaitClock(ctx); err != nil {
+		return 0, err
+	}
 	r := s.clock.renew(id)
 	switch {
 	case !r.found && !s.clock.isRunning():
@@ -61,6 +64,30 @@ func (s *Server) awaitRevoked(ctx context.Context, gone <-chan struct{}) error {
 	}
 }
 
+// awaitClock waits until this member's clock decides over leases. A leader just elected takes the leases over first: a
+// client that comes at that moment is not to be told that there is no leader. On other members the answer is ErrNotLeader.
+func (s *Server) awaitClock(ctx context.Context) error {
+	timeout := time.NewTimer(s.cfg.requestTimeout())
+	defer timeout.Stop()
+	for {
+		running, changed := s.clock.runs(), s.replica.LeadershipChange()
+		if leader := s.Leader(); leader != 0 && leader != s.id {
+			return ErrNotLeader
+		}
+		select {
+		case <-running:
+			return nil
+		case <-changed:
+		case <-timeout.C:
+			return ErrNoLeader
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.stopped:
+			return ErrStopped
+		}
+	}
+}
+
 // LeaseStatus is the state of a lease.
 type LeaseStatus struct {
 	// Granted is its whole life, Remaining what is left of it, in seconds.
@@ -73,8 +100,8 @@ func (s *Server) LeaseTimeToLive(ctx context.Context, id kv.LeaseID, keys bool) 
 	if err := s.awaitCommitted(ctx); err != nil {
 		return LeaseStatus{}, err
 	}
-	if !s.clock.isRunning() {
-		return LeaseStatus{}, ErrNotLeader
+	if err := s.awaitClock(ctx); err != nil {
+		return LeaseStatus{}, err
 	}
 	l, found := s.leases.Lookup(id)
 	remaining, running := s.clock.remaining(id)

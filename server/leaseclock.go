@@ -22,6 +22,7 @@ type leaseClock struct {
 
 	mu      sync.Mutex // guards the fields below
 	running bool
+	ticking chan struct{} // closed while the clock runs
 	leases  map[kv.LeaseID]*lifetime
 	ends    endHeap
 }
@@ -44,7 +45,7 @@ type lifetime struct {
 }
 
 func newLeaseClock(now func() time.Time) *leaseClock {
-	return &leaseClock{now: now, changed: make(chan struct{}, 1)}
+	return &leaseClock{now: now, changed: make(chan struct{}, 1), ticking: make(chan struct{})}
 }
 
 // start makes the clock run with the leases that all returns. extend is added to each life: clients that renewed at the
@@ -54,6 +55,9 @@ func (c *leaseClock) start(all func() []lease.Lease, extend time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	leases := all()
+	if !c.running {
+		close(c.ticking)
+	}
 	c.running, c.leases, c.ends = true, make(map[kv.LeaseID]*lifetime, len(leases)), nil
 	now := c.now()
 	for _, l := range leases {
@@ -76,6 +80,9 @@ func (c *leaseClock) stop() {
 	defer c.mu.Unlock()
 	for _, l := range c.leases {
 		close(l.gone)
+	}
+	if c.running {
+		c.ticking = make(chan struct{})
 	}
 	c.running, c.leases, c.ends = false, nil, nil
 }
@@ -169,6 +176,13 @@ func (c *leaseClock) isRunning() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.running
+}
+
+// runs is closed once the clock runs.
+func (c *leaseClock) runs() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ticking
 }
 
 // byEnd are the leases in the order in which they end; ids break ties.

@@ -73,34 +73,37 @@ type Server struct {
 }
 
 // Open opens the member's data, or founds a cluster in an empty directory, and makes everything ready to Run.
-func Open(cfg Config) (s *Server, err error) {
+func Open(cfg Config) (*Server, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	s = &Server{
+	s := &Server{
 		cfg: cfg, log: cfg.Log, ids: newIDs(), waiters: newWaiters(), clock: newLeaseClock(cfg.Now),
 		fullWake: make(chan struct{}, 1), compacted: make(chan struct{}, 1), failed: make(chan error, 1),
 		ready: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	s.fullAnswers = queue.NewMailbox[apply.Result](s.fullWake)
+	var err error
 	if s.dir, err = openDataDir(cfg.FS, cfg.DataDir, cfg.WALDir); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.closeParts())
-		}
-	}()
-	if s.space, err = newSpaceGuard(cfg.FS, s.dir.path()); err != nil {
-		return nil, err
+	if err := s.openParts(); err != nil {
+		return nil, errors.Join(err, s.closeParts())
+	}
+	return s, nil
+}
+
+func (s *Server) openParts() (err error) {
+	if s.space, err = newSpaceGuard(s.dir.fs, s.dir.path()); err != nil {
+		return err
 	}
 	if s.cfg.SegmentBytes == 0 {
 		s.cfg.SegmentBytes = s.space.segmentBytes()
 	}
 	if err := s.openState(); err != nil {
-		return nil, err
+		return err
 	}
-	return s, s.openReplica()
+	return s.openReplica()
 }
 
 // openState opens the store and what lives in it.

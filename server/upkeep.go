@@ -50,9 +50,6 @@ func (s *Server) compactStep() (done bool, err error) {
 	return done, nil
 }
 
-// upkeepInterval is how often it is looked at whether the store is to be flushed or the log to be released.
-const upkeepInterval = time.Second
-
 // segmentsMax is how many files the log may have before it is released early, whatever the number of entries: with large
 // values SnapshotEvery entries alone would take gigabytes.
 const segmentsMax = 8
@@ -60,7 +57,7 @@ const segmentsMax = 8
 // flushAndRelease makes the store durable when enough has changed or enough time has passed, and gives back the part of the
 // log that the durable store no longer needs.
 func (s *Server) flushAndRelease(ctx context.Context) error {
-	tick := time.NewTicker(upkeepInterval)
+	tick := time.NewTicker(s.cfg.UpkeepInterval)
 	defer tick.Stop()
 	for {
 		select {

@@ -1,0 +1,51 @@
+package server
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"holdfast/lease"
+)
+
+// TestOpenLetsGoOfWhatItCannotUse opens a directory whose raft log is gone: Open says so, and holds neither the lock nor the
+// store afterwards, so that the next Open says the same.
+func TestOpenLetsGoOfWhatItCannotUse(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	m := start(t, cfg)
+	m.put("k", "v")
+	m.stop()
+	if err := os.RemoveAll(filepath.Join(cfg.DataDir, "member", "wal")); err != nil {
+		t.Fatal(err)
+	}
+	_, first := Open(cfg)
+	_, second := Open(cfg)
+	if first == nil || second == nil || first.Error() != second.Error() {
+		t.Fatalf("opened without a raft log: %v, then %v", first, second)
+	}
+}
+
+// TestLeaseClockTellsWhenItRuns starts and stops the clock that LeaseTimeToLive and LeaseRenew wait for.
+func TestLeaseClockTellsWhenItRuns(t *testing.T) {
+	runs := func(c *leaseClock) bool {
+		select {
+		case <-c.runs():
+			return true
+		default:
+			return false
+		}
+	}
+	c := newLeaseClock(time.Now)
+	for range 2 {
+		if runs(c) {
+			t.Fatal("runs before its start")
+		}
+		c.start(func() []lease.Lease { return nil }, 0)
+		c.start(func() []lease.Lease { return nil }, 0) // led on in a new term
+		if !runs(c) {
+			t.Fatal("does not run after its start")
+		}
+		c.stop()
+	}
+}
