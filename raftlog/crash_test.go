@@ -35,6 +35,20 @@ func TestCrashes(t *testing.T) {
 	}
 }
 
+// A crash at each disk operation of Create, and of the first appends, leaves no log or a whole one.
+func TestCrashesDuringCreate(t *testing.T) {
+	_, seed := crashPlan(t, 0)
+	for i := range uint64(300) {
+		r := newRunner(seed+i, Config{SegmentBytes: 6 << 10})
+		r.crashAt = 1 + int(i)%12
+		for range 2 {
+			if err := r.life(); err != nil {
+				t.Fatalf("seed %d, operation %d: %v\n%s", seed+i, r.crashAt, err, r.history())
+			}
+		}
+	}
+}
+
 // The checker must notice a log that does not sync.
 func TestCrashesNoticeMissingSync(t *testing.T) {
 	_, seed := crashPlan(t, 0)
@@ -76,6 +90,8 @@ type runner struct {
 	durable  world   // what must be there
 	unsynced []world // what may be there: acknowledged, but only the commit index moved
 	inflight []Save  // of the Append that is running
+
+	crashAt int // which disk operation each life ends at; 0: a random one
 
 	left  int        // disk operations until the crash
 	fails bool       // the operation at the crash fails too
@@ -217,6 +233,9 @@ func (r *runner) life() (err error) {
 		}
 	}()
 	r.left, r.fails, r.clone = 1+r.rng.IntN(40), r.rng.IntN(4) == 0, nil
+	if r.crashAt > 0 {
+		r.left = r.crashAt
+	}
 	r.cfg.FS = errorfs.Wrap(r.mem, r)
 	if err := r.open(); err != nil && r.clone == nil {
 		return err
@@ -328,7 +347,9 @@ func (r *runner) step() error {
 		s := w.state
 		s.Commit += r.rng.Uint64N(w.last() - s.Commit + 1)
 		return r.append(Save{State: s})
-	case n < 65:
+	case n < 63 && w.state.Term > 0:
+		return r.commits(w)
+	case n < 66:
 		s := HardState{w.state.Term + 1, 1 + r.rng.Uint64N(3), w.state.Commit}
 		return r.append(Save{State: s})
 	case n < 70:
@@ -435,6 +456,21 @@ func (r *runner) entries(w world) Save {
 		save.State = state
 	}
 	return save
+}
+
+// commits moves the commit index on step by step: states that are not synced, over more than a sector.
+func (r *runner) commits(w world) error {
+	var save Save
+	for i := range uint64(25) {
+		save.Entries = append(save.Entries, normal(w.state.Term, w.last()+1+i, nil))
+	}
+	err := r.append(save)
+	enough := w.last() + r.rng.Uint64N(26)
+	for s := w.state; err == nil && r.clone == nil && s.Commit < enough; {
+		s.Commit++
+		err = r.append(Save{State: s})
+	}
+	return err
 }
 
 // payload has sizes around sectors and blocks, and often content that looks like sectors never written.
