@@ -261,8 +261,11 @@ func (p *pair) compare(v *Version, m *model) {
 	}
 }
 
-// edit makes a batch of changes of one kind and compares inside it.
-func (p *pair) edit() {
+// edit is editInto for rows in memory.
+func (p *pair) edit() { p.editInto(p.rows) }
+
+// editInto makes a batch of changes of one kind and compares inside it.
+func (p *pair) editInto(rows Rows) {
 	e := p.v.Edit(p.finished)
 	p.revision++
 	p.flips = nil
@@ -294,7 +297,7 @@ func (p *pair) edit() {
 	if p.rng.IntN(20) == 0 {
 		e = p.again()
 	}
-	v, err := e.Finish(p.rows, p.m.walk)
+	v, err := e.Finish(rows, p.m.walk)
 	if err != nil {
 		p.t.Fatal(err)
 	}
