@@ -43,37 +43,39 @@ type Node struct {
 
 // Open takes the addresses and opens the member. The addresses come first: a port that is taken is found before any data
 // is touched.
-func Open(cfg Config) (n *Node, err error) {
-	n = &Node{cfg: cfg, memory: bufconn.Listen(memoryBuffer)}
+func Open(cfg Config) (*Node, error) {
+	n := &Node{cfg: cfg, memory: bufconn.Listen(memoryBuffer)}
 	n.at.Memory = []net.Listener{n.memory}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, n.closeListeners())
-		}
-	}()
+	if err := n.open(); err != nil {
+		return nil, errors.Join(err, n.closeListeners())
+	}
+	return n, nil
+}
+
+func (n *Node) open() (err error) {
 	for _, group := range []struct {
 		urls []url.URL
 		flag string
 		to   *[]net.Listener
 	}{
-		{cfg.PeerURLs, "--listen-peer-urls", &n.at.Peers},
-		{cfg.ClientURLs, "--listen-client-urls", &n.at.Clients},
-		{cfg.HTTPURLs, "--listen-client-http-urls", &n.at.HTTP},
-		{cfg.MetricsURLs, "--listen-metrics-urls", &n.at.Metrics},
+		{n.cfg.PeerURLs, "--listen-peer-urls", &n.at.Peers},
+		{n.cfg.ClientURLs, "--listen-client-urls", &n.at.Clients},
+		{n.cfg.HTTPURLs, "--listen-client-http-urls", &n.at.HTTP},
+		{n.cfg.MetricsURLs, "--listen-metrics-urls", &n.at.Metrics},
 	} {
 		for _, u := range group.urls {
 			l, err := listen(u, group.flag)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			*group.to = append(*group.to, l)
 		}
 	}
-	if n.member, err = server.Open(cfg.Server); err != nil {
-		return nil, err
+	if n.member, err = server.Open(n.cfg.Server); err != nil {
+		return err
 	}
-	n.api = api.New(n.member, cfg.API)
-	return n, nil
+	n.api = api.New(n.member, n.cfg.API)
+	return nil
 }
 
 // listen opens one address. flag is what the user has to change if that fails.
