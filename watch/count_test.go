@@ -79,20 +79,48 @@ func TestIdleWatchersCostNothing(t *testing.T) {
 	hub := New(Config{LogBytes: 1 << 20, FragmentBytes: 1 << 20, History: history})
 	idle, idleWakes := crowd(hub, 100, 10, single("other"))
 	slow, slowWakes := crowd(hub, 100, 10, single("k"))
-	drainAll(t, append(idle, slow...))
+	fast, _ := crowd(hub, 1, 1, single("k"))
+	drainAll(t, slices.Concat(idle, slow, fast))
 	*idleWakes, *slowWakes = 0, 0
 	for range 50 {
 		hub.Append([]kv.Change{history.apply(op{"k", "1"})})
+		if events, _ := drainAll(t, fast); events != 1 {
+			t.Errorf("%d events for one that pulls at once", events)
+		}
 	}
 	if *idleWakes != 0 || *slowWakes != 100 {
 		t.Errorf("%d and %d wakes, want 0 and 100", *idleWakes, *slowWakes)
 	}
-	if st := hub.Stats(); st.Matches != 50 || st.Encodings != 0 || st.Pending != 50*1000 {
+	if st := hub.Stats(); st.Matches != 50 || st.Encodings != 50 || st.Pending != 50*1000 || st.SlowWatchers != 0 {
 		t.Errorf("%+v", st)
 	}
 	// What waited comes in one response for each watcher.
 	if events, responses := drainAll(t, slow); events != 50*1000 || responses != 1000 {
 		t.Errorf("%d events in %d responses", events, responses)
+	}
+}
+
+// TestTurns: on a stream that always has something new, a watcher that is behind gets on; and the new does not wait for it.
+func TestTurns(t *testing.T) {
+	history := newHistory()
+	history.blockBytes = 100
+	hub := New(Config{LogBytes: 2000, FragmentBytes: 1 << 20, History: history})
+	for range 100 {
+		hub.Append([]kv.Change{history.apply(op{"old", "1"})})
+	}
+	streams, _ := crowd(hub, 1, 1, single("k"))
+	streams[0].Create(&kv.WatchCreate{KeyRange: kv.KeyRange{Key: []byte("old")}, Start: 2})
+	got := make(map[int64]int)
+	for i := range 300 {
+		hub.Append([]kv.Change{history.apply(op{"k", "1"})})
+		r, ok, err := streams[0].Next(1 << 20)
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		got[r.WatchID] += len(r.Events)
+		if i == 150 && (got[0] < 50 || got[1] < 100) {
+			t.Errorf("half way: %v events by watch", got)
+		}
 	}
 }
 
