@@ -30,6 +30,7 @@ type Config struct {
 	Dir     string // folder for the data of an episode; emptied before each
 
 	Known  *regexp.Regexp // nil, or what differences are passed over whose line it matches, to look behind an open one
+	Skip   *regexp.Regexp // nil, or leaves out operations whose text it matches, for what ours does not serve yet
 	Tamper Tamper         // nil, or changes what the second server answers
 	Log    io.Writer      // nil, or gets every operation as it runs
 }
@@ -106,7 +107,7 @@ func Run(ctx context.Context, cfg Config, e Episode, tally *Tally) (int, error) 
 	defer w.close()
 	ran := &transcript{log: cfg.Log}
 	for i, o := range ops {
-		if e.Keep != nil && !e.Keep[i] {
+		if e.Keep != nil && !e.Keep[i] || cfg.Skip != nil && cfg.Skip.MatchString(o.String()) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {

@@ -20,6 +20,7 @@ var (
 	oursFlag    = flag.String("peer.ours", "", "server to hold against etcd: a path, or etcd for etcd itself; bin/holdfast when empty")
 	shrinkFlag  = flag.Bool("peer.shrink", false, "drop operations from a failing list for as long as it fails")
 	knownFlag   = flag.String("peer.known", "", "pass over differences whose line matches this expression")
+	skipFlag    = flag.String("peer.skip", "", "leave out operations whose text matches this expression")
 	verboseFlag = flag.Bool("peer.v", false, "write every operation as it runs")
 )
 
@@ -120,6 +121,9 @@ func config(t *testing.T, ours string) Config {
 	cfg := Config{Etcd: etcd.Binary(t, "etcd"), Ours: ours, Etcdutl: etcd.Binary(t, "etcdutl"), Dir: t.TempDir()}
 	if *knownFlag != "" {
 		cfg.Known = regexp.MustCompile(*knownFlag)
+	}
+	if *skipFlag != "" {
+		cfg.Skip = regexp.MustCompile(*skipFlag)
 	}
 	if *verboseFlag {
 		cfg.Log = t.Output()
