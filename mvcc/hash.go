@@ -69,7 +69,8 @@ func (s *Store) hashAt(ctx context.Context, now *state, rev kv.Revision) (Hash, 
 	if err != nil {
 		return Hash{}, err
 	}
-	job := &hashJob{finished: p.finished, compact: now.compacted, rev: rev, next: kv.Rev{Main: p.finished + 1}}
+	// Nothing at or below the last complete compaction is superseded by anything at or below it.
+	job := &hashJob{compact: now.compacted, rev: rev, next: kv.Rev{Main: p.finished + 1}}
 	for ready := false; !ready; {
 		if ready, err = job.step(reader, hashRowsPerLook); err == nil {
 			err = ctx.Err()
@@ -89,11 +90,10 @@ type rows interface {
 	Scan(t storage.Table, lo, hi []byte) (*storage.Iter, error)
 }
 
-// hashJob computes one hash in steps, from the records alone. It first goes over the changes above finished, which
-// tell what they superseded, then over those up to compact, some of which were.
+// hashJob computes one hash in steps, from the records alone. It first goes over the changes above the last complete
+// compaction, which tell what they superseded, then over those up to compact, some of which were.
 type hashJob struct {
-	// finished is the last complete compaction: nothing at or below it is superseded by anything at or below it.
-	finished, compact, rev kv.Revision
+	compact, rev kv.Revision
 	// tombstones says that a tombstone at rev counts as a key that lives: so it is for the hash of a compaction.
 	tombstones bool
 
@@ -109,9 +109,7 @@ type hashJob struct {
 
 // newCompactionHash is the hash that is remembered for a compaction at rev, the one before having been at compact.
 func newCompactionHash(compact, rev kv.Revision) *hashJob {
-	return &hashJob{
-		finished: compact, compact: compact, rev: rev, tombstones: true, next: kv.Rev{Main: compact + 1},
-	}
+	return &hashJob{compact: compact, rev: rev, tombstones: true, next: kv.Rev{Main: compact + 1}}
 }
 
 // step looks at up to maxRows records and tells whether the hash is ready.

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"hash/crc32"
-	"math"
 	"slices"
 
 	"holdfast/kv"
@@ -246,5 +245,3 @@ func (m *model) events(from kv.Rev, upTo kv.Revision) (events []kv.Event) {
 }
 
 var everything = kv.KeyRange{Key: []byte{0}, End: []byte{0}}
-
-const noLimit = math.MaxInt64

@@ -131,7 +131,6 @@ func (p *pair) run() {
 	batch := p.st.NewBatch()
 	run := p.s.Begin(batch)
 	defer run.Drop()
-	var published []kv.Change
 	for range 1 + p.rng.IntN(6) {
 		if p.rng.IntN(12) == 0 {
 			rev := kv.Revision(p.rng.Int64N(int64(p.m.revision) + 2))
@@ -141,9 +140,6 @@ func (p *pair) run() {
 			continue
 		}
 		p.command(run)
-	}
-	for _, c := range run.Changes() {
-		published = append(published, c)
 	}
 	if err := run.Seal(); err != nil {
 		p.t.Fatal(err)
@@ -158,7 +154,7 @@ func (p *pair) run() {
 		p.t.Fatal(err)
 	}
 	p.saved[p.index] = p.m.clone()
-	for _, c := range published {
+	for _, c := range run.Changes() {
 		p.compareChange(c)
 	}
 }

@@ -157,11 +157,6 @@ func appendTombstone(dst, key []byte) []byte {
 	return v.Append(dst)
 }
 
-func tombstoneSize(key []byte) int {
-	v := kv.KeyValue{Key: key}
-	return v.Size()
-}
-
 // keyOf returns the key of an encoded KeyValue, which our codec puts first.
 func keyOf(row []byte) []byte {
 	key, n := protowire.ConsumeBytes(row[1:])
