@@ -63,8 +63,8 @@ func (s *step) applyPut(q *kv.PutRequest) *kv.PutResult {
 	return answer
 }
 
-// present is the current version of a key that is known to exist; it is empty after a storage failure, which ends the
-// run at its commit.
+// present is the current version of a key that checkPut has found. It is empty where the same transaction has deleted the
+// key since, and after a storage failure, which ends the run at its commit.
 func (s *step) present(key []byte) kv.KeyValue {
 	encoded, found := s.Get(key)
 	if !found {
