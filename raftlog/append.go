@@ -69,10 +69,10 @@ func (l *Log) store(saves []Save) error {
 	if !b.any {
 		return nil
 	}
-	seg := l.segs[len(l.segs)-1]
+	seg := l.seg
 	var err error
 	if cut {
-		seg = segment{seq: seg.seq + 1, index: l.hist.last + 1}
+		seg = segment{seq: l.seg.seq + 1, index: l.hist.last + 1}
 		err = l.writeCut(b, seg)
 	} else {
 		err = l.writeTail(b, sync)
@@ -194,7 +194,7 @@ func (l *Log) since(begin time.Time) time.Duration {
 
 // commit makes a batch that the disk has part of the log that readers see.
 func (l *Log) commit(b *batch, seg segment) {
-	l.off, l.crc = b.off+int64(len(b.buf)), b.crc
+	l.seg, l.off, l.crc = seg, b.off+int64(len(b.buf)), b.crc
 
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -129,10 +130,16 @@ func TestEntriesBesideAppend(t *testing.T) {
 	wg.Go(func() {
 		for i := uint64(1); i <= last; i++ {
 			must(l.Append(Save{Entries: []*raftpb.Entry{normal(1, i, bytes.Repeat([]byte{byte(i)}, 100))}, State: HardState{1, 0, i - 1}}))
-			if i%500 == 0 {
-				must1(l.Release(SnapshotRecord{Index: i - 100, Term: 1, ConfState: &raftpb.ConfState{}}, i-200))
-			}
 			must(l.Prepare())
+		}
+	})
+	wg.Go(func() {
+		for done := uint64(0); done < last-500; {
+			if at := l.Stats().Last; at > done+500 {
+				must1(l.Release(SnapshotRecord{Index: at - 100, Term: 1, ConfState: &raftpb.ConfState{}}, at-200))
+				done = at
+			}
+			runtime.Gosched()
 		}
 	})
 	for next := uint64(1); next < last; {

@@ -75,7 +75,7 @@ func open(cfg Config, applied *uint64) (*Log, Recovered, error) {
 		Entries: keep.entries, After: keep.after(), TornBytes: sum.TornBytes,
 	}
 	l.meta, l.hist, l.segs, l.crc, l.off = s.meta, s.hist, s.segs, s.crc, s.end
-	l.cutAt = cfg.SegmentBytes
+	l.seg, l.cutAt = s.segs[len(s.segs)-1], cfg.SegmentBytes
 	l.stats.TailBytes = l.off
 	if err := l.openTail(s); err != nil {
 		return nil, Recovered{}, errors.Join(fmt.Errorf("open raft log %s: %w", cfg.Dir, err), l.closeFiles())
@@ -87,12 +87,12 @@ func open(cfg Config, applied *uint64) (*Log, Recovered, error) {
 // needed even after a clean stop of the process alone: what was read may still be in the kernel's memory only, and
 // raft is about to act on it.
 func (l *Log) openTail(s *scan) (err error) {
-	for _, name := range []string{"0.tmp", "1.tmp"} {
+	for _, name := range []string{spareName, spareNameEtcd} {
 		if err := l.cfg.FS.Remove(l.cfg.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove %s: %w", name, err)
 		}
 	}
-	path := l.cfg.path(s.segs[len(s.segs)-1].String())
+	path := l.cfg.path(l.seg.String())
 	if s.dirt > 0 {
 		if err := l.keepBroken(path, s); err != nil {
 			return err

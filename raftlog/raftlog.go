@@ -43,8 +43,11 @@ type Log struct {
 	cfg  Config
 	meta []byte
 
-	write sync.Mutex // held by whoever writes, during its I/O; guards the fields down to mu
+	releasing sync.Mutex // one Release at a time; taken before write
+
+	write sync.Mutex // held by whoever writes records, during its I/O; guards the fields down to batch
 	tail  vfs.File   // last segment, opened for writing
+	seg   segment    // its name
 	off   int64      // end of its records
 	crc   uint32     // rolling sum at off
 	dirty bool       // something was written that is not synced
@@ -55,7 +58,7 @@ type Log struct {
 	failure atomic.Pointer[error] // what made the log fail; nil while it works
 
 	mu    sync.Mutex // guards the fields below; released before I/O
-	hist  history
+	hist  history    // changed only with write held too, which is enough to read it
 	index index
 	segs  []segment
 	stats Stats

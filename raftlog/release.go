@@ -8,17 +8,16 @@ import "fmt"
 // that is there already is not written again.
 //
 // It returns how many segments were removed. The one that holds the entry below stays, as do all behind it.
+//
+// Appends wait while the record is written, not while files are removed.
 func (l *Log) Release(rec SnapshotRecord, below uint64) (removed int, err error) {
-	l.write.Lock()
-	defer l.write.Unlock()
-	if err := l.failed(); err != nil {
-		return 0, err
-	}
 	if below > rec.Index+1 {
 		panic(fmt.Sprintf("raftlog: release below %d with a snapshot record at %d", below, rec.Index))
 	}
-	if err := l.record(rec); err != nil {
-		return 0, l.fail(fmt.Errorf("release raft log %s: %w", l.cfg.Dir, err))
+	l.releasing.Lock()
+	defer l.releasing.Unlock()
+	if err := l.makeReleasable(rec); err != nil {
+		return 0, err
 	}
 	for _, seg := range l.releasable(min(below, rec.Index)) {
 		if err := l.remove(seg); err != nil {
@@ -26,13 +25,21 @@ func (l *Log) Release(rec SnapshotRecord, below uint64) (removed int, err error)
 		}
 		removed++
 	}
-	l.mu.Lock()
-	if first, ok := l.index.first(); ok {
-		l.hist.forgetBefore(first)
-	}
-	l.mu.Unlock()
+	l.forget()
 	failpointRaftAfterWALRelease()
 	return removed, nil
+}
+
+func (l *Log) makeReleasable(rec SnapshotRecord) error {
+	l.write.Lock()
+	defer l.write.Unlock()
+	if err := l.failed(); err != nil {
+		return err
+	}
+	if err := l.record(rec); err != nil {
+		return l.fail(fmt.Errorf("release raft log %s: %w", l.cfg.Dir, err))
+	}
+	return nil
 }
 
 // record makes rec and a state that reaches it durable.
@@ -58,6 +65,8 @@ func (l *Log) record(rec SnapshotRecord) error {
 // releasable lists the segments before the last one that begins at or below index, which is where etcd's reader starts
 // when it is given a snapshot at index.
 func (l *Log) releasable(index uint64) []segment {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for i := len(l.segs) - 1; i > 0; i-- {
 		if l.segs[i].index <= index {
 			return append([]segment(nil), l.segs[:i]...)
@@ -81,4 +90,15 @@ func (l *Log) remove(seg segment) error {
 	}
 	l.cfg.Log.Info("released a raft log segment", "segment", l.cfg.path(seg.String()))
 	return nil
+}
+
+// forget drops from memory what concerns removed segments only.
+func (l *Log) forget() {
+	l.write.Lock()
+	defer l.write.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if first, ok := l.index.first(); ok {
+		l.hist.forgetBefore(first)
+	}
 }

@@ -64,7 +64,7 @@ type seen struct {
 
 // run reads the log in dir. Its error is a *DamageError, a failure to read, or the visitor's.
 func (s *scan) run(visit visitor) error {
-	segs, _, err := listSegments(s.fs, s.dir)
+	segs, err := listSegments(s.fs, s.dir)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package raftlog
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,8 +12,11 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// spareName is where the next segment is made before it gets its name. etcd ignores and overwrites the same name.
-const spareName = "0.tmp"
+// The next segment is made under spareName before it gets its own. etcd ignores and overwrites that file, and has a second.
+const (
+	spareName     = "0.tmp"
+	spareNameEtcd = "1.tmp"
+)
 
 // A segment is one file of the log, known by its name.
 type segment struct {
@@ -35,36 +39,29 @@ func parseSegment(name string) (s segment, ok bool) {
 
 // Exists reports whether dir holds a log.
 func Exists(fsys vfs.FS, dir string) (bool, error) {
-	segs, _, err := listSegments(fsys, dir)
+	segs, err := listSegments(fsys, dir)
 	if err != nil {
 		return false, err
 	}
 	return len(segs) > 0, nil
 }
 
-// listSegments returns the segments of dir in order and the other files that a log may have left there.
-func listSegments(fsys vfs.FS, dir string) (segs []segment, leftover []string, err error) {
+// listSegments returns the segments of dir in order. Other files may stand there too.
+func listSegments(fsys vfs.FS, dir string) (segs []segment, err error) {
 	names, err := fsys.List(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil
+		return nil, nil
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("list raft log %s: %w", dir, err)
+		return nil, fmt.Errorf("list raft log %s: %w", dir, err)
 	}
 	for _, name := range names {
 		if s, ok := parseSegment(name); ok {
 			segs = append(segs, s)
-		} else if name == "0.tmp" || name == "1.tmp" {
-			leftover = append(leftover, name)
 		}
 	}
-	slices.SortFunc(segs, func(a, b segment) int {
-		if a.seq < b.seq {
-			return -1
-		}
-		return 1
-	})
-	return segs, leftover, nil
+	slices.SortFunc(segs, func(a, b segment) int { return cmp.Compare(a.seq, b.seq) })
+	return segs, nil
 }
 
 // checkSequence refuses a log with a hole. Segments go oldest first, each removal durable before the next, so that no
