@@ -73,6 +73,9 @@ func fieldExists(name protoreflect.FullName) bool {
 	return m != nil && m.Fields().ByName(name.Name()) != nil
 }
 
+// txnResponses is the one list whose elements answer requests of their own.
+const txnResponses = "etcdserverpb.TxnResponse.responses"
+
 // A comparer finds what differs between two answers to one request. Request is the one the reference got.
 type comparer struct {
 	differences
@@ -133,6 +136,13 @@ func (c *comparer) field(path string, f protoreflect.FieldDescriptor, want, got 
 	t := c.fields[f.FullName()]
 	switch {
 	case t.how == "any":
+	case f.FullName() == txnResponses && want.Get(f).List().Len() == got.Get(f).List().Len():
+		request := c.request
+		for i := range want.Get(f).List().Len() {
+			c.request = partOf(request, want, i)
+			c.value(fmt.Sprintf("%s[%d]", path, i), f, t, want.Get(f).List().Get(i), got.Get(f).List().Get(i))
+		}
+		c.request = request
 	case f.IsList():
 		c.list(path, f, t, want.Get(f).List(), got.Get(f).List())
 	case f.HasPresence() && want.Has(f) != got.Has(f):
@@ -244,20 +254,18 @@ func (c *comparer) equal(f protoreflect.FieldDescriptor, want, got protoreflect.
 // cut through a group of equal ones, either server may have kept any of that group: those without partner pair with
 // nothing, which is written as -1.
 func (c *comparer) matchTies(f protoreflect.FieldDescriptor, want, got protoreflect.List) []int {
-	for _, r := range rangesOf(c.request) {
-		if r.SortTarget == pb.RangeRequest_KEY || !sameSortValues(r.SortTarget, want, got) {
-			continue
-		}
-		order := c.match(f, want, got)
-		for i := range want.Len() {
-			lastGroup := sortValue(r.SortTarget, want.Get(i)) == sortValue(r.SortTarget, want.Get(want.Len()-1))
-			if r.Limit == int64(want.Len()) && lastGroup && !c.equal(f, want.Get(i), got.Get(order[i])) {
-				order[i] = -1
-			}
-		}
-		return order
+	r, ok := c.request.(*pb.RangeRequest)
+	if !ok || r.SortTarget == pb.RangeRequest_KEY || !sameSortValues(r.SortTarget, want, got) {
+		return identity(got.Len()) // the order is the keys', or it differs and is reported as it stands
 	}
-	return identity(got.Len()) // the order is the keys', or it differs and is reported as it stands
+	order := c.match(f, want, got)
+	for i := range want.Len() {
+		lastGroup := sortValue(r.SortTarget, want.Get(i)) == sortValue(r.SortTarget, want.Get(want.Len()-1))
+		if r.Limit == int64(want.Len()) && lastGroup && !c.equal(f, want.Get(i), got.Get(order[i])) {
+			order[i] = -1
+		}
+	}
+	return order
 }
 
 func sameSortValues(target pb.RangeRequest_SortTarget, want, got protoreflect.List) bool {
@@ -269,22 +277,26 @@ func sameSortValues(target pb.RangeRequest_SortTarget, want, got protoreflect.Li
 	return true
 }
 
-// rangesOf returns the range requests in a request: itself, or all those of a txn.
-func rangesOf(m proto.Message) []*pb.RangeRequest {
-	var found []*pb.RangeRequest
-	switch r := m.(type) {
-	case *pb.RangeRequest:
-		found = append(found, r)
-	case *pb.TxnRequest:
-		for _, op := range slices.Concat(r.Success, r.Failure) {
-			if r := op.GetRequestRange(); r != nil {
-				found = append(found, r)
-			} else if t := op.GetRequestTxn(); t != nil {
-				found = append(found, rangesOf(t)...)
-			}
-		}
+// partOf returns the request that the ith response of a txn answers.
+func partOf(request proto.Message, response protoreflect.Message, i int) proto.Message {
+	r, ok := request.(*pb.TxnRequest)
+	if !ok {
+		return nil
 	}
-	return found
+	branch := r.Failure
+	if response.Interface().(*pb.TxnResponse).Succeeded {
+		branch = r.Success
+	}
+	if i >= len(branch) {
+		return nil
+	}
+	switch o := branch[i].Request.(type) {
+	case *pb.RequestOp_RequestRange:
+		return o.RequestRange
+	case *pb.RequestOp_RequestTxn:
+		return o.RequestTxn
+	}
+	return nil
 }
 
 // sortValue is what a range sorted by target orders kv by, as a comparable value.
