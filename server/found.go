@@ -71,7 +71,7 @@ func (s *Server) openLog() (replica.State, error) {
 	if s.raftLog, rec, err = raftlog.OpenAfter(cfg, uint64(applied.Index)); err != nil {
 		return replica.State{}, err
 	}
-	if rec.Last == 0 { // a crash came between the creation of the log and its first entries
+	if rec.Last == 0 && applied.Index == 0 { // a crash came between the creation of the log and its first entries
 		return s.found(rec.Metadata)
 	}
 	return s.resume(rec, applied.Index, applied.ConfState)

@@ -1,12 +1,16 @@
 package server
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"holdfast/lease"
+	"holdfast/raftlog"
 )
 
 // TestOpenLetsGoOfWhatItCannotUse opens a directory whose raft log is gone: Open says so, and holds neither the lock nor the
@@ -23,6 +27,30 @@ func TestOpenLetsGoOfWhatItCannotUse(t *testing.T) {
 	_, second := Open(cfg)
 	if first == nil || second == nil || first.Error() != second.Error() {
 		t.Fatalf("opened without a raft log: %v, then %v", first, second)
+	}
+}
+
+// TestOpenRefusesAnEmptyLogBehindAStore gives a member whose store has applied entries a log without any, as it may be left
+// when syncs were left out. That must not be taken for a new cluster.
+func TestOpenRefusesAnEmptyLogBehindAStore(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	m := start(t, cfg)
+	m.put("k", "v")
+	m.stop()
+	wal := filepath.Join(cfg.DataDir, "member", "wal")
+	if err := os.RemoveAll(wal); err != nil {
+		t.Fatal(err)
+	}
+	log, err := raftlog.Create(raftlog.Config{FS: vfs.Default, Dir: wal, Log: cfg.Log, SegmentBytes: cfg.SegmentBytes},
+		raftlog.Metadata{NodeID: uint64(m.ID()), ClusterID: m.ClusterID()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Open(cfg); !errors.Is(err, raftlog.ErrDamaged) {
+		t.Fatalf("opened %v with an empty log: %v", s, err)
 	}
 }
 
