@@ -12,10 +12,12 @@ import (
 
 // BenchmarkFanout asks what one event costs for each watcher it is delivered to, from Append to the response in the
 // hands of the API: all watchers watch one key, on a number of streams. Expected: tens of nanoseconds where many
-// watchers share a stream, for they share a cursor; a few hundred where each has a stream of its own, mostly for taking the
-// lock twice and going through the wake.
+// watchers share a stream, for they share a cursor; a few hundred where each has a stream of its own, mostly for
+// taking the lock twice and going through the wake.
 func BenchmarkFanout(b *testing.B) {
-	for _, size := range []struct{ watchers, streams int }{{1000, 10}, {10000, 100}, {10000, 10}, {1000, 1000}, {10000, 10000}} {
+	for _, size := range []struct{ watchers, streams int }{
+		{1000, 10}, {10000, 100}, {10000, 10}, {1000, 1000}, {10000, 10000},
+	} {
 		b.Run(fmt.Sprintf("watchers=%d/streams=%d", size.watchers, size.streams), func(b *testing.B) {
 			fanOut(b, size.watchers, size.streams, func(int) []byte { return []byte("key") })
 		})
@@ -78,8 +80,8 @@ func fanOut(b *testing.B, watchers, streams int, key func(int) []byte) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(delivered), "ns/delivery")
 }
 
-// BenchmarkAppend asks what an event costs the applier. It should not depend on how many watch other keys, nor on how many
-// watch this key without pulling.
+// BenchmarkAppend asks what an event costs the applier. It should not depend on how many watch other keys, nor on how
+// many watch this key without pulling.
 func BenchmarkAppend(b *testing.B) {
 	for _, watchers := range []int{0, 10, 10000} {
 		for _, same := range []bool{false, true} {

@@ -67,7 +67,8 @@ func TestSharing(t *testing.T) {
 	if events, _ := drainAll(t, streams); events != 2*10000-4 {
 		t.Errorf("%d events delivered", events)
 	}
-	if st := hub.Stats(); st.Matches != 2 || st.Encodings != 2 || st.Groups != 1 || st.HistoryReads != 0 || st.Events != 20000 {
+	st := hub.Stats()
+	if st.Matches != 2 || st.Encodings != 2 || st.Groups != 1 || st.HistoryReads != 0 || st.Events != 20000 {
 		t.Errorf("%+v", st)
 	}
 }
@@ -100,7 +101,8 @@ func TestIdleWatchersCostNothing(t *testing.T) {
 	}
 }
 
-// TestTurns: on a stream that always has something new, a watcher that is behind gets on; and the new does not wait for it.
+// TestTurns: on a stream that always has something new, a watcher that is behind gets on; and the new does not wait
+// for it.
 func TestTurns(t *testing.T) {
 	history := newHistory()
 	history.blockBytes = 100
@@ -251,7 +253,9 @@ func TestSharedReadsOfManyStarts(t *testing.T) {
 	blocks := backlog(hub, history, revisions)
 	s := hub.NewStream(func() {})
 	for i := range watchers {
-		s.Create(&kv.WatchCreate{KeyRange: kv.KeyRange{Key: fmt.Appendf(nil, "k%d", i%7)}, Start: kv.Revision(2 + i*revisions/watchers)})
+		q := single(fmt.Sprintf("k%d", i%7))
+		q.Start = kv.Revision(2 + i*revisions/watchers)
+		s.Create(&q)
 	}
 	drainAll(t, []*Stream{s})
 	near := int64(nearRevisions * blocks / revisions)

@@ -79,8 +79,8 @@ func (s *Stream) fillPart(c *cursor, found []*item, next kv.Rev) {
 	s.batch = batch{watchers: s.source.watchers, items: found, revision: next.Main, amid: c.running, open: true}
 }
 
-// fitting counts the items that go into one batch: whole revisions up to maxBytes in all, at least one. get gives the item at
-// a place below n, and whether it may be taken.
+// fitting counts the items that go into one batch: whole revisions up to maxBytes in all, at least one. get gives the
+// item at a place below n, and whether it may be taken.
 func (s *Stream) fitting(g *group, maxBytes, n int, get func(int) (*item, bool)) int {
 	if g.fragments() {
 		maxBytes = min(maxBytes, s.hub.fragmentBytes-answerBytes-1)

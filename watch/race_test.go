@@ -77,7 +77,10 @@ func raceClient(t *testing.T, hub *Hub, applied <-chan struct{}, rnd *rand.Rand)
 				return
 			default:
 			}
-			q := kv.WatchCreate{ID: id, KeyRange: kv.KeyRange{Key: []byte("k"), End: []byte("l")}, Fragment: rnd.IntN(2) == 0, PrevKV: rnd.IntN(2) == 0, ProgressNotify: true}
+			q := kv.WatchCreate{
+				ID: id, KeyRange: kv.KeyRange{Key: []byte("k"), End: []byte("l")},
+				Fragment: rnd.IntN(2) == 0, PrevKV: rnd.IntN(2) == 0, ProgressNotify: true,
+			}
 			w := &raceWatch{step: 1}
 			if class := kv.Revision(rnd.IntN(2 * raceKeys)); class < raceKeys {
 				w.step, w.class = raceKeys, class

@@ -140,9 +140,10 @@ func (p *player) play(t *testing.T, d *datadriven.TestData) string {
 		}
 	case "stats":
 		st := p.hub.Stats()
-		return fmt.Sprintf("streams=%d watchers=%d groups=%d slow=%d lagging=%d pending=%d lag=%d log=%d..%d events=%d matches=%d encodings=%d reads=%d",
-			st.Streams, st.Watchers, st.Groups, st.SlowWatchers, st.LaggingWatchers, st.Pending, st.Lag, st.LogFirst, st.Head,
-			st.Events, st.Matches, st.Encodings, st.HistoryReads)
+		return fmt.Sprintf("streams=%d watchers=%d groups=%d slow=%d lagging=%d pending=%d lag=%d ",
+			st.Streams, st.Watchers, st.Groups, st.SlowWatchers, st.LaggingWatchers, st.Pending, st.Lag) +
+			fmt.Sprintf("log=%d..%d events=%d matches=%d encodings=%d reads=%d",
+				st.LogFirst, st.Head, st.Events, st.Matches, st.Encodings, st.HistoryReads)
 	default:
 		t.Fatalf("%s: unknown command %s", d.Pos, d.Cmd)
 	}

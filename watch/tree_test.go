@@ -98,7 +98,9 @@ func (n *node) check(t *testing.T) {
 	if compareEnds(maxHi, n.maxHi) != 0 {
 		t.Fatalf("node %q: greatest end %q, want %q", n.lo, n.maxHi, maxHi)
 	}
-	if (n.left != nil && n.compare(n.left.lo, n.left.hi) >= 0) || (n.right != nil && n.compare(n.right.lo, n.right.hi) <= 0) {
+	leftWrong := n.left != nil && n.compare(n.left.lo, n.left.hi) >= 0
+	rightWrong := n.right != nil && n.compare(n.right.lo, n.right.hi) <= 0
+	if leftWrong || rightWrong {
 		t.Fatalf("node %q is out of order", n.lo)
 	}
 }
@@ -113,7 +115,8 @@ func TestBlockMatch(t *testing.T) {
 		for i := range 1 + rnd.IntN(60) {
 			it := new(item)
 			key := randomKey(rnd)
-			it.init(kv.Event{Rev: kv.Rev{Main: kv.Revision(i / 2), Sub: int64(i % 2)}, Type: kv.EventType(rnd.IntN(2)), Key: key, KV: key})
+			rev := kv.Rev{Main: kv.Revision(i / 2), Sub: int64(i % 2)}
+			it.init(kv.Event{Rev: rev, Type: kv.EventType(rnd.IntN(2)), Key: key, KV: key})
 			b.items = append(b.items, it)
 		}
 		span := kv.KeyRange{Key: randomKey(rnd)}

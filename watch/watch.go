@@ -2,9 +2,10 @@
 //
 // The applier appends what each revision did. An event is matched once per group of watchers (those with the same
 // range and options), encoded once when the first of them needs it, and handed to all as the same bytes. A stream's
-// own goroutine pulls its answers; what it does not pull stays where it is, in the log. A watcher that starts in the past, or whose
-// place the log has forgotten, reads the history instead, block by block, until it reaches the log again. So memory
-// follows the size of the log, not watchers times events, and a slow watcher costs only itself. See DESIGN.md.
+// own goroutine pulls its answers; what it does not pull stays where it is, in the log. A watcher that starts in the
+// past, or whose place the log has forgotten, reads the history instead, block by block, until it reaches the log
+// again. So memory follows the size of the log, not watchers times events, and a slow watcher costs only itself. See
+// DESIGN.md.
 //
 //	Shape    Hub: the log, the groups and their index. Stream: the watchers of one client stream and their cursors.
 //	Units    revisions; sizes in bytes; it reads no clock, intervals are calls of Stream.Tick
