@@ -49,12 +49,16 @@ func (g *gen) randomRange() *pb.RangeRequest {
 	return r
 }
 
-// randomStreamRange draws a range a stream may serve, and now and then one it refuses.
+// randomStreamRange draws a range a stream may serve, and now and then one it refuses. A sort target without an order is
+// left out: etcd does not refuse it but sorts each chunk and goes on behind its last key, so that keys come twice or never.
 func (g *gen) randomStreamRange() *pb.RangeRequest {
 	r := g.randomRange()
-	if !g.chance(10) {
-		r.SortOrder, r.SortTarget = 0, 0
+	refused := g.chance(10)
+	if !refused {
 		r.MinModRevision, r.MaxModRevision, r.MinCreateRevision, r.MaxCreateRevision = 0, 0, 0, 0
+	}
+	if !refused || r.SortOrder == pb.RangeRequest_NONE {
+		r.SortOrder, r.SortTarget = pb.RangeRequest_NONE, pb.RangeRequest_KEY
 	}
 	return r
 }
