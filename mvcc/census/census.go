@@ -7,7 +7,8 @@
 // A Version is immutable and belongs to one revision of the store; readers share it without locks. An Edit makes the
 // next one from it and copies only the nodes that it changes.
 //
-//	Shape    table "census": first key of a block -> live (uvarint) · dead (uvarint) · died (uvarint)
+//	Shape    table "census": 'b' · first key of a block -> its counts (rows.go)
+//	                         'l' · sequence number (8)  -> newer counts of some blocks (log.go)
 //	Units    keys
 //	Errors   failures of the caller's scan, as they are; a Load that finds no sense in a row
 //	Source   copy-on-write B-trees; order-statistic trees for the sums
@@ -41,6 +42,8 @@ type block struct {
 	// died is the newest revision at which a key of the block died: once a compaction above it is complete, the rows of
 	// all dead keys are gone.
 	died kv.Revision
+	// seq is the sequence number of the edit that wrote the block last.
+	seq uint64
 }
 
 // weight is the size of the block as a scan meets it, after the compaction at finished.
@@ -64,6 +67,8 @@ type Version struct {
 	// stamp tells apart who made a node. Invariant: no node of the version has a higher one.
 	stamp uint64
 	sweep sweep
+	log   log
+	seq   uint64 // that of the edit that made the version
 }
 
 // Empty is the census of a store without keys.

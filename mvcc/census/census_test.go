@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -77,20 +79,24 @@ func filled(t testing.TB, n int) (*Version, table) {
 		for i := from; i < to; i++ {
 			e.Create(queueKey(i))
 		}
-		walk := func(lo, hi []byte, fn func([]byte, bool) bool) error {
-			for i := number(lo, 0); i < number(hi, to); i++ {
-				if !fn(queueKey(i), true) {
-					break
-				}
-			}
-			return nil
-		}
 		var err error
-		if v, err = e.Finish(rows, walk); err != nil {
+		if v, err = e.Finish(rows, walkQueue(to)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return v, rows
+}
+
+// walkQueue walks over the first n keys, all of which live.
+func walkQueue(n int) Walk {
+	return func(lo, hi []byte, fn func([]byte, bool) bool) error {
+		for i := number(lo, 0); i < number(hi, n); i++ {
+			if !fn(queueKey(i), true) {
+				break
+			}
+		}
+		return nil
+	}
 }
 
 // number is the place of a queueKey, none without one.
@@ -234,10 +240,10 @@ func TestBuilder(t *testing.T) {
 // TestLoadRefuses: rows that make no sense are an error that says which.
 func TestLoadRefuses(t *testing.T) {
 	for name, rows := range map[string]table{
-		"short":   {string(rowKey("")): {1, 2}},
-		"long":    {string(rowKey("")): {1, 2, 3, 4}},
-		"huge":    {string(rowKey("")): {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0, 0}},
-		"beginal": {string(rowKey("a")): {1, 0, 0}},
+		"short":   {string(blockKey("")): {1, 2}},
+		"long":    {string(blockKey("")): {1, 2, 3, 4, 5}},
+		"huge":    {string(blockKey("")): {0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0, 0}},
+		"beginal": {string(blockKey("a")): {0, 1, 0, 0}},
 	} {
 		if v, err := Load(rows); err == nil {
 			t.Errorf("%s: loaded %d keys", name, v.Keys())
@@ -273,9 +279,59 @@ func TestPast(t *testing.T) {
 	}
 }
 
+// TestFold: the log stays within its bound however many edits there are, and rows and log together are the census at any
+// time.
+func TestFold(t *testing.T) {
+	const keys, edits, size = 300_000, 200, 700
+	v, rows := filled(t, keys)
+	rng := rand.New(rand.NewPCG(seedOf(t), 5))
+	for i := range edits {
+		e := v.Edit(0)
+		for range size {
+			k := queueKey(rng.IntN(keys))
+			e.Delete(k, 7)
+			e.Create(k)
+		}
+		var err error
+		if v, err = e.Finish(rows, walkQueue(keys)); err != nil {
+			t.Fatal(err)
+		}
+		if v.log.entries > logMax {
+			t.Fatalf("%d entries in the log", v.log.entries)
+		}
+		if i%20 < 19 {
+			continue
+		}
+		loaded, err := Load(rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(loaded.root.all(), v.root.all()) || loaded.log.entries > v.log.entries {
+			t.Fatalf("loaded something else after %d edits", i+1)
+		}
+	}
+	if v.log.rows[0].seq < keys/1000+edits/4 {
+		t.Errorf("nothing was folded: the log begins at %d", v.log.rows[0].seq)
+	}
+}
+
+// FuzzDecodeLog: as FuzzDecodeBlock.
+func FuzzDecodeLog(f *testing.F) {
+	f.Add(encodeLog([]cut{{"", block{live: 1}}, {"key/17", block{dead: 300, died: 9}}, {"key/2", block{}}}))
+	f.Fuzz(func(t *testing.T, row []byte) {
+		entries, err := decodeLog(row)
+		if err != nil {
+			return
+		}
+		if again, err := decodeLog(encodeLog(entries)); err != nil || !slices.Equal(again, entries) {
+			t.Fatalf("%x: %v, then %v (%v)", row, entries, again, err)
+		}
+	})
+}
+
 // FuzzDecodeBlock: what is decoded is encoded the same way again, and nothing panics.
 func FuzzDecodeBlock(f *testing.F) {
-	f.Add(block{live: 300, dead: 2, died: 1 << 40}.encode())
+	f.Add(block{live: 300, dead: 2, died: 1 << 40, seq: 77}.encode())
 	f.Fuzz(func(t *testing.T, row []byte) {
 		b, err := decodeBlock(row)
 		if err != nil {

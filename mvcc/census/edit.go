@@ -2,7 +2,6 @@ package census
 
 import (
 	"fmt"
-	"slices"
 
 	"holdfast/kv"
 )
@@ -21,8 +20,8 @@ type Edit struct {
 	// finished is the revision up to which a compaction has removed rows.
 	finished kv.Revision
 	here     here
-	// changed are the bounds whose rows have to be written or removed.
-	changed []string
+	log      log
+	writer   writer
 }
 
 // here is the block of the last change, and what has not been put into the tree: changes often come by neighbours.
@@ -38,7 +37,10 @@ type here struct {
 // Edit begins a change of v. finished is the revision of the last compaction that is complete: no row of a key that was
 // deleted before it is left.
 func (v *Version) Edit(finished kv.Revision) *Edit {
-	return &Edit{root: v.root, stamp: v.stamp + 1, sweep: v.sweep, finished: finished}
+	return &Edit{
+		root: v.root, stamp: v.stamp + 1, sweep: v.sweep, finished: finished,
+		log: v.log, writer: writer{seq: v.seq + 1},
+	}
 }
 
 // Create counts key, which did not live.
@@ -109,9 +111,11 @@ type Rows interface {
 func (e *Edit) Finish(rows Rows, walk Walk) (*Version, error) {
 	e.settle()
 	var ailing []string
-	e.root.eachDirty(e.stamp, func(bound string, b block) {
-		e.changed = append(e.changed, bound)
-		if w := b.weight(e.finished); w > blockMax || w < blockLight {
+	w := &e.writer
+	e.root.eachDirty(e.stamp, func(bound string, b *block) {
+		b.seq = w.seq
+		w.logged = append(w.logged, cut{bound, *b})
+		if size := b.weight(e.finished); size > blockMax || size < blockLight {
 			ailing = append(ailing, bound)
 		}
 	})
@@ -123,14 +127,7 @@ func (e *Edit) Finish(rows Rows, walk Walk) (*Version, error) {
 	if err := e.sweepSome(walk); err != nil {
 		return nil, err
 	}
-	slices.Sort(e.changed)
-	for _, bound := range slices.Compact(e.changed) {
-		if p := e.root.locate([]byte(bound)); p.start == bound {
-			rows.Set(rowKey(bound), p.block.encode())
-		} else {
-			rows.Delete(rowKey(bound))
-		}
-	}
+	e.write(rows)
 	return e.Freeze(), nil
 }
 
@@ -138,7 +135,7 @@ func (e *Edit) Finish(rows Rows, walk Walk) (*Version, error) {
 // the base of more than a few others.
 func (e *Edit) Freeze() *Version {
 	e.settle()
-	return &Version{root: e.root, stamp: e.stamp, sweep: e.sweep}
+	return &Version{root: e.root, stamp: e.stamp, sweep: e.sweep, log: e.log, seq: e.writer.seq}
 }
 
 // mend brings the block at bound to its size; it may be gone.
@@ -176,13 +173,14 @@ func (e *Edit) lean(p place) {
 func (e *Edit) join(a, b place) {
 	e.root = e.root.changeRoot(e.stamp, []byte(b.start), func(leaf *node, i int) { leaf.remove(i) })
 	e.put(a.start, a.settled(e.finished).plus(b.settled(e.finished)))
-	e.changed = append(e.changed, b.start)
+	e.writer.changed = append(e.writer.changed, b.start)
 }
 
 // put replaces the block at bound.
 func (e *Edit) put(bound string, b block) {
+	b.seq = e.writer.seq
 	e.root = e.root.changeRoot(e.stamp, []byte(bound), func(leaf *node, i int) { leaf.blocks[i] = b })
-	e.changed = append(e.changed, bound)
+	e.writer.changed = append(e.writer.changed, bound)
 }
 
 // cut is a piece of a block that is being split.
@@ -231,8 +229,9 @@ func (e *Edit) split(p place, walk Walk) error {
 	}
 	e.put(p.start, cuts[0].block)
 	for _, c := range cuts[1:] {
+		c.seq = e.writer.seq
 		e.root = e.root.changeRoot(e.stamp, []byte(c.bound), func(leaf *node, i int) { leaf.insert(i+1, c.bound, c.block) })
-		e.changed = append(e.changed, c.bound)
+		e.writer.changed = append(e.writer.changed, c.bound)
 	}
 	return nil
 }
@@ -259,11 +258,11 @@ func (e *Edit) sweepSome(walk Walk) error {
 	for range sweepBlocks {
 		p := e.root.locate([]byte(s.next))
 		if p.weight(e.finished) < blockLight {
-			blocks := len(e.changed)
+			changed := len(e.writer.changed)
 			if err := e.mend(p.start, walk); err != nil {
 				return err
 			}
-			if len(e.changed) > blocks {
+			if len(e.writer.changed) > changed {
 				// Something joined; the result may have room for more.
 				continue
 			}

@@ -236,7 +236,7 @@ func pieces(n int) func(yield func(from, to int) bool) {
 }
 
 // eachDirty shows the blocks of the edit with this stamp that are dirty, in order, and makes them clean.
-func (n *node) eachDirty(stamp uint64, do func(bound string, b block)) {
+func (n *node) eachDirty(stamp uint64, do func(bound string, b *block)) {
 	if n.stamp != stamp {
 		return
 	}
@@ -245,6 +245,6 @@ func (n *node) eachDirty(stamp uint64, do func(bound string, b block)) {
 	}
 	for ; n.dirty != 0; n.dirty &= n.dirty - 1 {
 		i := bits.TrailingZeros64(n.dirty)
-		do(n.bounds[i], n.blocks[i])
+		do(n.bounds[i], &n.blocks[i])
 	}
 }
