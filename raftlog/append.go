@@ -9,7 +9,7 @@ import (
 
 // A Save is what raft wants stored in one step.
 type Save struct {
-	Snapshot *SnapshotRecord // comes first; a State whose commit reaches it must be given with it, or stand already
+	Snapshot *SnapshotRecord // comes first; what it stands for is committed, so the commit index is raised to it
 	Entries  []*raftpb.Entry // contiguous; may begin at or below the last index and then replace what is there
 	State    HardState       // zero: unchanged
 }

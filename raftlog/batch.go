@@ -88,9 +88,10 @@ func (b *batch) addSaves(saves []Save) error {
 			state = s.State
 		}
 	}
-	// Release may have raised the commit index before raft's own word of it came through the queue.
+	// A snapshot record may have raised the commit index before raft's own word of it came through the queue.
 	state.Commit = max(state.Commit, b.hist.state.Commit)
 	if snap := saves[0].Snapshot; snap != nil {
+		state.Commit = max(state.Commit, snap.Index)
 		if err := b.addSnapshot(*snap, state); err != nil {
 			return err
 		}
@@ -111,9 +112,6 @@ func (b *batch) addSaves(saves []Save) error {
 // addSnapshot adds a snapshot record and, if it is above the commit index, at once the state that makes it count: were
 // entries torn off after it that follow the snapshot, the log would have neither what is before it nor the snapshot.
 func (b *batch) addSnapshot(r SnapshotRecord, state HardState) error {
-	if state.Commit < r.Index {
-		panic(fmt.Sprintf("raftlog: snapshot record %d given with commit index %d", r.Index, state.Commit))
-	}
 	if r.ConfState == nil && r.Index > 0 {
 		panic(fmt.Sprintf("raftlog: snapshot record %d without configuration", r.Index))
 	}
