@@ -12,7 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// disturbance is something done to the store when a share of the script is done.
+// disturbance is something done to the store when a share of a round of requests is done.
 type disturbance struct {
 	share   float64
 	compact bool
@@ -35,30 +35,43 @@ var disturbances = []disturbance{
 // historyKept is how many revisions a compaction leaves, so that watches which are not far behind keep their place.
 const historyKept = 300
 
-// disturb carries the disturbances out, each when its share of total requests is done. It ends after the last one.
+// requestsPerRound is for how many requests the disturbances are meant; longer scripts go through them several times.
+const requestsPerRound = 10_000
+
+// disturb carries the disturbances out, each when its share of a round's requests is done. It ends after the last one.
 func (d *driver) disturb(ctx context.Context, total int) error {
-	for _, what := range disturbances {
-		for float64(d.done.Load()) < what.share*float64(total) {
-			select {
-			case <-ctx.Done():
-				return nil // the scripts ended early, which they report themselves
-			case <-time.After(5 * time.Millisecond):
+	rounds := 1 + total/requestsPerRound
+	for round := range rounds {
+		for _, what := range disturbances {
+			at := (float64(round) + what.share) / float64(rounds) * float64(total)
+			for float64(d.done.Load()) < at {
+				select {
+				case <-ctx.Done():
+					return nil // the scripts ended early, which they report themselves
+				case <-time.After(5 * time.Millisecond):
+				}
 			}
-		}
-		if what.compact {
-			if err := d.side.compact(ctx, what.keep); err != nil {
-				return err
-			}
-		}
-		if what.kill {
-			d.side.store.kill()
-			time.Sleep(what.down)
-			if err := d.side.startStore(ctx); err != nil {
+			if err := d.side.disturb(ctx, what); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// disturb carries one disturbance out.
+func (s *side) disturb(ctx context.Context, what disturbance) error {
+	if what.compact {
+		if err := s.compact(ctx, what.keep); err != nil {
+			return err
+		}
+	}
+	if !what.kill {
+		return nil
+	}
+	s.store.kill()
+	time.Sleep(what.down)
+	return s.startStore(ctx)
 }
 
 // compact drops the store's history but for the last keep revisions.
