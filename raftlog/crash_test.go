@@ -21,7 +21,7 @@ import (
 // opened, compared with the model, and the run goes on with it. HOLDFAST_CRASHES sets how many crashes,
 // HOLDFAST_SEED repeats a run.
 func TestCrashes(t *testing.T) {
-	crashes, seed := crashPlan(t, 250)
+	crashes, seed := crashPlan(t, 200)
 	r := newRunner(seed, Config{SegmentBytes: 6 << 10})
 	for r.crashes < crashes {
 		if err := r.life(); err != nil {
@@ -29,7 +29,7 @@ func TestCrashes(t *testing.T) {
 		}
 	}
 	t.Logf("seed %d: %d crashes, %d torn tails, %d operations, %d failed writes", seed, r.crashes, r.torn, r.ops, r.failures)
-	if crashes >= 250 && (r.torn == 0 || r.failures == 0) {
+	if crashes >= 200 && (r.torn == 0 || r.failures == 0) {
 		t.Errorf("the run met %d torn tails and %d failed writes: it tests nothing", r.torn, r.failures)
 	}
 }
