@@ -13,6 +13,7 @@ package lease
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -217,7 +218,7 @@ func (s *Set) Keys(id kv.LeaseID) [][]byte {
 	return nil
 }
 
-// All are the leases, in the order of their ids.
+// All are the leases, in the order of their rows: ids as unsigned numbers, negative ones last.
 func (s *Set) All() []Lease {
 	s.mu.RLock()
 	all := make([]Lease, 0, len(s.leases))
@@ -226,10 +227,7 @@ func (s *Set) All() []Lease {
 	}
 	s.mu.RUnlock()
 	slices.SortFunc(all, func(a, b Lease) int {
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
+		return cmp.Compare(uint64(a.ID), uint64(b.ID))
 	})
 	return all
 }

@@ -120,21 +120,21 @@ func TestWhatIsLoadedIsWhatWasKept(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-		}, "-3 0/60 []\n7 0/60 []\n9 0/60 []\n"},
+		}, "7 0/60 []\n9 0/60 []\n-3 0/60 []\n"},
 		{"attach", func(batch *storage.Batch) {
 			b.Move(batch, []byte("b"), 0, 7)
 			b.Move(batch, []byte("a"), 0, 7)
 			b.Move(batch, []byte("\x00"), 0, -3)
-		}, "-3 0/60 [\x00]\n7 0/60 [a b]\n9 0/60 []\n"},
-		{"move", func(batch *storage.Batch) { b.Move(batch, []byte("a"), 7, 9) }, "-3 0/60 [\x00]\n7 0/60 [b]\n9 0/60 [a]\n"},
-		{"move to where it is", func(batch *storage.Batch) { b.Move(batch, []byte("a"), 9, 9) }, "-3 0/60 [\x00]\n7 0/60 [b]\n9 0/60 [a]\n"},
-		{"detach", func(batch *storage.Batch) { b.Move(batch, []byte("b"), 7, 0) }, "-3 0/60 [\x00]\n7 0/60 []\n9 0/60 [a]\n"},
-		{"move from and to nobody", func(batch *storage.Batch) { b.Move(batch, []byte("c"), 55, 56) }, "-3 0/60 [\x00]\n7 0/60 []\n9 0/60 [a]\n"},
+		}, "7 0/60 [a b]\n9 0/60 []\n-3 0/60 [\x00]\n"},
+		{"move", func(batch *storage.Batch) { b.Move(batch, []byte("a"), 7, 9) }, "7 0/60 [b]\n9 0/60 [a]\n-3 0/60 [\x00]\n"},
+		{"move to where it is", func(batch *storage.Batch) { b.Move(batch, []byte("a"), 9, 9) }, "7 0/60 [b]\n9 0/60 [a]\n-3 0/60 [\x00]\n"},
+		{"detach", func(batch *storage.Batch) { b.Move(batch, []byte("b"), 7, 0) }, "7 0/60 []\n9 0/60 [a]\n-3 0/60 [\x00]\n"},
+		{"move from and to nobody", func(batch *storage.Batch) { b.Move(batch, []byte("c"), 55, 56) }, "7 0/60 []\n9 0/60 [a]\n-3 0/60 [\x00]\n"},
 		{"checkpoint", func(batch *storage.Batch) {
 			b.Checkpoint(batch, 7, 31)
 			b.Checkpoint(batch, 55, 1)
-		}, "-3 0/60 [\x00]\n7 31/60 []\n9 0/60 [a]\n"},
-		{"renew", func(batch *storage.Batch) { b.Checkpoint(batch, 7, 0) }, "-3 0/60 [\x00]\n7 0/60 []\n9 0/60 [a]\n"},
+		}, "7 31/60 []\n9 0/60 [a]\n-3 0/60 [\x00]\n"},
+		{"renew", func(batch *storage.Batch) { b.Checkpoint(batch, 7, 0) }, "7 0/60 []\n9 0/60 [a]\n-3 0/60 [\x00]\n"},
 		{"revoke", func(batch *storage.Batch) {
 			keys, err := b.Revoke(batch, 9)
 			if err != nil || !reflect.DeepEqual(keys, [][]byte{[]byte("a")}) {
@@ -143,12 +143,12 @@ func TestWhatIsLoadedIsWhatWasKept(t *testing.T) {
 			if _, err := b.Revoke(batch, 9); !errors.Is(err, ErrNotFound) {
 				t.Errorf("revoking twice gave %v", err)
 			}
-		}, "-3 0/60 [\x00]\n7 0/60 []\n"},
+		}, "7 0/60 []\n-3 0/60 [\x00]\n"},
 		{"grant the same id again", func(batch *storage.Batch) {
 			if _, err := b.Grant(batch, 9, 10); err != nil {
 				t.Error(err)
 			}
-		}, "-3 0/60 [\x00]\n7 0/60 []\n9 0/10 []\n"},
+		}, "7 0/60 []\n9 0/10 []\n-3 0/60 [\x00]\n"},
 	}
 	for _, step := range steps {
 		b.do(step.change)

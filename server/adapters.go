@@ -46,6 +46,7 @@ func (l logOf) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 type machineOf struct {
 	*Server
 	entries []apply.Entry // reused
+	hidden  kv.Revision   // compacted revision when the last entries had been applied
 }
 
 // Apply implements replica.Machine.
@@ -58,6 +59,10 @@ func (m *machineOf) Apply(entries []*raftpb.Entry) error {
 	clear(m.entries)
 	if err != nil {
 		return err
+	}
+	if c := m.keys.Compacted(); c != m.hidden {
+		m.hidden = c
+		poke(m.compacted)
 	}
 	for i := range results {
 		m.answer(results[i])

@@ -6,10 +6,12 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"golang.org/x/sync/errgroup"
 
 	"holdfast/apply"
 	"holdfast/kv"
 	"holdfast/lease"
+	"holdfast/membership"
 )
 
 // LeaseGrant makes a lease. With id 0 the server chooses one.
@@ -31,32 +33,38 @@ func (s *Server) LeaseRevoke(ctx context.Context, id kv.LeaseID) error {
 }
 
 // LeaseRenew gives a lease its full life again and returns it in seconds. A lease that is over but not yet revoked is
-// waited for, so that no client hears of a life that is about to end.
+// waited for, so that no client hears of a life that is about to end; if the leadership is lost meanwhile, the next
+// leader decides whether it lives on.
 func (s *Server) LeaseRenew(ctx context.Context, id kv.LeaseID) (int64, error) {
-	if err := s.awaitCommitted(ctx); err != nil {
-		return 0, err
+	for {
+		if err := s.awaitCommitted(ctx); err != nil {
+			return 0, err
+		}
+		if err := s.awaitClock(ctx); err != nil {
+			return 0, err
+		}
+		r := s.clock.renew(id)
+		switch {
+		case !r.running: // stopped since
+		case !r.found:
+			return 0, lease.ErrNotFound
+		case r.over == nil && r.Remaining > 0:
+			return r.TTL, s.checkpoint(ctx, []lease.Lease{{ID: id}})
+		case r.over == nil:
+			return r.TTL, nil
+		default:
+			if err := s.await(ctx, r.over); err != nil {
+				return 0, err
+			}
+		}
 	}
-	if err := s.awaitClock(ctx); err != nil {
-		return 0, err
-	}
-	r := s.clock.renew(id)
-	switch {
-	case !r.found && !s.clock.isRunning():
-		return 0, ErrNotLeader
-	case !r.found:
-		return 0, lease.ErrNotFound
-	case r.over != nil:
-		return 0, s.awaitRevoked(ctx, r.over)
-	case r.Remaining > 0:
-		return r.TTL, s.checkpoint(ctx, []lease.Lease{{ID: id}})
-	}
-	return r.TTL, nil
 }
 
-func (s *Server) awaitRevoked(ctx context.Context, gone <-chan struct{}) error {
+// await waits until c is closed.
+func (s *Server) await(ctx context.Context, c <-chan struct{}) error {
 	select {
-	case <-gone:
-		return lease.ErrNotFound
+	case <-c:
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.stopped:
@@ -153,13 +161,25 @@ func (s *Server) expireLeases(ctx context.Context) error {
 	}
 }
 
-// revokeAll proposes revocations. Nobody waits for them: one that is lost comes up again.
+// revokeAll proposes revocations together and waits until all are applied. One that fails comes up again. While a member is
+// corrupt every one would be refused.
 func (s *Server) revokeAll(ctx context.Context, ids []kv.LeaseID) {
+	if len(ids) == 0 || s.cluster.HasAlarm(membership.AlarmCorrupt) {
+		return
+	}
+	waiting, cancel := context.WithTimeout(ctx, revokeRetry)
+	defer cancel()
+	var g errgroup.Group
 	for _, id := range ids {
-		payload := kv.DraftLeaseRevoke(&kv.LeaseRevokeRequest{ID: id}).Seal(kv.CommandHeader{})
-		if err := s.replica.Propose(ctx, payload); err != nil && ctx.Err() == nil {
-			s.log.Warn("could not propose to revoke a lease that is over; it is tried again", "lease", id.String(), "error", err)
-		}
+		g.Go(func() error {
+			if err := s.LeaseRevoke(waiting, id); !errors.Is(err, lease.ErrNotFound) {
+				return err
+			}
+			return nil // somebody else was faster
+		})
+	}
+	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		s.log.Warn("could not revoke leases that are over; it is tried again", "leases", len(ids), "error", err)
 	}
 }
 

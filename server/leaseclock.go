@@ -38,7 +38,7 @@ type lifetime struct {
 	at        int // place in the heap
 	// revoking is set once the lease was found to be over; it is not renewed any more.
 	revoking bool
-	// gone is closed when the lease is revoked or the clock stops.
+	// gone is closed when the lease is revoked, or the clock stops or starts anew.
 	gone chan struct{}
 	// checkpointed is when the remaining life was last agreed on, or the lease renewed.
 	checkpointed time.Time
@@ -58,6 +58,7 @@ func (c *leaseClock) start(all func() []lease.Lease, extend time.Duration) {
 	if !c.running {
 		close(c.ticking)
 	}
+	c.letGo()
 	c.running, c.leases, c.ends = true, make(map[kv.LeaseID]*lifetime, len(leases)), nil
 	now := c.now()
 	for _, l := range leases {
@@ -78,13 +79,18 @@ func left(l lease.Lease) time.Duration {
 func (c *leaseClock) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, l := range c.leases {
-		close(l.gone)
-	}
+	c.letGo()
 	if c.running {
 		c.ticking = make(chan struct{})
 	}
 	c.running, c.leases, c.ends = false, nil, nil
+}
+
+// letGo ends the waiting for every lease: this clock will not tell when it has gone. Called with mu held.
+func (c *leaseClock) letGo() {
+	for _, l := range c.leases {
+		close(l.gone)
+	}
 }
 
 // add puts a lease on the clock. Called with mu held.
@@ -139,8 +145,9 @@ func (c *leaseClock) Checkpointed(l lease.Lease) {
 // renewal is the outcome of renew.
 type renewal struct {
 	lease.Lease // as it was before; with Remaining set, the members must be told that it lives on
-	found       bool
-	// over is set for a lease that is past its end: wait for it to be closed, the lease is being revoked.
+	// running tells whether this member's clock decides, found whether there is such a lease on it.
+	running, found bool
+	// over is set for a lease that is past its end and being revoked: wait for it to be closed, then ask again.
 	over <-chan struct{}
 }
 
@@ -150,14 +157,14 @@ func (c *leaseClock) renew(id kv.LeaseID) renewal {
 	defer c.mu.Unlock()
 	t := c.leases[id]
 	if t == nil {
-		return renewal{}
+		return renewal{running: c.running}
 	}
 	now := c.now()
 	if t.revoking || !now.Before(t.end) {
-		return renewal{Lease: t.Lease, found: true, over: t.gone}
+		return renewal{Lease: t.Lease, running: true, found: true, over: t.gone}
 	}
 	t.end, t.checkpointed = now.Add(time.Duration(t.TTL)*time.Second), now
-	return renewal{Lease: t.Lease, found: true}
+	return renewal{Lease: t.Lease, running: true, found: true}
 }
 
 // remaining is the life a lease has left, rounded down to seconds.

@@ -53,7 +53,6 @@ func (s *Server) Compact(ctx context.Context, q kv.CompactRequest) (kv.Revision,
 	if err != nil {
 		return 0, err
 	}
-	poke(s.compacted)
 	if !q.Physical {
 		return r.Revision, nil
 	}

@@ -13,20 +13,29 @@ import (
 	"holdfast/storage"
 )
 
+// compactBurst is how many steps of a compaction come without a rest: one to sum what it changes, one to remove it, one to
+// find that nothing is left. A small compaction is then complete before the next one is asked for, as with etcd, whose cache
+// of hashes depends on it.
+const compactBurst = 3
+
 // compactPhysically removes what compactions have hidden, in steps with a rest after each so that requests find the disk
 // and the processor free. It starts with what a crash interrupted.
 func (s *Server) compactPhysically(ctx context.Context) error {
-	for {
+	for steps := 1; ; steps++ {
 		done, err := s.compactStep()
 		if err != nil {
 			return err
 		}
 		if done {
+			steps = 0
 			select {
 			case <-s.compacted:
 			case <-ctx.Done():
 				return nil
 			}
+			continue
+		}
+		if steps < compactBurst {
 			continue
 		}
 		select {
