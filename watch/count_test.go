@@ -141,7 +141,7 @@ func TestMemory(t *testing.T) {
 		streams = append(streams, s)
 	}
 	drainAll(t, streams)
-	for range 500 {
+	for range 200 {
 		hub.Append([]kv.Change{history.apply(op{"k", "some value"})})
 		if st := hub.Stats(); st.LogBytes > limit {
 			t.Fatalf("log of %d bytes", st.LogBytes)
@@ -154,7 +154,7 @@ func TestMemory(t *testing.T) {
 	if hits*hitBytes > limit {
 		t.Errorf("%d hits kept", hits)
 	}
-	if events, _ := drainAll(t, streams); events != 500*2000 {
+	if events, _ := drainAll(t, streams); events != 200*2000 {
 		t.Errorf("%d events delivered", events)
 	}
 	checkNothingKept(t, hub)

@@ -42,7 +42,7 @@ func TestConcurrent(t *testing.T) {
 
 const (
 	raceKeys = 5
-	raceHead = 5000
+	raceHead = 3000
 )
 
 func raceKey(rev kv.Revision) string { return fmt.Sprintf("k%d", rev%raceKeys) }
@@ -61,6 +61,7 @@ func raceClient(t *testing.T, hub *Hub, applied <-chan struct{}, rnd *rand.Rand)
 		}
 	})
 	defer s.Close()
+	level := make(chan struct{}, 1)
 	var mu sync.Mutex // guards the fields below
 	asked := make(map[int64]*raceWatch)
 	stopped := false
@@ -102,13 +103,11 @@ func raceClient(t *testing.T, hub *Hub, applied <-chan struct{}, rnd *rand.Rand)
 				s.Tick()
 				hub.Stats()
 			}
-			for s.Pending() > 10 {
-				select {
+			if s.Pending() > 10 {
+				select { // until the stream has been pulled empty
+				case <-level:
 				case <-applied:
-				default:
-					continue
 				}
-				break
 			}
 		}
 	})
@@ -123,6 +122,10 @@ func raceClient(t *testing.T, hub *Hub, applied <-chan struct{}, rnd *rand.Rand)
 				return
 			}
 			if !ok {
+				select {
+				case level <- struct{}{}:
+				default:
+				}
 				break
 			}
 			mu.Lock()

@@ -19,7 +19,7 @@ func TestTree(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	var tr tree
 	var list []*group
-	for range 5000 {
+	for range 2000 {
 		span := kv.KeyRange{Key: randomKey(rnd), End: randomKey(rnd)}
 		if rnd.IntN(5) == 0 {
 			span.End = []byte{0}
