@@ -7,6 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
 	"holdfast/kv"
 	"holdfast/membership"
 )
@@ -27,6 +31,14 @@ func testConfig(dir string) Config {
 		SnapshotEvery: 10000, CatchUpEntries: 5000, SegmentBytes: 1 << 20, RequestBytesMax: 1572864, LearnersMax: 1,
 		Log: slog.New(slog.DiscardHandler),
 	}
+}
+
+// memoryConfig is testConfig with the data in a memory that can crash. A member on it runs in a bubble of testing/synctest,
+// under a time that passes only when everybody waits.
+func memoryConfig() (Config, *vfs.MemFS) {
+	cfg, fs := testConfig("data"), vfs.NewCrashableMem()
+	cfg.FS = fs
+	return cfg, fs
 }
 
 // start runs a member until the test ends or stop is called.
@@ -63,23 +75,38 @@ func start(t *testing.T, cfg Config) *member {
 	return m
 }
 
+// draft puts a request of the generated code where it would enter the log, and decodes it there.
+func draft[T any](t *testing.T, kind kv.Kind, message proto.Message, decode func([]byte, *T) error) (*T, kv.Draft) {
+	t.Helper()
+	body, err := proto.Marshal(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, q := kv.DraftOf(kind, body), new(T)
+	if err := kv.Decode(&d, kind, decode, q); err != nil {
+		t.Fatal(err)
+	}
+	return q, d
+}
+
+// tryPut puts a key that hangs on a lease, or on none.
+func (m *member) tryPut(ctx context.Context, key, value string, id kv.LeaseID) (kv.Revision, error) {
+	m.t.Helper()
+	q, d := draft(m.t, kv.KindPut, &pb.PutRequest{Key: []byte(key), Value: []byte(value), Lease: int64(id)}, kv.DecodePut)
+	r, err := m.Put(ctx, q, d)
+	if err != nil {
+		return 0, err
+	}
+	return r.Revision, nil
+}
+
 func (m *member) put(key, value string) kv.Revision {
 	m.t.Helper()
-	body := (&kv.KeyValue{Key: []byte(key)}).Append(nil) // a put request with a key alone looks the same
-	if value != "" {
-		body = append(body, 0x12, byte(len(value)))
-		body = append(body, value...)
-	}
-	d := kv.DraftOf(kv.KindPut, body)
-	var q kv.PutRequest
-	if err := kv.Decode(&d, kv.KindPut, kv.DecodePut, &q); err != nil {
-		m.t.Fatal(err)
-	}
-	r, err := m.Put(m.t.Context(), &q, d)
+	rev, err := m.tryPut(m.t.Context(), key, value, 0)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return r.Revision
+	return rev
 }
 
 func (m *member) get(key string) string {
@@ -121,4 +148,14 @@ func TestMemberKeepsWhatItAcknowledged(t *testing.T) {
 	if rev := m.put("after", "x"); rev != 52 {
 		t.Errorf("the first put after the restart made revision %d", rev)
 	}
+}
+
+// stopping ends a member from another goroutine and tells when it has.
+func (m *member) stopping() <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.stop()
+	}()
+	return done
 }
