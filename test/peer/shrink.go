@@ -5,14 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strings"
 )
 
 // shrinkRuns bounds the episodes run to make a failing list small; each costs two server starts.
 const shrinkRuns = 60
 
 // Shrink drops operations from a failing episode for as long as what is left still fails, in pieces of half the list, a
-// quarter and so on, and returns the last failure. Any difference counts, not only the first one's text: a
-// smaller list that fails otherwise is as good a find.
+// quarter and so on, and returns the last failure. Only a difference of the same kind counts.
 func Shrink(ctx context.Context, cfg Config, e Episode, f *Failure, progress io.Writer) *Failure {
 	keep := make([]int, 0, f.Total)
 	for i := range min(f.At+1, f.Total) {
@@ -28,7 +29,7 @@ func Shrink(ctx context.Context, cfg Config, e Episode, f *Failure, progress io.
 			}
 			_, err := Run(ctx, cfg, e, NewTally())
 			var smaller *Failure
-			if !errors.As(err, &smaller) {
+			if !errors.As(err, &smaller) || smaller.kind() != f.kind() {
 				at += piece
 				continue
 			}
@@ -37,4 +38,13 @@ func Shrink(ctx context.Context, cfg Config, e Episode, f *Failure, progress io.
 		}
 	}
 	return f
+}
+
+var digits = regexp.MustCompile("[0-9]+")
+
+// kind is what differs without the numbers in it, so that the same fault elsewhere in a list is known again.
+func (f *Failure) kind() string {
+	line, _, _ := strings.Cut(f.Found, "\n")
+	line, _, _ = strings.Cut(line, ": etcd ")
+	return digits.ReplaceAllString(line, "n")
 }
