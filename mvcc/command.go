@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 
 	"holdfast/kv"
@@ -104,9 +105,21 @@ func (i inside) visit(lo, hi []byte, fn func(row []byte) bool) error {
 func (i inside) get(key []byte) ([]byte, error) { return i.c.rowAt(key, i.at), i.c.r.err }
 
 func (i inside) count(lo, hi []byte) (int64, error) {
+	r := i.c.r
 	if i.at == i.c.Revision() {
-		return i.c.r.edit.Count(lo, hi, i.scanCount)
+		return r.edit.Count(lo, hi, i.scanCount)
 	}
+	if i.at <= r.base.revision {
+		v := view{s: r.s, now: r.base, at: i.at, ctx: context.Background()}
+		version, err := v.census(lo, hi)
+		if err != nil {
+			return 0, err
+		}
+		if version != nil {
+			return version.Count(lo, hi, i.scanCount)
+		}
+	}
+	// A revision between two commands of the run, or one that is cheaper to scan.
 	return i.scanCount(lo, hi)
 }
 
@@ -157,6 +170,9 @@ func (c *Command) Put(key, value []byte, lease kv.LeaseID) (prev []byte) {
 		event.PrevLease = before.Lease
 	} else {
 		c.r.edit.Create(key)
+	}
+	if old.Main == rev.Main {
+		event.Prev = c.before(key)
 	}
 	row := v.Append(make([]byte, 0, v.Size()))
 	event.KV, event.Key = row, keyOf(row)
@@ -253,11 +269,17 @@ func (c *Command) erase(key []byte, old kv.Rev, prev []byte) kv.Rev {
 	}
 	gone := kv.KeyValue{Key: key, Mod: rev.Main}
 	row := gone.Append(make([]byte, 0, gone.Size()))
-	c.record(kv.Event{
-		Rev: rev, Type: kv.EventDelete, Key: keyOf(row), KV: row, Prev: bytes.Clone(prev), PrevLease: before.Lease,
-	})
+	event := kv.Event{Rev: rev, Type: kv.EventDelete, Key: keyOf(row), KV: row, Prev: bytes.Clone(prev), PrevLease: before.Lease}
+	if old.Main == rev.Main {
+		event.Prev = c.before(key)
+	}
+	c.record(event)
 	return rev
 }
+
+// before returns the row that key had at the revision before the command: what a watcher is told was there, also where
+// the command has changed the key already.
+func (c *Command) before(key []byte) []byte { return c.rowAt(key, c.begin) }
 
 // next gives out the place of the next change.
 func (c *Command) next() kv.Rev {

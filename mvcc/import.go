@@ -137,15 +137,15 @@ func (i *Import) Finish(scheduled, finished kv.Revision) error {
 	}
 	i.state.revision = max(i.state.revision, i.last.Main, scheduled)
 	i.state.compacted = scheduled
-	p := progress{finished: finished, target: finished}
-	i.batch.Set(stateKey, i.state.encode())
-	i.batch.Set(progressKey, p.encode())
 	if err := i.commit(); err != nil {
 		return err
 	}
 	if err := i.count(); err != nil {
 		return fmt.Errorf("import: count keys: %w", err)
 	}
+	p := progress{finished: finished, target: finished}
+	i.batch.Set(stateKey, i.state.encode())
+	i.batch.Set(progressKey, p.encode())
 	return i.commit()
 }
 
@@ -157,7 +157,9 @@ func (i *Import) count() error {
 	}
 	builder := census.NewBuilder(i.batch, i.state.revision)
 	err = scan(it, i.state.revision, func(key []byte, _ kv.Rev, row []byte) (bool, error) {
-		builder.Add(key, row != nil)
+		if len(key) > 0 {
+			builder.Add(key, row != nil)
+		}
 		return true, nil
 	})
 	builder.Finish()
