@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -103,18 +104,23 @@ func (p *process) tail() string {
 	return string(text[max(0, len(text)-lengthMax):])
 }
 
-// freePorts returns n loopback ports that were free a moment ago.
+// freePorts returns n loopback ports that were free a moment ago. They lie below those that the kernel hands out to
+// connections: one of the hundreds that look for a killed store would take its port sooner or later.
 func freePorts(n int) ([]int, error) {
+	const first, last, attemptsMax = 15_000, 32_000, 1000
 	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range attemptsMax {
+		l, err := net.Listen("tcp", loopback(first+rand.IntN(last-first)))
 		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
+			continue // taken
 		}
 		defer func() { _ = l.Close() }() // held until all are chosen, so that they differ
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		if len(ports) == n {
+			return ports, nil
+		}
 	}
-	return ports, nil
+	return nil, fmt.Errorf("find %d free ports: %d of them after %d attempts", n, len(ports), attemptsMax)
 }
 
 func loopback(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
