@@ -74,14 +74,38 @@ func (l *eventLoader) load(rev kv.Rev, rec *record) (kv.Event, error) {
 		}
 		e.KV, e.Key, e.Lease = row, v.Key, v.Lease
 	}
-	if l.withPrev && rec.hasOld && rev.Main-1 >= l.compacted {
-		row, v, err := l.row(rec.key, rec.old)
-		if err != nil {
-			return kv.Event{}, err
-		}
-		e.Prev, e.PrevLease = row, v.Lease
+	if !l.withPrev || !rec.hasOld || rev.Main-1 < l.compacted {
+		return e, nil
 	}
+	row, v, err := l.before(rev, rec)
+	if err != nil {
+		return kv.Event{}, err
+	}
+	e.Prev, e.PrevLease = row, v.Lease
 	return e, nil
+}
+
+// before reads the version that a key had at the revision before rev. That is the one the record superseded, unless
+// the same revision had changed the key already; there may have been none then.
+func (l *eventLoader) before(rev kv.Rev, rec *record) ([]byte, kv.KeyValue, error) {
+	if rec.old.Main < rev.Main {
+		return l.row(rec.key, rec.old)
+	}
+	lo, hi := kv.KeyRange{Key: rec.key}.Bounds()
+	it, err := l.reader.Scan(storage.TableVersions, lo, hi)
+	if err != nil {
+		return nil, kv.KeyValue{}, err
+	}
+	if !it.SeekBodyVersion(rec.key, newestAt(rev.Main-1)) {
+		return nil, kv.KeyValue{}, closeWith(it, it.Err())
+	}
+	row, err := it.Value()
+	if err != nil || len(row) == 0 {
+		return nil, kv.KeyValue{}, closeWith(it, err)
+	}
+	row = append([]byte(nil), row...)
+	v, err := kv.DecodeKeyValue(row)
+	return row, v, closeWith(it, err)
 }
 
 // row reads the version of key at rev, which a record says is there.

@@ -88,15 +88,16 @@ func (s *Stream) send() (Response, bool) {
 	return Response{}, false
 }
 
-// encode gives the framed bytes of items, as the cursor in hand wants them.
+// encode gives the framed bytes of items, as the cursor in hand wants them. The KeyValue before a change belongs to the
+// revision before it: where that has been compacted there is none, whether the event comes from the log or the history.
 func (s *Stream) encode(items []*item) [][]byte {
-	withPrev := s.hand.group.withPrev()
+	withPrev, compacted := s.hand.group.withPrev(), s.hub.history.history.Compacted()
 	if len(items) == 1 {
-		return items[0].frames(withPrev, &s.hub.encodings)
+		return items[0].frames(withPrev && items[0].Rev.Main > compacted, &s.hub.encodings)
 	}
 	frames := make([][]byte, len(items))
 	for i, it := range items {
-		frames[i] = it.frames(withPrev, &s.hub.encodings)[0]
+		frames[i] = it.frames(withPrev && it.Rev.Main > compacted, &s.hub.encodings)[0]
 	}
 	return frames
 }
