@@ -10,28 +10,12 @@ import (
 // some forms: a watcher is told the value before the revision, whether the event comes from the run or from the history.
 func TestEventOfKeyChangedTwice(t *testing.T) {
 	st, s := openMem(t)
-	change := func(do func(*Command)) []kv.Event {
-		batch := st.NewBatch()
-		defer batch.Close()
-		run := s.Begin(batch)
-		c := run.Command()
-		do(c)
-		c.End()
-		if err := run.Seal(); err != nil {
-			t.Fatal(err)
-		}
-		if err := batch.Commit(); err != nil {
-			t.Fatal(err)
-		}
-		run.Publish()
-		return run.Changes()[0].Events
-	}
 	key := []byte("k")
-	change(func(c *Command) { c.Put(key, []byte("old"), 0) })
-	live := change(func(c *Command) {
+	write(t, st, s, func(c *Command) { c.Put(key, []byte("old"), 0) })
+	live := write(t, st, s, func(c *Command) {
 		c.Put(key, []byte("new"), 0)
 		c.DeleteRange(kv.KeyRange{Key: key}, nil)
-	})
+	})[0].Events
 	read, _, err := s.Events(kv.Rev{Main: 3}, 3, 1<<20, true)
 	if err != nil {
 		t.Fatal(err)

@@ -58,6 +58,12 @@ type Log interface {
 	Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error)
 }
 
+// Preparer is what a Log may be besides. Prepare is called once the answers to an Append are on their way, for what would make
+// a later one wait.
+type Preparer interface {
+	Prepare() error
+}
+
 // Save is one step of the log. Its parts are written in the order of the fields.
 type Save struct {
 	Snapshot  *raftpb.SnapshotMetadata // the state up to here is safe elsewhere; nil for none
@@ -182,7 +188,7 @@ func New(cfg Config, state State) (*Replica, error) {
 		applied:   newAppliedGate(state.Applied),
 		changes:   newBroadcast(),
 		end:       newEnd(),
-		writer:    newWriter(),
+		writer:    newWriter(cfg.Log),
 		applier:   newApplier(),
 		reader:    newReader(),
 	}

@@ -25,11 +25,14 @@ type writer struct {
 	wake  chan struct{}
 	work  *queue.Mailbox[*save]
 	saves []Save // reused
+	// preparer is the log if it is one, else nil.
+	preparer Preparer
 }
 
-func newWriter() writer {
+func newWriter(log Log) writer {
 	wake := make(chan struct{}, 1)
-	return writer{wake: wake, work: queue.NewMailbox[*save](wake)}
+	preparer, _ := log.(Preparer)
+	return writer{wake: wake, work: queue.NewMailbox[*save](wake), preparer: preparer}
 }
 
 // save turns raft's order to the log into a save.
@@ -131,6 +134,11 @@ func (r *Replica) WriteLog() error {
 		clear(w.saves)
 	}
 	r.inbox.Put(event{written: saves})
+	if w.preparer != nil {
+		if err := w.preparer.Prepare(); err != nil {
+			return fmt.Errorf("prepare the raft log for what comes next: %w", err)
+		}
+	}
 	return nil
 }
 

@@ -33,6 +33,9 @@ func (l logOf) Append(saves []replica.Save, _ bool) error {
 	return l.log.Append(converted...)
 }
 
+// Prepare implements replica.Preparer: the next segment is made before it is needed.
+func (l logOf) Prepare() error { return l.log.Prepare() }
+
 // Entries implements replica.Log. What has been released is not there, which is no failure.
 func (l logOf) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 	entries, err := l.log.Entries(lo, hi, maxBytes)
