@@ -72,6 +72,10 @@ func (s *Server) openLog() (replica.State, error) {
 		return replica.State{}, err
 	}
 	if rec.Last == 0 && applied.Index == 0 { // a crash came between the creation of the log and its first entries
+		if founder := s.cfg.founder(); rec.Metadata.NodeID != uint64(founder.ID) {
+			return replica.State{}, fmt.Errorf("the founding of a cluster was interrupted in %s: it was begun for member %v, the settings name member %v now; start with --initial-cluster and --initial-cluster-token as before, or remove that directory, which holds nothing yet",
+				s.cfg.DataDir, kv.MemberID(rec.Metadata.NodeID), founder.ID)
+		}
 		return s.found(rec.Metadata)
 	}
 	return s.resume(rec, applied.Index, applied.ConfState)
