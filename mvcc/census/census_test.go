@@ -399,3 +399,40 @@ func BenchmarkLocate(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkLoad: what does a start cost with a million keys and a full log?
+func BenchmarkLoad(b *testing.B) {
+	const keys = 1_000_000
+	v, rows := filled(b, keys)
+	for i := 0; v.log.entries < logMax-500; i++ {
+		e := v.Edit(0)
+		for j := range 64 {
+			k := queueKey((64*i + j) * 7919 % keys)
+			e.Delete(k, 7)
+			e.Create(k)
+		}
+		var err error
+		if v, err = e.Finish(rows, walkQueue(keys)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	st, err := storage.Open(storage.Config{FS: vfs.NewMem(), Dir: "store"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	batch := st.NewBatch()
+	for k, v := range rows {
+		batch.Set([]byte(k), v)
+	}
+	if err := errors.Join(batch.Commit(), batch.Close(), st.Flush()); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if v, err := Load(st); err != nil || v.Keys() != keys {
+			b.Fatal(err)
+		}
+	}
+	if err := st.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
