@@ -110,7 +110,7 @@ func (n *node) count(lo, hi []byte, scan Scan) (int64, error) {
 	}
 	// The blocks from that of lo up to that of hi, without what lies before lo and with what lies before hi.
 	sum := to.before - from.before
-	if from.start != string(lo) && from.live > 0 {
+	if !from.beginsAt(lo) && from.live > 0 {
 		n, err := scan(lo, from.endBytes())
 		if err != nil {
 			return 0, err
@@ -133,6 +133,11 @@ type place struct {
 	start, end string
 	last       bool  // there is no end
 	before     int64 // keys that live before start
+}
+
+// beginsAt tells whether no key of the block lies before key. The empty key is none, so all begins at "\x00".
+func (p place) beginsAt(key []byte) bool {
+	return p.start == string(key) || p.start == "" && string(key) == "\x00"
 }
 
 func (p place) endBytes() []byte {

@@ -18,9 +18,9 @@ import (
 // before, and the tree is in order.
 func TestRandom(t *testing.T) {
 	seed := seedOf(t)
-	for i := range uint64(5) {
+	for i := range uint64(4) {
 		p := newPair(t, seed+i)
-		for range 60 {
+		for range 40 {
 			p.past = append(p.past, snapshot{p.v, p.m.clone()})
 			p.edit()
 			if p.rng.IntN(5) == 0 {
@@ -192,6 +192,17 @@ func TestScanFails(t *testing.T) {
 	walk := func(_, _ []byte, _ func([]byte, bool) bool) error { return broken }
 	if _, err := e.Finish(table{}, walk); !errors.Is(err, broken) {
 		t.Errorf("finish: %v", err)
+	}
+}
+
+// TestCountAll: nothing is scanned to count everything, however it is asked for.
+func TestCountAll(t *testing.T) {
+	v, _ := filled(t, 1000)
+	for _, lo := range []string{"", "\x00"} {
+		n, err := v.Count([]byte(lo), nil, func(_, _ []byte) (int64, error) { return 0, errors.New("scanned") })
+		if err != nil || n != 1000 {
+			t.Errorf("from %q on: %d keys (%v)", lo, n, err)
+		}
 	}
 }
 
