@@ -20,6 +20,8 @@ type member struct {
 	*Server
 	t    *testing.T
 	stop func()
+	// wantRunError is set where the test made the member fail.
+	wantRunError bool
 }
 
 func testConfig(dir string) Config {
@@ -59,10 +61,10 @@ func start(t *testing.T, cfg Config) *member {
 		}
 		stopped = true
 		cancel()
-		if err := <-ended; err != nil {
+		if err := <-ended; (err != nil) != m.wantRunError {
 			t.Errorf("run: %v", err)
 		}
-		if err := s.Close(); err != nil {
+		if err := s.Close(); err != nil && !m.wantRunError {
 			t.Errorf("close: %v", err)
 		}
 	}

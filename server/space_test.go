@@ -1,0 +1,219 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"holdfast/apply"
+	"holdfast/kv"
+	"holdfast/membership"
+	"holdfast/raftlog"
+)
+
+const mib = 1 << 20
+
+// TestSpaceGuard is the table of disks: how much is kept free on each, and how large files of the raft log become.
+func TestSpaceGuard(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		total   uint64
+		reserve uint64
+		segment int64
+	}{
+		{"tiny", 8 * mib, mib, mib},
+		{"small", 512 * mib, 64 * mib, 16 * mib},
+		{"just enough", 2048 * mib, 256 * mib, raftlog.SegmentBytesDefault},
+		{"large", 1 << 50, 256 * mib, raftlog.SegmentBytesDefault},
+	} {
+		cfg, _ := memoryConfig()
+		disk := &fullFS{FS: cfg.FS, total: c.total, free: c.total}
+		g, err := newSpaceGuard(disk, "data")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g.reserve != c.reserve || g.segmentBytes() != c.segment {
+			t.Errorf("%s: keeps %d free, segments of %d", c.name, g.reserve, g.segmentBytes())
+		}
+		for _, step := range []struct {
+			free uint64
+			low  bool
+		}{{c.reserve, false}, {c.reserve - 1, true}, {0, true}, {c.reserve, false}} {
+			g.set(step.free, slog.New(slog.DiscardHandler))
+			if g.low.Load() != step.low {
+				t.Errorf("%s: with %d free low is %t", c.name, step.free, g.low.Load())
+			}
+		}
+	}
+}
+
+// TestSpaceGuardWhereTheDiskDoesNotTell: nothing is known of a file system in memory, and nothing is refused.
+func TestSpaceGuardWhereTheDiskDoesNotTell(t *testing.T) {
+	cfg, _ := memoryConfig()
+	g, err := newSpaceGuard(cfg.FS, "data")
+	if err != nil || g.low.Load() || g.segmentBytes() != raftlog.SegmentBytesDefault {
+		t.Errorf("%+v, %v", g, err)
+	}
+	if err := g.watch(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := newSpaceGuard(&fullFS{FS: cfg.FS, err: errors.New("no such disk")}, "data"); err == nil {
+		t.Error("a disk that cannot be asked is accepted")
+	}
+}
+
+func (m *member) tryDelete(key string) error {
+	m.t.Helper()
+	q, d := draft(m.t, kv.KindDeleteRange, &pb.DeleteRangeRequest{Key: []byte(key)}, kv.DecodeDeleteRange)
+	_, err := m.DeleteRange(m.t.Context(), q, d)
+	return err
+}
+
+func (m *member) tryTxn(ops ...*pb.RequestOp) error {
+	m.t.Helper()
+	q, d := draft(m.t, kv.KindTxn, &pb.TxnRequest{Success: ops}, kv.DecodeTxn)
+	_, err := m.Txn(m.t.Context(), q, d)
+	return err
+}
+
+func opPut(key, value string) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(key), Value: []byte(value)}}}
+}
+
+func opDelete(key string) *pb.RequestOp {
+	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)}}}
+}
+
+// TestFullDisk fills the disk up and empties it: what needs space is refused meanwhile, what gives space back is not, no
+// alarm stays behind, and a disk that cannot be asked any more ends the member.
+func TestFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, fs := memoryConfig()
+		disk := &fullFS{FS: fs, total: 1 << 40, free: 1 << 40}
+		cfg.FS = disk
+		m := start(t, cfg)
+		m.put("k", "v")
+		disk.set(mib, nil)
+		time.Sleep(spaceCheck + time.Millisecond)
+		_, grantErr := m.LeaseGrant(t.Context(), kv.LeaseGrantRequest{TTL: 10})
+		_, putErr := m.tryPut(t.Context(), "k", "w", 0)
+		for what, err := range map[string]error{"put": putErr, "grant": grantErr, "txn": m.tryTxn(opPut("k", "w"))} {
+			if !errors.Is(err, apply.ErrNoSpace) {
+				t.Errorf("%s on a full disk: %v", what, err)
+			}
+		}
+		if s := m.Status(); len(s.Errors) != 1 || !strings.Contains(s.Errors[0], "disk is nearly full") {
+			t.Errorf("status says %q", s.Errors)
+		}
+		_, compactErr := m.Compact(t.Context(), kv.CompactRequest{Revision: 2, Physical: true})
+		for what, err := range map[string]error{"delete": m.tryDelete("k"), "compact": compactErr, "txn": m.tryTxn(opDelete("k"))} {
+			if err != nil {
+				t.Errorf("%s on a full disk: %v", what, err)
+			}
+		}
+		disk.set(1<<40, nil)
+		time.Sleep(spaceCheck + time.Millisecond)
+		m.put("k", "x")
+		if s := m.Status(); len(s.Errors) != 0 {
+			t.Errorf("status says %q with space again", s.Errors)
+		}
+		disk.set(0, errors.New("gone"))
+		time.Sleep(spaceCheck + time.Millisecond)
+		select {
+		case <-m.Stopped():
+		default:
+			t.Error("the member goes on with a disk that cannot be asked")
+		}
+		m.wantRunError = true
+	})
+}
+
+// TestQuota reaches the quota: the request that would cross it raises the alarm and is refused, as all that need space
+// are until there is space and the alarm is taken back.
+func TestQuota(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, _ := memoryConfig()
+		cfg.Quota = 4096
+		m := start(t, cfg)
+		var err error
+		n := 0
+		for ; err == nil && n < 100; n++ {
+			_, err = m.tryPut(t.Context(), "k", strings.Repeat("x", 500), 0)
+		}
+		if !errors.Is(err, apply.ErrNoSpace) || n < 5 || n > 8 {
+			t.Fatalf("put %d of 500 bytes with a quota of 4096: %v", n, err)
+		}
+		alarm := membership.Alarm{Member: m.ID(), Type: membership.AlarmNoSpace}
+		if alarms, err := m.Alarm(t.Context(), AlarmGet, membership.Alarm{}); err != nil || len(alarms) != 1 || alarms[0] != alarm {
+			t.Errorf("alarms %v, %v", alarms, err)
+		}
+		if s := m.Status(); s.SizeInUse >= 4096 || len(s.Errors) != 1 || !strings.Contains(s.Errors[0], "alarm:NOSPACE") {
+			t.Errorf("%d bytes are in use, status says %q", s.SizeInUse, s.Errors)
+		}
+		if _, err := m.tryPut(t.Context(), "k", "", 0); !errors.Is(err, apply.ErrNoSpace) {
+			t.Errorf("a small put under the alarm: %v", err)
+		}
+		if _, err := m.Compact(t.Context(), kv.CompactRequest{Revision: m.Header().Revision, Physical: true}); err != nil {
+			t.Error(err)
+		}
+		if _, err := m.tryPut(t.Context(), "k", "", 0); !errors.Is(err, apply.ErrNoSpace) {
+			t.Errorf("the alarm went by itself: %v", err)
+		}
+		if _, err := m.Alarm(t.Context(), AlarmDeactivate, alarm); err != nil {
+			t.Error(err)
+		}
+		m.put("k", "y")
+	})
+}
+
+// TestQuotaReachedInTheLog: entries that were under way when the quota was reached are carried out, answered with the
+// refusal, and not before the alarm is in force.
+func TestQuotaReachedInTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, fs := memoryConfig()
+		disk := newStuckFS(fs)
+		cfg.FS, cfg.Quota = disk, 4096
+		m := start(t, cfg)
+		big := strings.Repeat("x", 500)
+		for m.Status().SizeInUse < 2800 {
+			m.put("filling", big)
+		}
+		release := disk.stick()
+		type outcome struct {
+			err   error
+			alarm bool
+		}
+		outcomes := map[string]chan outcome{"a": nil, "b": nil, "c": nil}
+		for _, key := range []string{"a", "b", "c"} { // the sync of a is under way when b and c come: they are a run of their own
+			done := make(chan outcome, 1)
+			outcomes[key] = done
+			go func() {
+				_, err := m.tryPut(context.Background(), key, big, 0)
+				done <- outcome{err, m.cluster.HasAlarm(membership.AlarmNoSpace)}
+			}()
+			synctest.Wait()
+		}
+		release()
+		if o := <-outcomes["a"]; o.err != nil {
+			t.Errorf("the put that the quota has room for: %v", o.err)
+		}
+		for _, key := range []string{"b", "c"} {
+			if o := <-outcomes[key]; !errors.Is(o.err, apply.ErrNoSpace) || !o.alarm {
+				t.Errorf("put %s: %v, the alarm is set: %t", key, o.err, o.alarm)
+			}
+			if m.get(key) != big {
+				t.Errorf("put %s was not carried out", key)
+			}
+		}
+		_, err := m.tryPut(t.Context(), "z", strings.Repeat("x", 500), 0)
+		if !errors.Is(err, apply.ErrNoSpace) {
+			t.Errorf("another put: %v", err)
+		}
+	})
+}
