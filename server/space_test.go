@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -172,48 +171,30 @@ func TestQuota(t *testing.T) {
 	})
 }
 
-// TestQuotaReachedInTheLog: entries that were under way when the quota was reached are carried out, answered with the
-// refusal, and not before the alarm is in force.
+// TestQuotaReachedInTheLog: an entry that was in the log when the quota was reached is carried out and answered with the
+// refusal (package apply tests that), and its caller hears of it only when the alarm is in force.
 func TestQuotaReachedInTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg, fs := memoryConfig()
 		disk := newStuckFS(fs)
-		cfg.FS, cfg.Quota = disk, 4096
+		cfg.FS = disk
 		m := start(t, cfg)
-		big := strings.Repeat("x", 500)
-		for m.Status().SizeInUse < 2800 {
-			m.put("filling", big)
-		}
 		release := disk.stick()
-		type outcome struct {
-			err   error
-			alarm bool
-		}
-		outcomes := map[string]chan outcome{"a": nil, "b": nil, "c": nil}
-		for _, key := range []string{"a", "b", "c"} { // the sync of a is under way when b and c come: they are a run of their own
-			done := make(chan outcome, 1)
-			outcomes[key] = done
-			go func() {
-				_, err := m.tryPut(context.Background(), key, big, 0)
-				done <- outcome{err, m.cluster.HasAlarm(membership.AlarmNoSpace)}
-			}()
-			synctest.Wait()
+		const id = 1
+		w := m.waiters.add(id, time.Now().Add(time.Hour))
+		m.answer(apply.Result{ID: id, Err: apply.ErrNoSpace})
+		time.Sleep(time.Second)
+		if len(w.done) != 0 {
+			t.Error("answered before the alarm is in the log")
 		}
 		release()
-		if o := <-outcomes["a"]; o.err != nil {
-			t.Errorf("the put that the quota has room for: %v", o.err)
+		if r := <-w.done; !errors.Is(r.Err, apply.ErrNoSpace) || !m.HasAlarm(membership.AlarmNoSpace) {
+			t.Errorf("answered %v, the alarm is set: %t", r.Err, m.HasAlarm(membership.AlarmNoSpace))
 		}
-		for _, key := range []string{"b", "c"} {
-			if o := <-outcomes[key]; !errors.Is(o.err, apply.ErrNoSpace) || !o.alarm {
-				t.Errorf("put %s: %v, the alarm is set: %t", key, o.err, o.alarm)
-			}
-			if m.get(key) != big {
-				t.Errorf("put %s was not carried out", key)
-			}
-		}
-		_, err := m.tryPut(t.Context(), "z", strings.Repeat("x", 500), 0)
-		if !errors.Is(err, apply.ErrNoSpace) {
-			t.Errorf("another put: %v", err)
+		w = m.waiters.add(id, time.Now().Add(time.Hour))
+		m.answer(apply.Result{ID: id, Err: apply.ErrNoSpace})
+		if len(w.done) != 1 {
+			t.Error("with the alarm set the answer waits")
 		}
 	})
 }
