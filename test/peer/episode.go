@@ -81,10 +81,12 @@ type Failure struct {
 	Total  int      // operations in the list
 	Recent []string // the operations before it, the last one being it
 	Found  string
+	Log    string // the last lines ours wrote
 }
 
 func (f *Failure) Error() string {
-	return fmt.Sprintf("seed %d, operation %d of %d:\n%s\n\nthe operations up to there:\n%s", f.Seed, f.At, f.Total, f.Found, strings.Join(f.Recent, "\n"))
+	return fmt.Sprintf("seed %d, operation %d of %d:\n%s\n\nthe operations up to there:\n%s\n\nthe end of ours' log:\n%s",
+		f.Seed, f.At, f.Total, f.Found, strings.Join(f.Recent, "\n"), f.Log)
 }
 
 // Run runs one episode and adds what it met to tally. The error is a *Failure when the servers do not agree and
@@ -115,13 +117,13 @@ func Run(ctx context.Context, cfg Config, e Episode, tally *Tally) (int, error) 
 		}
 		ran.add(fmt.Sprintf("%6d  %s", i, o))
 		if err := o.run(w); err != nil {
-			return ran.count, ran.failed(e.Seed, i, len(ops), err)
+			return ran.count, ran.failed(w, e.Seed, i, len(ops), err)
 		}
 	}
 	for _, part := range w.closing(e.Seed) {
 		ran.add("        " + part.name)
 		if err := part.run(); err != nil {
-			return ran.count, ran.failed(e.Seed, len(ops), len(ops), err)
+			return ran.count, ran.failed(w, e.Seed, len(ops), len(ops), err)
 		}
 	}
 	return ran.count, nil
@@ -137,6 +139,9 @@ type transcript struct {
 // recentMax is how many operations a report shows; a difference is seldom older than a scene.
 const recentMax = 30
 
+// logLines is how much of a server's log a report shows; servers log warnings only.
+const logLines = 10
+
 func (t *transcript) add(line string) {
 	t.count++
 	if t.log != nil {
@@ -149,12 +154,12 @@ func (t *transcript) add(line string) {
 }
 
 // failed makes the error of an episode from that of an operation.
-func (t *transcript) failed(seed uint64, at, total int, err error) error {
+func (t *transcript) failed(w *world, seed uint64, at, total int, err error) error {
 	var d *difference
 	if !errors.As(err, &d) {
 		return fmt.Errorf("seed %d, operation %d: %w", seed, at, err)
 	}
-	return &Failure{Seed: seed, At: at, Total: total, Recent: t.recent, Found: d.text}
+	return &Failure{Seed: seed, At: at, Total: total, Recent: t.recent, Found: d.text, Log: w.targets[1].server.LogTail(logLines)}
 }
 
 // open starts both servers on empty folders and the watches on everything.

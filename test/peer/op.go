@@ -88,7 +88,10 @@ func (c *call) run(w *world) error {
 		}
 	}
 	var request proto.Message
-	if len(resolved[0]) > 0 {
+	switch {
+	case c.raw != nil:
+		request = parsed(c.path, c.raw)
+	case len(resolved[0]) > 0:
 		request = resolved[0][0]
 	}
 	send := func(t int) answer {

@@ -96,11 +96,20 @@ type method struct {
 	stream grpc.StreamDesc
 }
 
-// methodOf looks path up in etcd's generated descriptors.
-func methodOf(path string) method {
+// descriptorOf looks path up in etcd's generated descriptors; a method nobody has is nil.
+func descriptorOf(path string) protoreflect.MethodDescriptor {
 	service, name, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
-	service = strings.TrimPrefix(service, "etcdserverpb.")
-	d := pb.File_rpc_proto.Services().ByName(protoreflect.Name(service)).Methods().ByName(protoreflect.Name(name))
+	d := pb.File_rpc_proto.Services().ByName(protoreflect.Name(strings.TrimPrefix(service, "etcdserverpb.")))
+	if d == nil {
+		return nil
+	}
+	return d.Methods().ByName(protoreflect.Name(name))
+}
+
+// methodOf returns the method at path, which must exist.
+func methodOf(path string) method {
+	d := descriptorOf(path)
+	name := string(d.Name())
 	output, err := protoregistry.GlobalTypes.FindMessageByName(d.Output().FullName())
 	if err != nil {
 		panic(fmt.Sprintf("peer: method %s: %v", path, err))
@@ -110,6 +119,23 @@ func methodOf(path string) method {
 		output: output,
 		stream: grpc.StreamDesc{StreamName: name, ServerStreams: d.IsStreamingServer(), ClientStreams: d.IsStreamingClient()},
 	}
+}
+
+// parsed returns what a server makes of the bytes of a request, nil when it makes nothing of them.
+func parsed(path string, request []byte) proto.Message {
+	d := descriptorOf(path)
+	if d == nil {
+		return nil
+	}
+	input, err := protoregistry.GlobalTypes.FindMessageByName(d.Input().FullName())
+	if err != nil {
+		panic(fmt.Sprintf("peer: method %s: %v", path, err))
+	}
+	m := input.New().Interface()
+	if proto.Unmarshal(request, m) != nil {
+		return nil
+	}
+	return m
 }
 
 // call sends requests on a connection and collects what comes back. A method without streams is a stream of one.
