@@ -97,8 +97,9 @@ func listen(u url.URL, flag string) (net.Listener, error) {
 	return l, nil
 }
 
-// Run serves until ctx ends, which is no error, or a part fails. The doors close first, so that calls under way are still
-// answered. Call Close afterwards.
+// Run serves until ctx ends, which is no error, or a part fails. The doors open when the member is ready, so that nobody is
+// told that there is no leader because there is none yet; until then connections wait. They close before the member stops,
+// so that calls under way are still answered. Call Close afterwards.
 func (n *Node) Run(ctx context.Context) error {
 	g, serving := errgroup.WithContext(ctx)
 	living, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -106,7 +107,12 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.member.Run(living) })
 	g.Go(func() error {
 		defer stop()
-		return n.api.Run(serving, n.at)
+		select {
+		case <-n.member.Ready():
+			return n.api.Run(serving, n.at)
+		case <-serving.Done():
+			return nil
+		}
 	})
 	return g.Wait()
 }
