@@ -1,0 +1,39 @@
+package crash
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"holdfast/test/etcd"
+)
+
+// shipped builds the binary as it is shipped and returns its path.
+func shipped(t *testing.T) string { return built(t, "holdfast", shippedOnce) }
+
+// withFailpoints builds the binary that can be ended at its durable steps.
+func withFailpoints(t *testing.T) string {
+	return built(t, "holdfast-failpoints", failpointsOnce, "-tags=failpoints")
+}
+
+// Each binary is built once per run of the tests, so that it is that of the sources.
+var shippedOnce, failpointsOnce = new(sync.Once), new(sync.Once)
+
+func built(t *testing.T, name string, once *sync.Once, flags ...string) string {
+	t.Helper()
+	root, err := etcd.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(root, "bin", name)
+	once.Do(func() {
+		cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "./cmd/holdfast")...)
+		cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v\n%s", name, err, out)
+		}
+	})
+	return path
+}
