@@ -60,8 +60,15 @@ func all() []leg {
 		shell("peer, short", 5*time.Minute, "go test -count=1 ./test/peer"),
 		shell("crash, short", 5*time.Minute, "go test -count=1 ./test/crash"),
 		shell("clients", 10*time.Minute, "go test -count=1 ./test/clients"),
-		shell("kube, short", 5*time.Minute, "cd test/kube && go test -count=1 ."),
+		shell("kube, short", 5*time.Minute, "cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 ."),
 	)
+}
+
+// long are the long forms of the whole-system tests.
+var long = map[string]leg{
+	"clients": shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients"),
+	"kube": shell("kube", 30*time.Minute,
+		"cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 -v -timeout 20m -run TestKube . -args -objects=10000 -limit=15m"),
 }
 
 func legsOf(what string) ([]leg, error) {
@@ -70,6 +77,9 @@ func legsOf(what string) ([]leg, error) {
 		return check(), nil
 	case "test":
 		return all(), nil
+	}
+	if l, found := long[what]; found {
+		return append(prepare(), l), nil
 	}
 	return nil, fmt.Errorf("legs: there is no %q", what)
 }
