@@ -12,8 +12,10 @@ package apply
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"holdfast/kv"
 	"holdfast/lease"
@@ -263,9 +265,20 @@ func (r *run) cold(q *pb.InternalRaftRequest) Result {
 	case q.Range != nil, q.DowngradeVersionTest != nil:
 		// Neither changes anything; an old member may have put them into the log.
 	default:
-		panic(fmt.Sprintf("apply: a command this version cannot carry out: %v", q))
+		panic(fmt.Sprintf("apply: a command this version cannot carry out, with the fields %s", fieldsOf(q)))
 	}
 	return Result{}
+}
+
+// fieldsOf names what is set in q; its values may be secrets.
+func fieldsOf(q *pb.InternalRaftRequest) []string {
+	var names []string
+	q.ProtoReflect().Range(func(f protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+		names = append(names, string(f.Name()))
+		return true
+	})
+	slices.Sort(names)
+	return names
 }
 
 func (r *run) alarm(q *pb.AlarmRequest) []membership.Alarm {
