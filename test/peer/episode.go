@@ -121,6 +121,9 @@ func Run(ctx context.Context, cfg Config, e Episode, tally *Tally) (int, error) 
 		}
 	}
 	for _, part := range w.closing(e.Seed) {
+		if cfg.Skip != nil && cfg.Skip.MatchString(part.name) {
+			continue
+		}
 		ran.add("        " + part.name)
 		if err := part.run(); err != nil {
 			return ran.count, ran.failed(w, e.Seed, len(ops), len(ops), err)

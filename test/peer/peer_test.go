@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -27,28 +28,38 @@ var (
 // TestPeer holds our server against etcd for as many episodes as give HOLDFAST_PEER_OPS operations (the long form has
 // 200000; unset, two episodes: one with etcd's default limits and one with small ones).
 //
-//	go test ./test/peer -run TestPeer -peer.seed=7 -peer.ops=1200    repeats one episode
+//	go test ./test/peer -run TestPeer/episodes -peer.seed=7 -peer.ops=1200    repeats one episode
 func TestPeer(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts servers")
 	}
-	ours := oursFor(t)
-	want := 0
-	if text := os.Getenv("HOLDFAST_PEER_OPS"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatalf("HOLDFAST_PEER_OPS: %v", err)
+	cfg := config(t, oursFor(t))
+	tally, whole := NewTally(), false
+	t.Run("episodes", func(t *testing.T) { whole = episodes(t, cfg, tally) })
+	t.Run("quota", func(t *testing.T) {
+		if err := RunQuota(t.Context(), cfg, tally); err != nil {
+			t.Fatal(err)
 		}
-		want = n
+		if whole {
+			tally.count(t)
+		}
+	})
+}
+
+// episodes runs the episode the flags ask for, or as many as make up the number of operations asked for; in the latter
+// case it returns true, and nothing of the catalogue may be missing.
+func episodes(t *testing.T, cfg Config, tally *Tally) bool {
+	want, err := strconv.Atoi(cmp.Or(os.Getenv("HOLDFAST_PEER_OPS"), "0"))
+	if err != nil {
+		t.Fatalf("HOLDFAST_PEER_OPS: %v", err)
 	}
-	seeds := func(n, ran int) bool { return n < 2 || ran < want }
+	more := func(n, ran int) bool { return n < 2 || ran < want }
 	first := uint64(1)
 	if *seedFlag != 0 {
-		first, seeds = *seedFlag, func(n, _ int) bool { return n < 1 }
+		first, more = *seedFlag, func(n, _ int) bool { return n < 1 }
 	}
-	cfg := config(t, ours)
-	tally, ran, began := NewTally(), 0, time.Now()
-	for n := 0; seeds(n, ran); n++ {
+	ran, began := 0, time.Now()
+	for n := 0; more(n, ran); n++ {
 		e := Episode{Seed: first + uint64(n), Ops: *opsFlag}
 		count, err := Run(t.Context(), cfg, e, tally)
 		ran += count
@@ -56,17 +67,9 @@ func TestPeer(t *testing.T) {
 			report(t, cfg, e, err)
 		}
 	}
-	if *seedFlag == 0 {
-		if err := RunQuota(t.Context(), cfg, tally); err != nil {
-			t.Fatal(err)
-		}
-	}
 	took := time.Since(began)
 	t.Logf("%d operations in %s, %.0f a second", ran, took.Round(time.Second), float64(ran)/took.Seconds())
-	if *seedFlag != 0 {
-		return
-	}
-	tally.count(t)
+	return *seedFlag == 0
 }
 
 // count prints the table and fails the test when something of the catalogue was never met.
@@ -85,7 +88,7 @@ func report(t *testing.T, cfg Config, e Episode, err error) {
 	if !errors.As(err, &f) {
 		t.Fatal(err)
 	}
-	again := fmt.Sprintf("go test ./test/peer -count=1 -run TestPeer -peer.seed=%d -peer.ops=%d", e.Seed, e.Ops)
+	again := fmt.Sprintf("go test ./test/peer -count=1 -run TestPeer/episodes -peer.seed=%d -peer.ops=%d", e.Seed, e.Ops)
 	if *oursFlag != "" {
 		again += " -peer.ours=" + *oursFlag
 	}
