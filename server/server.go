@@ -189,9 +189,7 @@ func (s *Server) Run(ctx context.Context) error {
 			return nil
 		}
 	})
-	err := g.Wait()
-	s.waiters.expire(time.Time{}, ErrStopped)
-	return err
+	return g.Wait()
 }
 
 // Close makes what was applied durable and lets go of the data. Run must have returned.

@@ -161,3 +161,6 @@ func (m *member) stopping() <-chan struct{} {
 	}()
 	return done
 }
+
+// pause lets the upkeep of a member have a look.
+func pause(cfg Config) { time.Sleep(max(cfg.UpkeepInterval, UpkeepIntervalDefault) + time.Millisecond) }
