@@ -3,6 +3,7 @@ package mvcc
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"reflect"
@@ -76,6 +77,9 @@ func (p *pair) open() {
 }
 
 func (p *pair) close() {
+	if stats, err := p.st.Stats(); err != nil || stats.Misuses > 0 {
+		p.t.Fatalf("%d rows were not written and removed exactly once (%v)", stats.Misuses, err)
+	}
 	if err := p.st.Close(); err != nil {
 		p.t.Fatal(err)
 	}
@@ -284,6 +288,13 @@ func (p *pair) allEvents(from kv.Rev, upTo kv.Revision) (all []kv.Event, err err
 	return all, nil
 }
 
+// compactTables makes every deletion meet what it deletes.
+func (p *pair) compactTables() {
+	if err := errors.Join(p.st.Flush(), p.st.Compact(context.Background())); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // finishCompaction runs the compactor to its end.
 func (p *pair) finishCompaction() {
 	for done := false; !done; {
@@ -392,6 +403,8 @@ func TestRandom(t *testing.T) {
 			}
 		}
 		p.compareAll()
+		p.compactTables()
+		p.compareAll()
 		p.close()
 	}
 }
@@ -444,6 +457,10 @@ func (p *pair) crashOnce() int {
 			}
 			durable = applied
 		}
+	}
+	if p.rng.IntN(10) == 0 {
+		p.compactTables()
+		durable, _ = p.st.Durable()
 	}
 	before := p.index
 	crashed := p.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: p.rng.IntN(101), RNG: p.rng})

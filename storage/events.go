@@ -19,7 +19,12 @@ func (s *Store) listener() *pebble.EventListener {
 		CompactionEnd:   func(i pebble.CompactionInfo) { s.log.Debug("store compaction", "info", i.String()) },
 		WriteStallBegin: func(i pebble.WriteStallBeginInfo) { s.log.Warn("store stalls writes", "reason", i.Reason) },
 		WriteStallEnd:   func() { s.log.Warn("store takes writes again") },
-		DiskSlow:        func(i pebble.DiskSlowInfo) { s.log.Warn("store: slow disk", "info", i.String()) },
+		// The versions and revisions tables know no range deletions, so for them this is never a false alarm.
+		PossibleAPIMisuse: func(i pebble.PossibleAPIMisuseInfo) {
+			s.misuses.Add(1)
+			s.log.Error("store: a row was not written and removed exactly once", "info", i.String())
+		},
+		DiskSlow: func(i pebble.DiskSlowInfo) { s.log.Warn("store: slow disk", "info", i.String()) },
 	}
 }
 

@@ -49,6 +49,9 @@ type Stats struct {
 	CompactedBytes            int64 // written by flushes and compactions since Open
 	CacheBytes                int64
 	CacheHits, CacheMisses    int64
+	// Misuses counts rows that a flush or compaction found not to have been written and removed exactly once, as
+	// SingleDelete demands: anything but 0 is our mistake.
+	Misuses int64
 }
 
 // Stats reads all counters; it costs some ten microseconds.
@@ -72,6 +75,7 @@ func (s *Store) Stats() (Stats, error) {
 		CacheBytes:          m.BlockCache.Size,
 		CacheHits:           m.BlockCache.Hits,
 		CacheMisses:         m.BlockCache.Misses,
+		Misuses:             s.misuses.Load(),
 	}, nil
 }
 

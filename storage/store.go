@@ -102,7 +102,8 @@ type Store struct {
 	sticks  atomic.Bool           // whoever sets it closes stuck
 
 	flush   flushState
-	applied Applied // as found at Open
+	misuses atomic.Int64 // see Stats.Misuses
+	applied Applied      // as found at Open
 }
 
 // Open opens the database in cfg.Dir, making an empty one if there is none.
