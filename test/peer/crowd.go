@@ -98,11 +98,14 @@ func (m *crowdMember) work(t *target, rng *rand.Rand, c int) {
 		case 1:
 			path, request = deleteRange, &pb.DeleteRangeRequest{Key: k, RangeEnd: nextPrefix(k), PrevKv: true}
 		case 2:
-			path, request = kvRange, &pb.RangeRequest{Key: []byte(crowdPrefix(c)), RangeEnd: nextPrefix([]byte(crowdPrefix(c))), Serializable: rng.IntN(2) == 0}
+			path, request = kvRange, &pb.RangeRequest{Key: []byte(crowdPrefix(c)), RangeEnd: nextPrefix([]byte(crowdPrefix(c))),
+				Serializable: rng.IntN(2) == 0}
 		default: // as a lock or a Kubernetes update is written: only if nobody came between
 			path, request = txn, &pb.TxnRequest{
-				Compare: []*pb.Compare{{Key: k, Target: pb.Compare_MOD, TargetUnion: &pb.Compare_ModRevision{ModRevision: known[string(k)]}}},
-				Success: []*pb.RequestOp{opPut(&pb.PutRequest{Key: k, Value: fmt.Appendf(nil, "txn %d", n)}), opRange(&pb.RangeRequest{Key: k})},
+				Compare: []*pb.Compare{{Key: k, Target: pb.Compare_MOD,
+					TargetUnion: &pb.Compare_ModRevision{ModRevision: known[string(k)]}}},
+				Success: []*pb.RequestOp{opPut(&pb.PutRequest{Key: k, Value: fmt.Appendf(nil, "txn %d", n)}),
+					opRange(&pb.RangeRequest{Key: k})},
 				Failure: []*pb.RequestOp{opRange(&pb.RangeRequest{Key: k})},
 			}
 		}
@@ -156,7 +159,8 @@ func (w *world) compareMembers(c int, want, got *crowdMember) error {
 	}
 	for i := range want.answers {
 		if found := w.compare(want.requests[i], want.answers[i], got.answers[i]); len(found) > 0 {
-			return w.differ("client %d operation %d {%s}: %s\n  etcd %s\n  ours %s", c, i, short(want.requests[i]), join(found), want.answers[i], got.answers[i])
+			return w.differ("client %d operation %d {%s}: %s\n  etcd %s\n  ours %s", c, i, short(want.requests[i]), join(found),
+				want.answers[i], got.answers[i])
 		}
 	}
 	return w.sameEvents(fmt.Sprintf("the watch of client %d", c), want.watch, got.watch)
@@ -203,7 +207,8 @@ func (w *world) numberRevisions(c, t int, m *crowdMember) error {
 		for _, r := range a.messages {
 			h := r.(interface{ GetHeader() *header }).GetHeader()
 			if h.GetRevision() < seen {
-				return w.differ("client %d on %s: operation %d is at revision %d, an earlier one was at %d", c, w.targets[t].name, i, h.GetRevision(), seen)
+				return w.differ("client %d on %s: operation %d is at revision %d, an earlier one was at %d", c,
+					w.targets[t].name, i, h.GetRevision(), seen)
 			}
 			seen = h.GetRevision()
 			h.Revision = order(h.Revision)

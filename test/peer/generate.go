@@ -37,7 +37,8 @@ const (
 )
 
 // keyNames are the names operations use: prefixes of one another, neighbours, and bytes at the ends of the alphabet.
-var keyNames = []string{"a", "ab", "abc", "b", "b\x00", "ba", "c", "ca", "cb", "cc", "d", "d\xff", "e", "ea", "eb", "f", "fa", "\x00g", "g\x00\x00", "\xff"}
+var keyNames = []string{"a", "ab", "abc", "b", "b\x00", "ba", "c", "ca", "cb", "cc", "d", "d\xff", "e", "ea", "eb", "f", "fa",
+	"\x00g", "g\x00\x00", "\xff"}
 
 // A gen draws the operations of one episode from its seed. It sees no answer: revisions and ids in what it draws are
 // symbols.
@@ -46,7 +47,6 @@ type gen struct {
 	settings settings
 	drawn    int     // calls so far; makes values differ
 	deck     []scene // scenes not dealt yet
-	inAlarm  bool    // between the two halves of an alarm; scenes that need a healthy store wait
 }
 
 // generate returns the operations of an episode, at least n of them.
@@ -63,7 +63,7 @@ func generate(seed uint64, n int, s settings) []op {
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x686f6c6466617374)) }
 
 // next draws the next operation or scene. A third of the calls are txns drawn at random; scenes, dealt from a shuffled
-// deck so that each is met equally often, make a few per cent of the draws but more of the calls, as most have several.
+// deck so that each is met equally often, are one draw in sixteen but almost half of the calls, as most have several.
 func (g *gen) next() []op {
 	switch p := g.rng.IntN(1000); {
 	case p < 60:
@@ -110,7 +110,7 @@ func (g *gen) call(path string, requests ...proto.Message) *call {
 	return &call{conn: g.rng.IntN(clients), path: path, requests: requests}
 }
 
-// for a rule: the call that is there to meet it.
+// meet makes a call that is there for a rule and meets it when the reference's answer satisfies met.
 func (g *gen) meet(rule string, met func(*world, answer) bool, path string, requests ...proto.Message) *call {
 	c := g.call(path, requests...)
 	c.rule, c.met = rule, met
@@ -131,15 +131,6 @@ func failed(text string) func(*world, answer) bool {
 }
 
 func (g *gen) key() []byte { return []byte(keyNames[g.rng.IntN(len(keyNames))]) }
-
-// keys returns n different names in order of drawing.
-func (g *gen) keys(n int) [][]byte {
-	var keys [][]byte
-	for _, i := range g.rng.Perm(len(keyNames))[:n] {
-		keys = append(keys, []byte(keyNames[i]))
-	}
-	return keys
-}
 
 // end draws the end of a range that starts at key.
 func (g *gen) end(key []byte) []byte {

@@ -15,10 +15,11 @@ func TestSeedDecides(t *testing.T) {
 		}
 		return all
 	}
-	if text(7) != text(7) {
+	first, second := text(7), text(7)
+	if first != second {
 		t.Error("the same seed gives two lists")
 	}
-	if text(7) == text(9) {
+	if first == text(9) {
 		t.Error("two seeds give one list")
 	}
 }

@@ -45,7 +45,8 @@ var planted = map[string]struct {
 		return once(20, func(m *pb.RangeResponse) { m.Header.Revision++ })
 	}},
 	"a value": {"value", func() Tamper {
-		return once(1, func(m *pb.RangeResponse) { m.Kvs[len(m.Kvs)-1].Value = append(m.Kvs[len(m.Kvs)-1].Value, 'x') }, func(m *pb.RangeResponse) bool { return len(m.Kvs) > 0 })
+		return once(1, func(m *pb.RangeResponse) { m.Kvs[len(m.Kvs)-1].Value = append(m.Kvs[len(m.Kvs)-1].Value, 'x') },
+			func(m *pb.RangeResponse) bool { return len(m.Kvs) > 0 })
 	}},
 	"a count": {"count", func() Tamper {
 		return once(10, func(m *pb.RangeResponse) { m.Count++ })

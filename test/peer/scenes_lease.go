@@ -38,7 +38,8 @@ var leaseScenes = []scene{
 			g.meet("1.10 grant with an id", granted(longTTL), leaseGrant, &pb.LeaseGrantRequest{ID: id, TTL: longTTL}),
 			g.call(leaseGrant, &pb.LeaseGrantRequest{ID: id, TTL: longTTL}), // exists
 			g.ttl("1.10 time to live", func(r *pb.LeaseTimeToLiveResponse) bool { return r.GrantedTTL == longTTL }, id),
-			g.meet("1.10 keep alive", saw(func(r *pb.LeaseKeepAliveResponse) bool { return r.TTL == longTTL }), leaseKeepAlive, &pb.LeaseKeepAliveRequest{ID: id}),
+			g.meet("1.10 keep alive", saw(func(r *pb.LeaseKeepAliveResponse) bool { return r.TTL == longTTL }), leaseKeepAlive,
+				&pb.LeaseKeepAliveRequest{ID: id}),
 			revoke,
 			g.meet("1.10 a short TTL is raised", granted(minTTL), leaseGrant, &pb.LeaseGrantRequest{ID: id, TTL: minTTL - 1}),
 			revoke,
@@ -54,7 +55,8 @@ var leaseScenes = []scene{
 	},
 	func(g *gen) []op {
 		id := leaseIDs[3]
-		ops := append(g.fill("0"), g.call(leaseRevoke, &pb.LeaseRevokeRequest{ID: id}), g.call(leaseGrant, &pb.LeaseGrantRequest{ID: id, TTL: longTTL}))
+		ops := append(g.fill("0"), g.call(leaseRevoke, &pb.LeaseRevokeRequest{ID: id}),
+			g.call(leaseGrant, &pb.LeaseGrantRequest{ID: id, TTL: longTTL}))
 		for i := range 3 {
 			ops = append(ops, g.call(put, &pb.PutRequest{Key: sceneKey(2 - i), Lease: id}))
 		}
@@ -69,16 +71,20 @@ var leaseScenes = []scene{
 			g.call(kvRange, sceneRange()), meet{},
 			g.call(leaseGrant, &pb.LeaseGrantRequest{ID: id, TTL: longTTL}),
 			g.meet("1.10 revoke without keys makes no revision", moved(0), leaseRevoke, &pb.LeaseRevokeRequest{ID: id}),
-			g.meet("1.10 keep alive of an unknown lease has TTL 0", saw(func(r *pb.LeaseKeepAliveResponse) bool { return r.TTL == 0 }), leaseKeepAlive, &pb.LeaseKeepAliveRequest{ID: id}),
-			g.ttl("1.10 time to live of an unknown lease is -1", func(r *pb.LeaseTimeToLiveResponse) bool { return r.TTL == -1 && r.GrantedTTL == 0 }, id))
+			g.meet("1.10 keep alive of an unknown lease has TTL 0",
+				saw(func(r *pb.LeaseKeepAliveResponse) bool { return r.TTL == 0 }), leaseKeepAlive, &pb.LeaseKeepAliveRequest{ID: id}),
+			g.ttl("1.10 time to live of an unknown lease is -1",
+				func(r *pb.LeaseTimeToLiveResponse) bool { return r.TTL == -1 && r.GrantedTTL == 0 }, id))
 	},
 	func(g *gen) []op {
 		slot := g.rng.Int64N(slots)
 		return []op{
 			g.grantChosen(slot),
-			g.call(leaseKeepAlive, &pb.LeaseKeepAliveRequest{ID: leaseSlot(slot)}, &pb.LeaseKeepAliveRequest{ID: 999}, &pb.LeaseKeepAliveRequest{ID: leaseSlot(slot)}),
+			g.call(leaseKeepAlive, &pb.LeaseKeepAliveRequest{ID: leaseSlot(slot)}, &pb.LeaseKeepAliveRequest{ID: 999},
+				&pb.LeaseKeepAliveRequest{ID: leaseSlot(slot)}),
 			g.call(leaseTimeToLive, &pb.LeaseTimeToLiveRequest{ID: leaseSlot(slot), Keys: true}),
-			g.meet("1.10 list", saw(func(r *pb.LeaseLeasesResponse) bool { return len(r.Leases) > 0 }), leaseLeases, &pb.LeaseLeasesRequest{}),
+			g.meet("1.10 list", saw(func(r *pb.LeaseLeasesResponse) bool { return len(r.Leases) > 0 }), leaseLeases,
+				&pb.LeaseLeasesRequest{}),
 			g.call(leaseRevoke, &pb.LeaseRevokeRequest{ID: leaseSlot(slot)}),
 			g.call(leaseTimeToLive, &pb.LeaseTimeToLiveRequest{ID: leaseSlot(slot)}),
 		}

@@ -48,7 +48,8 @@ func minor(version string) string {
 
 var memberScenes = []scene{
 	func(g *gen) []op { // a learner comes and goes
-		add := g.meet("1.3 the revision of a cluster answer is 0", saw(func(r *pb.MemberAddResponse) bool { return r.Header.Revision == 0 }),
+		add := g.meet("1.3 the revision of a cluster answer is 0",
+			saw(func(r *pb.MemberAddResponse) bool { return r.Header.Revision == 0 }),
 			memberAdd, &pb.MemberAddRequest{PeerURLs: []string{learnerURL}, IsLearner: true})
 		add.chose = func(w *world, want, got proto.Message) {
 			a, b := want.(*pb.MemberAddResponse).Member.GetID(), got.(*pb.MemberAddResponse).Member.GetID()
@@ -81,7 +82,8 @@ var memberScenes = []scene{
 			g.call(memberAdd, &pb.MemberAddRequest{PeerURLs: bad[g.rng.IntN(len(bad))], IsLearner: true}),
 			g.call(moveLeader, &pb.MoveLeaderRequest{TargetID: 77}),
 			g.call(moveLeader, &pb.MoveLeaderRequest{TargetID: self()}),
-			g.call(downgrade, &pb.DowngradeRequest{Action: pb.DowngradeRequest_VALIDATE, Version: []string{"3.6", "3.6.0", "3.5", "3.8", "x", "", "4.0"}[g.rng.IntN(7)]}),
+			g.call(downgrade, &pb.DowngradeRequest{Action: pb.DowngradeRequest_VALIDATE,
+				Version: []string{"3.6", "3.6.0", "3.5", "3.8", "x", "", "4.0"}[g.rng.IntN(7)]}),
 			g.call(downgrade, &pb.DowngradeRequest{Action: pb.DowngradeRequest_VALIDATE, Version: "3.5"}),
 			g.call(downgrade, &pb.DowngradeRequest{Action: pb.DowngradeRequest_VALIDATE, Version: "three"}),
 			g.call(downgrade, &pb.DowngradeRequest{Action: pb.DowngradeRequest_CANCEL}),
@@ -119,8 +121,10 @@ var memberScenes = []scene{
 			g.call(rangeStream, sceneRange()),
 			g.call(deleteRange, &pb.DeleteRangeRequest{Key: sceneKey(0)}), g.call(txn, then(getOf(0))), g.call(txn, then(putOf(0))),
 			g.compact(atCurrent(0), false), g.hashKV(0),
-			g.call(leaseGrant, &pb.LeaseGrantRequest{ID: leaseIDs[0], TTL: longTTL}), g.call(leaseRevoke, &pb.LeaseRevokeRequest{ID: leaseIDs[1]}),
-			g.call(leaseTimeToLive, &pb.LeaseTimeToLiveRequest{ID: leaseIDs[1], Keys: true}), g.call(leaseKeepAlive, &pb.LeaseKeepAliveRequest{ID: leaseIDs[1]}),
+			g.call(leaseGrant, &pb.LeaseGrantRequest{ID: leaseIDs[0], TTL: longTTL}), g.call(leaseRevoke,
+				&pb.LeaseRevokeRequest{ID: leaseIDs[1]}),
+			g.call(leaseTimeToLive, &pb.LeaseTimeToLiveRequest{ID: leaseIDs[1], Keys: true}), g.call(leaseKeepAlive,
+				&pb.LeaseKeepAliveRequest{ID: leaseIDs[1]}),
 			g.status(), g.alarm(pb.AlarmRequest_GET, 0, pb.AlarmType_CORRUPT),
 			g.meet("CORRUPT: member list and status are served", done, memberList, &pb.MemberListRequest{}),
 			g.alarm(pb.AlarmRequest_DEACTIVATE, id, pb.AlarmType_CORRUPT),

@@ -111,7 +111,8 @@ var txnScenes = []scene{
 	func(g *gen) []op {
 		return append(g.fill("1", "2", "3"),
 			g.txn("1.7 deletes may overlap", done, then(deleteOf(0, 2), deleteOf(1, 3), getOf(1))),
-			g.txn("1.7 success and failure may share a key", done, &pb.TxnRequest{Success: []*pb.RequestOp{putOf(0)}, Failure: []*pb.RequestOp{putOf(0)}}),
+			g.txn("1.7 success and failure may share a key", done,
+				&pb.TxnRequest{Success: []*pb.RequestOp{putOf(0)}, Failure: []*pb.RequestOp{putOf(0)}}),
 			g.txn("1.7 branches of a nested txn may share a key", done,
 				then(opTxn(&pb.TxnRequest{Success: []*pb.RequestOp{putOf(0)}, Failure: []*pb.RequestOp{putOf(0)}}))),
 			g.txn("1.7 three levels deep", done, then(putOf(1), opTxn(then(putOf(2), opTxn(then(putOf(3), getOf(2))))))),
@@ -127,16 +128,19 @@ var txnScenes = []scene{
 		value.TargetUnion = &pb.Compare_Value{}
 		return append(g.fill(),
 			g.txn("1.7 value on an absent key is false", succeeded(false), when(value)),
-			g.txn("", nil, when(&pb.Compare{Key: sceneKey(0), Target: pb.Compare_VALUE, Result: pb.Compare_NOT_EQUAL, TargetUnion: &pb.Compare_Value{Value: []byte("x")}})),
+			g.txn("", nil, when(&pb.Compare{Key: sceneKey(0), Target: pb.Compare_VALUE, Result: pb.Compare_NOT_EQUAL,
+				TargetUnion: &pb.Compare_Value{Value: []byte("x")}})),
 			g.txn("1.7 version on an absent key is 0", succeeded(true), when(absent(pb.Compare_VERSION))),
 			g.txn("1.7 create revision on an absent key is 0", succeeded(true), when(absent(pb.Compare_CREATE))),
 			g.txn("1.7 mod revision on an absent key is 0", succeeded(true), when(absent(pb.Compare_MOD))),
 			g.txn("1.7 lease on an absent key is 0", succeeded(true), when(absent(pb.Compare_LEASE))),
-			g.txn("", nil, when(&pb.Compare{Key: sceneKey(0), Result: pb.Compare_GREATER, Target: pb.Compare_MOD, TargetUnion: &pb.Compare_ModRevision{ModRevision: -1}})))
+			g.txn("", nil, when(&pb.Compare{Key: sceneKey(0), Result: pb.Compare_GREATER, Target: pb.Compare_MOD,
+				TargetUnion: &pb.Compare_ModRevision{ModRevision: -1}})))
 	},
 	func(g *gen) []op {
 		all := func(version int64) *pb.Compare {
-			return &pb.Compare{Key: []byte("s/"), RangeEnd: []byte("s0"), Target: pb.Compare_VERSION, TargetUnion: &pb.Compare_Version{Version: version}}
+			return &pb.Compare{Key: []byte("s/"), RangeEnd: []byte("s0"), Target: pb.Compare_VERSION,
+				TargetUnion: &pb.Compare_Version{Version: version}}
 		}
 		return append(g.fill("1", "2"),
 			g.txn("1.7 compare of a range needs every key", succeeded(true), when(all(1))),
@@ -145,20 +149,27 @@ var txnScenes = []scene{
 			g.txn("1.7 compare of an empty range is that of an absent key", succeeded(true),
 				when(&pb.Compare{Key: []byte("s0"), RangeEnd: []byte("s/"), Target: pb.Compare_VERSION})),
 			g.txn("1.7 compare of an empty range is that of an absent key", succeeded(false),
-				when(&pb.Compare{Key: []byte("s/x"), RangeEnd: []byte("s/z"), Target: pb.Compare_VERSION, TargetUnion: &pb.Compare_Version{Version: 9}})),
-			g.txn("", nil, when(&pb.Compare{Key: []byte("s/x"), RangeEnd: []byte("s/z"), Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Value{Value: []byte("1")}})),
-			g.txn("1.7 an unknown compare result is true", succeeded(true), when(&pb.Compare{Key: sceneKey(0), Result: 4, Target: pb.Compare_VERSION, TargetUnion: &pb.Compare_Version{Version: 77}})),
-			g.txn("1.7 an unknown compare target", done, when(&pb.Compare{Key: sceneKey(0), Target: 5, TargetUnion: &pb.Compare_Version{Version: 77}})),
-			g.txn("1.7 compare without a value to compare with", done, when(&pb.Compare{Key: sceneKey(0), Target: pb.Compare_CompareTarget(g.rng.IntN(5))})),
+				when(&pb.Compare{Key: []byte("s/x"), RangeEnd: []byte("s/z"), Target: pb.Compare_VERSION,
+					TargetUnion: &pb.Compare_Version{Version: 9}})),
+			g.txn("", nil, when(&pb.Compare{Key: []byte("s/x"), RangeEnd: []byte("s/z"), Target: pb.Compare_VALUE,
+				TargetUnion: &pb.Compare_Value{Value: []byte("1")}})),
+			g.txn("1.7 an unknown compare result is true", succeeded(true),
+				when(&pb.Compare{Key: sceneKey(0), Result: 4, Target: pb.Compare_VERSION, TargetUnion: &pb.Compare_Version{Version: 77}})),
+			g.txn("1.7 an unknown compare target", done,
+				when(&pb.Compare{Key: sceneKey(0), Target: 5, TargetUnion: &pb.Compare_Version{Version: 77}})),
+			g.txn("1.7 compare without a value to compare with", done,
+				when(&pb.Compare{Key: sceneKey(0), Target: pb.Compare_CompareTarget(g.rng.IntN(5))})),
 			g.txn("", nil, when(&pb.Compare{Key: sceneKey(0), Target: pb.Compare_VALUE, TargetUnion: &pb.Compare_Version{Version: 1}})))
 	},
 	func(g *gen) []op {
 		isNew := &pb.Compare{Key: sceneKey(0), Target: pb.Compare_VERSION}
 		nested := &pb.TxnRequest{Compare: []*pb.Compare{isNew}, Success: []*pb.RequestOp{getOf(0)}, Failure: []*pb.RequestOp{getOf(1)}}
 		return append(g.fill(),
-			g.txn("1.7 nested compares see the state before the txn", saw(func(r *pb.TxnResponse) bool { return r.Responses[1].GetResponseTxn().GetSucceeded() }),
+			g.txn("1.7 nested compares see the state before the txn",
+				saw(func(r *pb.TxnResponse) bool { return r.Responses[1].GetResponseTxn().GetSucceeded() }),
 				then(putOf(0), opTxn(nested))),
-			g.txn("1.7 ranges see earlier writes", saw(func(r *pb.TxnResponse) bool { return r.Responses[1].GetResponseRange().GetCount() == 1 }),
+			g.txn("1.7 ranges see earlier writes",
+				saw(func(r *pb.TxnResponse) bool { return r.Responses[1].GetResponseRange().GetCount() == 1 }),
 				then(putOf(1), getOf(1), deleteOf(0, 1), getOf(0))),
 			g.txn("1.3 a nested header holds only the revision", saw(func(r *pb.TxnResponse) bool {
 				h := r.Responses[0].GetResponsePut().GetHeader()
@@ -178,11 +189,16 @@ var txnScenes = []scene{
 		bad := opPut(&pb.PutRequest{Key: sceneKey(1), Lease: 999})
 		return append(g.fill("1", "2"), g.compact(atCurrent(-1), true),
 			stops("1.7 an unknown lease stops everything", "requested lease not found", bad),
-			stops("1.7 a compacted range stops everything", "mvcc: required revision has been compacted", opRange(&pb.RangeRequest{Key: sceneKey(0), Revision: atCompacted(-1)})),
-			stops("1.7 a future range stops everything", "mvcc: required revision is a future revision", opRange(&pb.RangeRequest{Key: sceneKey(0), Revision: atCurrent(1)})),
-			stops("1.7 ignore_value on an absent key stops everything", "key not found", opPut(&pb.PutRequest{Key: sceneKey(7), IgnoreValue: true})),
-			stops("1.7 a negative revision below the compacted one", "mvcc: required revision has been compacted", opRange(&pb.RangeRequest{Key: sceneKey(0), Revision: -1})),
-			g.txn("1.7 the branch not taken is not checked", done, &pb.TxnRequest{Success: []*pb.RequestOp{getOf(0)}, Failure: []*pb.RequestOp{bad}}),
+			stops("1.7 a compacted range stops everything", "mvcc: required revision has been compacted",
+				opRange(&pb.RangeRequest{Key: sceneKey(0), Revision: atCompacted(-1)})),
+			stops("1.7 a future range stops everything", "mvcc: required revision is a future revision",
+				opRange(&pb.RangeRequest{Key: sceneKey(0), Revision: atCurrent(1)})),
+			stops("1.7 ignore_value on an absent key stops everything", "key not found",
+				opPut(&pb.PutRequest{Key: sceneKey(7), IgnoreValue: true})),
+			stops("1.7 a negative revision below the compacted one", "mvcc: required revision has been compacted",
+				opRange(&pb.RangeRequest{Key: sceneKey(0), Revision: -1})),
+			g.txn("1.7 the branch not taken is not checked", done,
+				&pb.TxnRequest{Success: []*pb.RequestOp{getOf(0)}, Failure: []*pb.RequestOp{bad}}),
 			g.txn("", nil, then(putOf(6), opTxn(then(opPut(&pb.PutRequest{Key: sceneKey(6), IgnoreValue: true}))))),
 			g.txn("", nil, then(putOf(6), opRange(&pb.RangeRequest{Key: sceneKey(6), Revision: atCurrent(0)}))),
 			g.call(kvRange, sceneRange()))
@@ -250,6 +266,7 @@ var compactScenes = []scene{
 	func(g *gen) []op {
 		ops := g.fill("1")
 		return append(ops,
-			g.meet("1.3 the header of a defragmentation is absent", saw(func(r *pb.DefragmentResponse) bool { return r.Header == nil }), defragment, &pb.DefragmentRequest{}), g.status(), g.hashKV(0))
+			g.meet("1.3 the header of a defragmentation is absent",
+				saw(func(r *pb.DefragmentResponse) bool { return r.Header == nil }), defragment, &pb.DefragmentRequest{}), g.status(), g.hashKV(0))
 	},
 }

@@ -61,7 +61,9 @@ var watchScenes = []scene{
 			g.answered("", slot, any(0), nil),
 			g.answered("1.9 ids skip the used ones", slot, any(0), is(3)),
 			g.answered("1.9 duplicate id", slot, any(2), refusedFor("mvcc: duplicate watch ID provided on the WatchStream")),
-			g.answered("1.9 empty range", slot, &pb.WatchCreateRequest{Key: []byte("b"), RangeEnd: []byte{'a' + byte(g.rng.IntN(2))}}, refusedFor("mvcc: watcher range is empty")),
+			g.answered("1.9 empty range", slot,
+				&pb.WatchCreateRequest{Key: []byte("b"),
+					RangeEnd: []byte{'a' + byte(g.rng.IntN(2))}}, refusedFor("mvcc: watcher range is empty")),
 			g.answered("1.9 negative start", slot, &pb.WatchCreateRequest{Key: []byte("b"), StartRevision: -1 - g.rng.Int64N(3)},
 				refusedFor("etcdserver: mvcc: required revision has been compacted")),
 			g.answered("", slot, any(-4), nil),
@@ -72,18 +74,21 @@ var watchScenes = []scene{
 	func(g *gen) []op {
 		return append(g.fill("1"),
 			g.watching("1.9 empty key", func(r *pb.WatchCreateRequest) { r.Key = nil; r.RangeEnd = []byte{0} }, received(1), g.put(0, "2")),
-			g.watching("1.9 from key on", func(r *pb.WatchCreateRequest) { r.Key = sceneKey(1); r.RangeEnd = []byte{0} }, received(2), g.put(0, "3"), g.put(1, "4"),
+			g.watching("1.9 from key on", func(r *pb.WatchCreateRequest) { r.Key = sceneKey(1); r.RangeEnd = []byte{0} },
+				received(2), g.put(0, "3"), g.put(1, "4"),
 				g.call(put, &pb.PutRequest{Key: []byte("z")})),
 			g.watching("1.9 from now on", func(*pb.WatchCreateRequest) {}, received(1), g.put(0, "5")),
 			g.watching("1.9 from the past", func(r *pb.WatchCreateRequest) { r.StartRevision = atCurrent(0) }, received(2), g.put(0, "6")),
-			g.watching("1.9 from the future", func(r *pb.WatchCreateRequest) { r.StartRevision = atCurrent(2) }, received(1), g.put(0, "7"), g.put(0, "8")))
+			g.watching("1.9 from the future", func(r *pb.WatchCreateRequest) { r.StartRevision = atCurrent(2) }, received(1),
+				g.put(0, "7"), g.put(0, "8")))
 	},
 	func(g *gen) []op {
 		cancelled := func(w *world, l *watchLog) bool {
 			return l.canceled != nil && l.canceled.CompactRevision == w.compacted && l.canceled.Header.Revision == 0
 		}
 		return append(g.fill("1", "2", "3"), g.compact(atCurrent(-1), g.chance(2)),
-			g.watching("1.9 start below the compacted revision", func(r *pb.WatchCreateRequest) { r.StartRevision = atCompacted(-1) }, cancelled),
+			g.watching("1.9 start below the compacted revision",
+				func(r *pb.WatchCreateRequest) { r.StartRevision = atCompacted(-1) }, cancelled),
 			g.watching("", func(r *pb.WatchCreateRequest) { r.StartRevision = 1 }, cancelled),
 			g.watching("", func(r *pb.WatchCreateRequest) { r.StartRevision = atCompacted(0) }, received(2)),
 			g.reset(0), &createWatch{slot: 0, request: sceneWatch(func(*pb.WatchCreateRequest) {})},
@@ -100,7 +105,8 @@ var watchScenes = []scene{
 			g.watching("1.9 prev_kv", prev, all(func(e *mvccpb.Event) bool { return e.PrevKv != nil }), g.put(0, "2"), g.delete(0)),
 			g.watching("1.9 no prev_kv of a creation", prev, all(func(e *mvccpb.Event) bool { return e.PrevKv == nil }), g.put(0, "3")),
 			g.put(0, "4"), g.compact(atCurrent(0), true),
-			g.watching("1.9 no prev_kv below the compacted revision", func(r *pb.WatchCreateRequest) { r.PrevKv = true; r.StartRevision = atCompacted(0) },
+			g.watching("1.9 no prev_kv below the compacted revision",
+				func(r *pb.WatchCreateRequest) { r.PrevKv = true; r.StartRevision = atCompacted(0) },
 				all(func(e *mvccpb.Event) bool { return e.PrevKv == nil })),
 			g.watching("1.9 a delete event has key and revision only", func(*pb.WatchCreateRequest) {}, all(func(e *mvccpb.Event) bool {
 				return e.Kv.CreateRevision == 0 && e.Kv.Version == 0 && e.Kv.Value == nil && e.Kv.Lease == 0 && e.Kv.ModRevision > 0
@@ -130,7 +136,8 @@ var watchScenes = []scene{
 	func(g *gen) []op { // one revision of two events whose values, with the previous ones, pass the limit of a response
 		half := g.settings.maxRequestBytes * 9 / 20
 		big := func() op {
-			return g.call(txn, then(opPut(&pb.PutRequest{Key: sceneKey(0), Value: g.filled(half)}), opPut(&pb.PutRequest{Key: sceneKey(1), Value: g.filled(half)})))
+			return g.call(txn, then(opPut(&pb.PutRequest{Key: sceneKey(0), Value: g.filled(half)}),
+				opPut(&pb.PutRequest{Key: sceneKey(1), Value: g.filled(half)})))
 		}
 		return append(g.fill(), big(),
 			g.watching("1.9 fragments", func(r *pb.WatchCreateRequest) { r.PrevKv, r.Fragment = true, true },
@@ -148,7 +155,8 @@ var watchScenes = []scene{
 			&createWatch{slot: slot, request: sceneWatch(func(r *pb.WatchCreateRequest) { r.StartRevision = atCompacted(0) })},
 			askProgress{slot: slot})
 		if g.chance(2) {
-			ops = append(ops, &createWatch{slot: slot, request: sceneWatch(func(r *pb.WatchCreateRequest) { r.StartRevision = atCurrent(3) })},
+			ops = append(ops, &createWatch{slot: slot,
+				request: sceneWatch(func(r *pb.WatchCreateRequest) { r.StartRevision = atCurrent(3) })},
 				askProgress{slot: slot}, g.put(0, "2"), g.put(0, "3"), askProgress{slot: slot}, g.put(0, "4"), askProgress{slot: slot})
 		}
 		return append(ops, emptyRequest{slot: slot}, cancelOne{slot: slot})

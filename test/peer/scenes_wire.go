@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -9,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 
-	"bytes"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -76,10 +76,12 @@ var wireScenes = []scene{
 			g.call(kvRange, sceneRange()), g.hashKV(0))
 	},
 	func(g *gen) []op { // encodings no encoder writes but every decoder takes
-		twice := append(bytesOf(&pb.PutRequest{Key: []byte("s/z"), Value: []byte("first")}), bytesOf(&pb.PutRequest{Key: sceneKey(0), Value: []byte("last")})...)
+		twice := append(bytesOf(&pb.PutRequest{Key: []byte("s/z"), Value: []byte("first")}),
+			bytesOf(&pb.PutRequest{Key: sceneKey(0), Value: []byte("last")})...)
 		backwards := protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), []byte("v"))
 		backwards = protowire.AppendBytes(protowire.AppendTag(backwards, 1, protowire.BytesType), sceneKey(1))
-		long := append(bytesOf(&pb.RangeRequest{Key: []byte("s/"), RangeEnd: []byte("s0")}), 0x18, 0x82, 0x80, 0x80, 0x00) // limit 2 in four bytes
+		long := append(bytesOf(&pb.RangeRequest{Key: []byte("s/"), RangeEnd: []byte("s0")}), 0x18, 0x82, 0x80, 0x80,
+			0x00) // limit 2 in four bytes
 		explicitZero := append(bytesOf(&pb.PutRequest{Key: sceneKey(3), Value: []byte("v")}), 0x18, 0x00, 0x20, 0x00)
 		notOne := append(bytesOf(&pb.RangeRequest{Key: []byte("s/"), RangeEnd: []byte("s0")}), 0x40, 0x07) // keys_only = 7
 		// A oneof set twice: the later wins; an operation in two pieces of the same kind: they merge.
@@ -88,13 +90,15 @@ var wireScenes = []scene{
 		inTxn := func(op []byte) []byte {
 			return protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), op)
 		}
-		return append(g.fill("1", "2", "3"), g.raw(put, twice), g.raw(put, backwards), g.raw(kvRange, long), g.raw(put, explicitZero), g.raw(kvRange, notOne),
+		return append(g.fill("1", "2", "3"), g.raw(put, twice), g.raw(put, backwards), g.raw(kvRange, long),
+			g.raw(put, explicitZero), g.raw(kvRange, notOne),
 			g.raw(txn, inTxn(both)), g.raw(txn, inTxn(merged)), g.call(kvRange, sceneRange()), meet{}, g.hashKV(0))
 	},
 	func(g *gen) []op {
 		badName := []byte{0x0a, 0x02, 0xff, 0xfe}
 		ops := []op{
-			g.raw(put, []byte{0xff, 0xff, 0xff}), g.raw(kvRange, []byte{0x0a, 0x7f, 'k'}), g.raw(deleteRange, []byte{0x0b}), g.raw(txn, []byte{0x12, 0x03, 0x12, 0x7f}),
+			g.raw(put, []byte{0xff, 0xff, 0xff}), g.raw(kvRange, []byte{0x0a, 0x7f, 'k'}), g.raw(deleteRange,
+				[]byte{0x0b}), g.raw(txn, []byte{0x12, 0x03, 0x12, 0x7f}),
 			g.raw(kvRange, nil), g.raw(txn, nil), g.raw(compact, []byte{0x08}),
 			g.raw(leaseGrant, []byte{0x0d, 1, 2}), g.raw("/etcdserverpb.Auth/UserAdd", badName), g.raw(memberAdd, badName),
 			g.raw("/etcdserverpb.KV/Nothing", nil), g.raw("/nothing.Service/Nothing", nil),

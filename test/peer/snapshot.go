@@ -62,7 +62,8 @@ func (w *world) snapshot(t *target) (string, error) {
 		if i > 0 {
 			before := a.messages[i-1].(*pb.SnapshotResponse)
 			if i < len(a.messages)-1 && before.RemainingBytes-uint64(len(r.Blob)) != r.RemainingBytes {
-				return "", w.differ("snapshot of %s: %d bytes remain after part %d of %d, %d before it", t.name, r.RemainingBytes, i, len(r.Blob), before.RemainingBytes)
+				return "", w.differ("snapshot of %s: %d bytes remain after part %d of %d, %d before it", t.name,
+					r.RemainingBytes, i, len(r.Blob), before.RemainingBytes)
 			}
 		}
 	}

@@ -15,10 +15,7 @@ import (
 const (
 	streamSlots  = 4                // watch streams that may be open at once, beside the one for the history
 	deliverLimit = 15 * time.Second // for what a server owes a watch; etcd looks after late watches every 100 ms
-	settleTime   = 250 * time.Millisecond
 )
-
-// settleTime is how long silence has to last where silence is the answer: two and a half rounds of etcd's slowest loop.
 
 // history is the stream of everything that happened, one on each server: a watch on all keys from the start.
 type history struct {
