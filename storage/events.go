@@ -42,7 +42,7 @@ func (l pebbleLogger) Errorf(format string, args ...any) {
 // Fatalf reports the error and then keeps its goroutine for ever. Pebble counts on it not to return: what follows in
 // its code would work on a broken state, with its locks held. Ending the process is left to the program around us.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
+	l.s.stick() // first: who hears of the failure may close the store at once
 	l.s.fail(fmt.Errorf(format, args...))
-	l.s.stick()
 	select {}
 }

@@ -14,7 +14,7 @@
 //	Source   Pebble v2; its comparer contract (internal/base/comparer.go); CockroachDB's MVCC key encoding for the
 //	         idea of a length byte at the end
 //
-// It starts no goroutine of its own and reads no clock but Config.Now. DESIGN.md of this folder has the story.
+// It starts no goroutine of its own, but for the one that closes the database, and reads no clock but Config.Now. DESIGN.md of this folder has the story.
 package storage
 
 import (
@@ -185,6 +185,13 @@ func (s *Store) Close() error {
 	}
 }
 
+// closeDB closes the database. Pebble can stop with its locks held at any moment until it is closed, and this would
+// never return then; so it has a goroutine, which Close waits for as long as there is hope.
+func (s *Store) closeDB() {
+	s.closeErr = s.db.Close()
+	close(s.closed)
+}
+
 // acquire counts a reader or writer in. It fails once Close was called.
 func (s *Store) acquire() error {
 	if s.closing.Load() {
@@ -208,12 +215,7 @@ func (s *Store) release() {
 	case n < 0:
 		panic(fmt.Sprintf("storage: released %d times more than acquired", -n))
 	}
-	select {
-	case <-s.stuck:
-	default:
-		s.closeErr = s.db.Close()
-		close(s.closed)
-	}
+	go s.closeDB()
 }
 
 // Err returns the background error that ended the store, nil while it is sound.
