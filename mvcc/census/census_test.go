@@ -298,8 +298,12 @@ func TestFold(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seedOf(t), 5))
 	for i := range edits {
 		e := v.Edit(0)
+		from := 0
+		if i > 20 {
+			from = keys / 2 // the other half is never overtaken
+		}
 		for range size {
-			k := queueKey(rng.IntN(keys))
+			k := queueKey(from + rng.IntN(keys-from))
 			e.Delete(k, 7)
 			e.Create(k)
 		}
@@ -323,6 +327,77 @@ func TestFold(t *testing.T) {
 	}
 	if v.log.rows[0].seq < keys/1000+edits/4 {
 		t.Errorf("nothing was folded: the log begins at %d", v.log.rows[0].seq)
+	}
+}
+
+// TestBoundReturns: what the log says of a block that has joined another does not hold for the one that later begins at
+// the same key.
+func TestBoundReturns(t *testing.T) {
+	const keys = 10_000
+	v, rows := filled(t, keys)
+	finish := func(e *Edit) {
+		t.Helper()
+		var err error
+		if v, err = e.Finish(rows, walkQueue(keys)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := v.root.all()
+	at := func(i int) int { return number([]byte(all[i].bound), 0) }
+	first, size, end := at(5), at(6)-at(5), at(8)
+	if at(7)-at(6) != size || end-at(7) != size {
+		t.Fatalf("blocks at %d, %d, %d and %d", first, at(6), at(7), end)
+	}
+	e := v.Edit(0)
+	for _, b := range all[4:10] { // this goes into the log
+		e.Delete([]byte(b.bound), 7)
+		e.Create([]byte(b.bound))
+	}
+	finish(e)
+	e = v.Edit(8)
+	for i := first + 10; i < end-10; i++ {
+		e.Delete(queueKey(i), 9)
+	}
+	finish(e)
+	for range 10 { // the tour comes by
+		finish(v.Edit(10))
+	}
+	if p := v.root.locate(queueKey(end - 1)); p.start != all[5].bound {
+		t.Fatalf("the block at %q has not joined", p.start)
+	}
+	e = v.Edit(12)
+	for i := first + 10; i < end-10; i++ {
+		e.Create(queueKey(i))
+	}
+	finish(e)
+	for _, b := range all[6:8] {
+		if p := v.root.locate([]byte(b.bound)); p.start != b.bound {
+			t.Fatalf("the block was split at %q, not at %q", p.start, b.bound)
+		}
+	}
+	loaded, err := Load(rows)
+	if err != nil || !slices.Equal(loaded.root.all(), v.root.all()) {
+		t.Fatalf("loaded something else (%v)", err)
+	}
+}
+
+// TestChurn: keys that come and go cost nobody a walk as long as compactions come by, and a join forgets no death.
+func TestChurn(t *testing.T) {
+	v, rows := filled(t, 1000)
+	for i := range kv.Revision(500) {
+		e := v.Edit(10 * i)
+		for j := range 10 {
+			e.Delete(queueKey(500+j), 10*i+5)
+			e.Create(queueKey(500 + j))
+		}
+		var err error
+		if v, err = e.Finish(rows, nil); err != nil { // a walk would panic
+			t.Fatal(err)
+		}
+	}
+	a, b := block{live: 1, dead: 2, died: 3}, block{live: 10, dead: 20, died: 30}
+	if ab, ba := a.plus(b), b.plus(a); ab != ba || ab != (block{live: 11, dead: 22, died: 30}) {
+		t.Fatalf("%s and %s are %s, or %s", a, b, ab, ba)
 	}
 }
 
