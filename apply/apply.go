@@ -44,9 +44,12 @@ type Entry struct {
 
 // Result is what became of one command. Where Err is nil, the field that fits the command is set.
 type Result struct {
-	// ID is that of the waiting request; 0 if nobody waits.
-	ID  uint64
-	Err error
+	// ID is that of the waiting request; 0 if nobody waits. Index is that of its entry.
+	ID    uint64
+	Index kv.Index
+	Err   error
+	// Full says that Err is ErrNoSpace because the command found the quota reached, not because an alarm stood.
+	Full bool
 	// Revision is the store's after the command.
 	Revision kv.Revision
 
@@ -130,7 +133,7 @@ func (m *Machine) run(entries []Entry, results *[]Result) (int, error) {
 		}
 		failpointBeforeApplyOneEntryNormal()
 		result := r.command(&command)
-		result.ID = command.ID
+		result.ID, result.Index = command.ID, e.Index
 		*results = append(*results, result)
 	}
 	last := &entries[n-1]
@@ -215,7 +218,7 @@ func (r *run) command(c *kv.Command) Result {
 	over := !r.hasRoomFor(c)
 	result := r.execute(c)
 	if over && result.Err == nil {
-		return Result{Err: ErrNoSpace, Revision: result.Revision}
+		return Result{Err: ErrNoSpace, Full: true, Revision: result.Revision}
 	}
 	if result.Revision == 0 {
 		result.Revision = r.keys.Revision()

@@ -27,7 +27,9 @@ type compactor struct {
 	// scheduled is the newest compacted revision that was published, finished the last one that is complete.
 	scheduled, finished kv.Revision
 	hash                *hashJob // to be done before the first removal; nil if no hash is to be kept
-	waiting             []waiter
+	// hashed is the result of hash, remembered once the compaction is complete: who sees it there may ask for the next one.
+	hashed  *Hash
+	waiting []waiter
 }
 
 // progress is what survives a restart: one row, finished (8) · target (8) · main (8) · sub (8) · dropped (8).
@@ -173,10 +175,12 @@ func (c *compactor) hashStep(hash *hashJob, maxRows int) error {
 	if err != nil || !ready {
 		return err
 	}
-	c.s.hashes.add(hash.result())
+	result := hash.result()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.hash = nil
+	if c.hash == hash {
+		c.hash, c.hashed = nil, &result
+	}
 	// The compaction has begun: one that is asked for now comes after it.
 	c.progress.target, c.progress.next = hash.rev, kv.Rev{}
 	return nil
@@ -262,6 +266,10 @@ func (c *compactor) wake(finished kv.Revision) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.finished = finished
+	if c.hashed != nil && c.hashed.Revision == finished {
+		c.s.hashes.add(*c.hashed)
+		c.hashed = nil
+	}
 	c.waiting = slices.DeleteFunc(c.waiting, func(w waiter) bool {
 		if w.rev <= finished {
 			close(w.done)

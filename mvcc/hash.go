@@ -242,3 +242,15 @@ func (s *Store) Hashes() []Hash {
 	defer s.hashes.mu.Unlock()
 	return slices.Clone(s.hashes.hashes)
 }
+
+// ForgetHashes empties what is remembered, and what a compaction under way would add. A member calls it when it has
+// replayed its log: etcd's cache is empty after a restart, and members compare what they remember.
+func (s *Store) ForgetHashes() {
+	c := &s.compactor
+	c.mu.Lock()
+	c.hash, c.hashed = nil, nil
+	c.mu.Unlock()
+	s.hashes.mu.Lock()
+	defer s.hashes.mu.Unlock()
+	s.hashes.hashes = nil
+}
