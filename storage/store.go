@@ -14,7 +14,8 @@
 //	Source   Pebble v2; its comparer contract (internal/base/comparer.go); CockroachDB's MVCC key encoding for the
 //	         idea of a length byte at the end
 //
-// It starts no goroutine of its own, but for the one that closes the database, and reads no clock but Config.Now. DESIGN.md of this folder has the story.
+// It starts no goroutine of its own, but for the one that closes the database, and reads no clock but Config.Now.
+// DESIGN.md of this folder has the story.
 package storage
 
 import (
