@@ -127,7 +127,7 @@ func (a *API) rangeStream(stream grpc.ServerStream) error {
 	switch {
 	case q.CountOnly:
 		return c.count()
-	case q.Limit == 0:
+	case q.Limit <= 0:
 		c.left = math.MaxInt64
 	}
 	c.next.Limit = min(chunkKeys, c.left)
@@ -167,7 +167,7 @@ func (c *chunks) send() (done bool, err error) {
 	if c.rev == 0 {
 		c.rev = r.Revision
 		c.next.Serializable = true // the first piece has waited for what was committed
-		if c.next.Revision == 0 {
+		if c.next.Revision <= 0 {
 			c.next.Revision = c.rev
 		}
 	}

@@ -1,0 +1,121 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"holdfast/kv"
+	"holdfast/membership"
+	"holdfast/server"
+)
+
+// service is an API over a real member with its data in memory, served within the process.
+type service struct {
+	t      *testing.T
+	api    *API
+	member *server.Server
+	fake   *fakeMember
+	conn   *grpc.ClientConn
+
+	kv          pb.KVClient
+	lease       pb.LeaseClient
+	watch       pb.WatchClient
+	maintenance pb.MaintenanceClient
+	cluster     pb.ClusterClient
+}
+
+// fakeMember is a member whose leader the tests choose.
+type fakeMember struct {
+	*server.Server
+	leaderless bool
+}
+
+// Leader implements Member.
+func (m *fakeMember) Leader() kv.MemberID {
+	if m.leaderless {
+		return 0
+	}
+	return m.Server.Leader()
+}
+
+func testServerConfig() server.Config {
+	urls := []string{"http://localhost:2380"}
+	return server.Config{
+		FS: vfs.NewMem(), DataDir: "data", Name: "default", ClientURLs: []string{"http://localhost:2379"},
+		Founders:  []membership.Member{{ID: membership.MemberID(urls, "etcd-cluster", 0), Name: "default", PeerURLs: urls}},
+		Heartbeat: 100 * time.Millisecond, ElectionTicks: 10, PreVote: true,
+		SnapshotEvery: 10000, CatchUpEntries: 5000, SegmentBytes: 1 << 20, RequestBytesMax: 1 << 20, LearnersMax: 1,
+		Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+func testConfig() Config {
+	return Config{
+		RequestBytesMax: 1 << 20, TxnOpsMax: 128, KeepAliveMin: 5 * time.Second, ElectionTimeout: time.Second,
+		Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// inBubble runs a test with a service in a bubble of testing/synctest: time passes only when everybody waits, and a
+// goroutine that is left behind fails the test.
+func inBubble(t *testing.T, test func(t *testing.T, s *service)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { test(t, serve(t, testServerConfig(), testConfig())) })
+}
+
+// serve runs a member and its services until the test ends.
+func serve(t *testing.T, memberConfig server.Config, cfg Config) *service {
+	t.Helper()
+	member, err := server.Open(memberConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &service{t: t, member: member, fake: &fakeMember{Server: member}}
+	s.api = New(s.fake, cfg)
+	memory := bufconn.Listen(64 << 10)
+	ctx, cancel := context.WithCancel(context.Background())
+	living, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 2)
+	go func() { ended <- member.Run(living) }()
+	go func() {
+		defer stop()
+		ended <- s.api.Run(ctx, Listeners{Memory: []net.Listener{memory}})
+	}()
+	s.conn, err = grpc.NewClient("passthrough:///member", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return memory.DialContext(ctx) }),
+		grpc.WithIdleTimeout(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		err := errors.Join(<-ended, <-ended, member.Close(), s.conn.Close())
+		if err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+	<-member.Ready()
+	s.kv, s.lease, s.watch = pb.NewKVClient(s.conn), pb.NewLeaseClient(s.conn), pb.NewWatchClient(s.conn)
+	s.maintenance, s.cluster = pb.NewMaintenanceClient(s.conn), pb.NewClusterClient(s.conn)
+	return s
+}
+
+func (s *service) put(key, value string) int64 {
+	s.t.Helper()
+	r, err := s.kv.Put(s.t.Context(), &pb.PutRequest{Key: []byte(key), Value: []byte(value)})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r.Header.Revision
+}
