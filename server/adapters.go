@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
@@ -33,8 +34,14 @@ func (l logOf) Append(saves []replica.Save, _ bool) error {
 	return l.log.Append(converted...)
 }
 
-// Prepare implements replica.Preparer: the next segment is made before it is needed.
-func (l logOf) Prepare() error { return l.log.Prepare() }
+// Prepare implements replica.Preparer: the next segment is made before it is needed. Where the disk has no room for it now,
+// the present one can still be filled.
+func (l logOf) Prepare() error {
+	if err := l.log.Prepare(); err != nil && !vfs.IsNoSpaceError(err) {
+		return err
+	}
+	return nil
+}
 
 // Entries implements replica.Log. What has been released is not there, which is no failure.
 func (l logOf) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {

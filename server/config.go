@@ -54,7 +54,8 @@ type Config struct {
 
 	// CacheBytes bounds the cache of the store's blocks; 0 is storage.CacheBytesDefault.
 	CacheBytes int64
-	// FlushBytes is how much is applied before the store is made durable; 0 is storage.FlushBytesDefault.
+	// FlushBytes is how much is applied before the store is made durable; 0 is
+	// storage.FlushBytesDefault, or less on a small disk.
 	FlushBytes int64
 	// UpkeepInterval is how often it is looked at whether the store is to be flushed or the log to be released; 0 is
 	// UpkeepIntervalDefault.

@@ -100,6 +100,9 @@ func (s *Server) openParts() (err error) {
 	if s.cfg.SegmentBytes == 0 {
 		s.cfg.SegmentBytes = s.space.segmentBytes()
 	}
+	if s.cfg.FlushBytes == 0 {
+		s.cfg.FlushBytes = s.space.flushBytes()
+	}
 	if err := s.openState(); err != nil {
 		return err
 	}

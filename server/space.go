@@ -13,6 +13,7 @@ import (
 	"holdfast/apply"
 	"holdfast/membership"
 	"holdfast/raftlog"
+	"holdfast/storage"
 )
 
 // spaceReserve is the free disk space below which writes are refused: room for the raft log and the store to finish
@@ -20,9 +21,12 @@ import (
 // eighth of the disk.
 const spaceReserve = 256 << 20
 
-// spaceCheck is how often the disk is looked at. A disk at full speed takes about a gigabyte in that time; then the store
-// or the log fails and the member stops, which is safe but not kind.
-const spaceCheck = time.Second
+// spaceCheck is how often the disk is looked at for what others take of it. What this member admits is counted, and the
+// disk looked at again after a lookShare of the reserve: so it cannot run into the end of the disk between two looks.
+const (
+	spaceCheck = time.Second
+	lookShare  = 16
+)
 
 // spaceGuard watches how much of the disk is free.
 type spaceGuard struct {
@@ -31,10 +35,14 @@ type spaceGuard struct {
 	total   uint64 // 0 where the file system does not tell
 	reserve uint64
 	low     atomic.Bool
+	// admitted counts the bytes admitted since the disk was looked at.
+	admitted atomic.Int64
+	// lowered has one slot: the disk has become low.
+	lowered chan struct{}
 }
 
 func newSpaceGuard(disk vfs.FS, dir string) (*spaceGuard, error) {
-	g := &spaceGuard{fs: disk, dir: dir}
+	g := &spaceGuard{fs: disk, dir: dir, lowered: make(chan struct{}, 1)}
 	usage, err := disk.GetDiskUsage(dir)
 	if errors.Is(err, vfs.ErrUnsupported) {
 		return g, nil
@@ -57,6 +65,15 @@ func (g *spaceGuard) segmentBytes() int64 {
 	return max(1<<20, min(raftlog.SegmentBytesDefault, int64(g.total/32)))
 }
 
+// flushBytes is how much may be applied before the store is made durable: the default, or less on a small disk, which
+// must have room for it when it comes.
+func (g *spaceGuard) flushBytes() int64 {
+	if g.total == 0 {
+		return storage.FlushBytesDefault
+	}
+	return max(1<<20, min(storage.FlushBytesDefault, int64(g.total/32)))
+}
+
 // watch looks at the disk until ctx ends.
 func (g *spaceGuard) watch(ctx context.Context, log *slog.Logger) error {
 	if g.total == 0 {
@@ -65,17 +82,25 @@ func (g *spaceGuard) watch(ctx context.Context, log *slog.Logger) error {
 	tick := time.NewTicker(spaceCheck)
 	defer tick.Stop()
 	for {
-		usage, err := g.fs.GetDiskUsage(g.dir)
-		if err != nil {
-			return fmt.Errorf("ask for the free space of %s: %w", g.dir, err)
+		if err := g.look(log); err != nil {
+			return err
 		}
-		g.set(usage.AvailBytes, log)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return nil
 		}
 	}
+}
+
+// look asks the disk how much is free.
+func (g *spaceGuard) look(log *slog.Logger) error {
+	usage, err := g.fs.GetDiskUsage(g.dir)
+	if err != nil {
+		return fmt.Errorf("ask for the free space of %s: %w", g.dir, err)
+	}
+	g.set(usage.AvailBytes, log)
+	return nil
 }
 
 // set takes in how much is free and says so when the answer to writers changes.
@@ -85,11 +110,23 @@ func (g *spaceGuard) set(free uint64, log *slog.Logger) {
 		return
 	}
 	if low {
+		poke(g.lowered)
 		log.Warn("the disk is nearly full: writes are refused until there is more space; delete and compact, or make room on the disk",
 			"dir", g.dir, "free-bytes", free, "reserve-bytes", g.reserve)
 		return
 	}
 	log.Info("there is enough free disk space again: writes are accepted", "dir", g.dir, "free-bytes", free, "reserve-bytes", g.reserve)
+}
+
+// admit counts a request that is about to be written and tells whether the disk has room for it.
+func (g *spaceGuard) admit(cost int64, log *slog.Logger) (bool, error) {
+	if g.total > 0 && g.admitted.Add(cost) > int64(g.reserve/lookShare) {
+		g.admitted.Store(0)
+		if err := g.look(log); err != nil {
+			return false, err
+		}
+	}
+	return !g.low.Load(), nil
 }
 
 // needSpace refuses a request that the quota or the disk has no room for. Going beyond the quota sets the alarm, as in
@@ -98,8 +135,8 @@ func (s *Server) needSpace(ctx context.Context, cost int64) error {
 	if cost == 0 {
 		return nil
 	}
-	if s.space.low.Load() {
-		return apply.ErrNoSpace
+	if room, err := s.space.admit(cost, s.log); err != nil || !room {
+		return errors.Join(err, apply.ErrNoSpace)
 	}
 	if s.machine.HasRoom(cost) {
 		return nil

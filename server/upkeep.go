@@ -64,20 +64,20 @@ func (s *Server) compactStep() (done bool, err error) {
 const segmentsMax = 8
 
 // flushAndRelease makes the store durable when enough has changed or enough time has passed, and gives back the part of the
-// log that the durable store no longer needs.
+// log that the durable store no longer needs. When the disk becomes low it does both at once: most of what can be given
+// back without losing anything lies in the log.
 func (s *Server) flushAndRelease(ctx context.Context) error {
 	tick := time.NewTicker(s.cfg.UpkeepInterval)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
+		case <-s.space.lowered:
 		case <-ctx.Done():
 			return nil
 		}
-		if s.store.FlushDue(s.cfg.Now()) {
-			if err := s.store.Flush(); err != nil {
-				return fmt.Errorf("make the store durable: %w", err)
-			}
+		if err := s.flushDue(); err != nil {
+			return err
 		}
 		durable, err := s.store.Durable()
 		if err != nil {
@@ -93,12 +93,33 @@ func (s *Server) flushAndRelease(ctx context.Context) error {
 	}
 }
 
+// flushDue makes the store durable if that is due.
+func (s *Server) flushDue() error {
+	durable, err := s.store.Durable()
+	if err != nil {
+		return err
+	}
+	behind := s.replica.Status().Applied > uint64(durable.Index)
+	if !s.store.FlushDue(s.cfg.Now()) && !(behind && s.space.low.Load()) {
+		return nil
+	}
+	if err := s.store.Flush(); err != nil {
+		return fmt.Errorf("make the store durable: %w", err)
+	}
+	return nil
+}
+
+// short tells that the log is to be kept short: it has many files, or the disk is low.
+func (s *Server) short() bool {
+	return s.raftLog.Stats().Segments > segmentsMax || s.space.low.Load()
+}
+
 // releaseDue tells whether the log is to be released below the durable index.
 func (s *Server) releaseDue(durable kv.Index) bool {
 	if durable >= s.released+kv.Index(s.cfg.SnapshotEvery) {
 		return true
 	}
-	return durable > s.released && s.raftLog.Stats().Segments > segmentsMax
+	return durable > s.released && s.short()
 }
 
 // release gives the log free below the durable applied index, but for the entries kept for members slightly behind. First
@@ -118,7 +139,7 @@ func (s *Server) release(ctx context.Context, durable storage.Applied) error {
 		return fmt.Errorf("note in the raft log that entry %d is durable: %w", durable.Index, err)
 	}
 	keep := uint64(durable.Index)
-	if s.raftLog.Stats().Segments <= segmentsMax {
+	if !s.short() {
 		keep -= min(keep, s.cfg.CatchUpEntries)
 	}
 	record := raftlog.SnapshotRecord{Index: uint64(durable.Index), Term: uint64(durable.Term), ConfState: conf}

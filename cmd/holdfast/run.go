@@ -65,7 +65,14 @@ func run(cfg config.Config, log *slog.Logger, terminal bool) (caught os.Signal, 
 	log.LogAttrs(ctx, slog.LevelInfo, "starting an etcd server", cfg.Echo(true, "")...)
 	go announce(ctx, n, cfg, log, terminal) // ends with ctx at the latest
 	err = n.Run(ctx)
-	return nil, errors.Join(err, n.Close())
+	closed := n.Close()
+	if err == nil {
+		return nil, closed
+	}
+	if closed != nil { // what follows from the first error is not to hide it
+		log.Warn("could not close everything in good order", "error", closed)
+	}
+	return nil, err
 }
 
 // announce says, once, where clients connect and where data lies.
