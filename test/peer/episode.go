@@ -200,14 +200,6 @@ func (w *world) open(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// start starts one server again on its data.
-func (w *world) start(t int) error {
-	if err := w.targets[t].server.Restart(context.Background()); err != nil {
-		return w.differ("%v", err)
-	}
-	return w.connect(t)
-}
-
 // connect opens connections and history of a server that has just started.
 func (w *world) connect(t int) error {
 	if err := w.targets[t].connect(); err != nil {

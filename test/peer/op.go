@@ -1,8 +1,12 @@
 package peer
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"math"
 	"strings"
+	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -164,19 +168,37 @@ func (r restart) run(w *world) error {
 		return err
 	}
 	w.closeStreams()
-	for t, target := range w.targets {
-		if r.kill {
-			target.server.Kill()
-		} else if err := target.server.Stop(); err != nil {
-			return w.differ("%v", err)
-		}
-		if err := w.start(t); err != nil {
-			return err
-		}
+	var again sync.WaitGroup
+	var failed [2]error
+	var ready [2]time.Time
+	for t := range w.targets { // at the same time, as the lives of leases start over with it
+		again.Go(func() {
+			failed[t] = w.again(t, r.kill)
+			ready[t] = time.Now()
+		})
 	}
+	again.Wait()
+	if err := errors.Join(failed[:]...); err != nil {
+		return w.differ("%v", err)
+	}
+	w.slack = int64(math.Ceil(ready[0].Sub(ready[1]).Abs().Seconds()))
 	w.restarted = true
 	w.replays = 0 // the new history starts behind what keys already contains
 	return nil
+}
+
+// again ends one server and starts it on the data it left.
+func (w *world) again(t int, kill bool) error {
+	server := w.targets[t].server
+	if kill {
+		server.Kill()
+	} else if err := server.Stop(); err != nil {
+		return err
+	}
+	if err := server.Restart(context.Background()); err != nil {
+		return err
+	}
+	return w.connect(t)
 }
 
 // expire grants short leases, hangs keys on them and waits until both servers have taken them away.
