@@ -253,7 +253,12 @@ func readWhole(s *Store, keys, how int) (kv.Revision, error) {
 // is told so; one that asked for the newest gets the newest.
 func TestCompactedUnderReader(t *testing.T) {
 	st, s := openMem(t)
-	for range 3 {
+	write(t, st, s, func(c *Command) {
+		for i := range 100 { // enough for a count to ask the census
+			c.Put(fmt.Appendf(nil, "k%d", i), []byte("v"), 0)
+		}
+	})
+	for range 2 {
 		write(t, st, s, func(c *Command) { c.Put([]byte("k"), []byte("v"), 0) })
 	}
 	before := view{s: s, now: s.published.Load(), at: 3, ctx: context.Background()}
@@ -269,7 +274,7 @@ func TestCompactedUnderReader(t *testing.T) {
 		}
 	}
 	r, err := s.Range(context.Background(), &kv.RangeRequest{KeyRange: everything})
-	if err != nil || r.Count != 1 {
+	if err != nil || r.Count != 101 {
 		t.Fatalf("%d keys (%v)", r.Count, err)
 	}
 }
