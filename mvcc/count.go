@@ -81,7 +81,10 @@ func (v *view) census(lo, hi []byte) (*census.Version, error) {
 		return nil, nil
 	}
 	version, err := v.correct(from, version, recordsMax)
-	if err != nil {
+	switch {
+	case err == ErrCompacted:
+		return nil, err
+	case err != nil:
 		return nil, fmt.Errorf("count keys at revision %s: %w", v.at, err)
 	}
 	if version != nil {
