@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,6 +29,7 @@ type service struct {
 	member *server.Server
 	fake   *fakeMember
 	conn   *grpc.ClientConn
+	stop   func() // as at the end of the test; the connection stays
 
 	kv          pb.KVClient
 	lease       pb.LeaseClient
@@ -38,12 +41,12 @@ type service struct {
 // fakeMember is a member whose leader the tests choose.
 type fakeMember struct {
 	*server.Server
-	leaderless bool
+	leaderless atomic.Bool
 }
 
 // Leader implements Member.
 func (m *fakeMember) Leader() kv.MemberID {
-	if m.leaderless {
+	if m.leaderless.Load() {
 		return 0
 	}
 	return m.Server.Leader()
@@ -98,11 +101,16 @@ func serve(t *testing.T, memberConfig server.Config, cfg Config) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	s.stop = sync.OnceFunc(func() {
 		cancel()
-		err := errors.Join(<-ended, <-ended, member.Close(), s.conn.Close())
-		if err != nil {
+		if err := errors.Join(<-ended, <-ended, member.Close()); err != nil {
 			t.Errorf("stop: %v", err)
+		}
+	})
+	t.Cleanup(func() {
+		s.stop()
+		if err := s.conn.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 	<-member.Ready()
