@@ -171,7 +171,7 @@ func (c *Command) Put(key, value []byte, lease kv.LeaseID) (prev []byte) {
 	} else {
 		c.r.edit.Create(key)
 	}
-	if old.Main == rev.Main {
+	if prev != nil && old.Main == rev.Main {
 		event.Prev = c.before(key)
 	}
 	row := v.Append(make([]byte, 0, v.Size()))

@@ -32,3 +32,24 @@ func TestEventOfKeyChangedTwice(t *testing.T) {
 		}
 	}
 }
+
+// TestEventOfKeyMadeAnew deletes and sets a key within one command: the put is a creation, and nothing was there before a
+// creation.
+func TestEventOfKeyMadeAnew(t *testing.T) {
+	st, s := openMem(t)
+	key := []byte("k")
+	write(t, st, s, func(c *Command) { c.Put(key, []byte("old"), 0) })
+	live := write(t, st, s, func(c *Command) {
+		c.DeleteRange(kv.KeyRange{Key: key}, nil)
+		c.Put(key, []byte("new"), 0)
+	})[0].Events
+	read, _, err := s.Events(kv.Rev{Main: 3}, 3, 1<<20, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, events := range [][]kv.Event{live, read} {
+		if len(events) != 2 || events[0].Prev == nil || events[1].Prev != nil {
+			t.Errorf("events %v", events)
+		}
+	}
+}
