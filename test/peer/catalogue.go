@@ -200,7 +200,7 @@ type apiError struct {
 	text string
 }
 
-// apiErrors are the errors one member without authentication can be made to answer.
+// apiErrors are the errors one member can be made to answer.
 var apiErrors = []apiError{
 	{codes.InvalidArgument, "etcdserver: key is not provided"},
 	{codes.InvalidArgument, "etcdserver: key not found"},
@@ -241,29 +241,29 @@ var apiErrors = []apiError{
 	{codes.FailedPrecondition, "etcdserver: bad leader transferee"},
 	{codes.FailedPrecondition, "etcdserver: cluster has a downgrade job in progress"},
 	{codes.DataLoss, "etcdserver: corrupt cluster"},
+	{codes.InvalidArgument, "etcdserver: authentication failed, invalid user ID or password"},
+	{codes.InvalidArgument, "etcdserver: invalid auth management"},
+	{codes.PermissionDenied, "etcdserver: permission denied"},
+	{codes.Unauthenticated, "etcdserver: invalid auth token"},
 	{codes.Unimplemented, "RangeStream does not support custom sort orders"},
 	{codes.Unimplemented, "RangeStream does not support revision filters"},
 }
 
-// unreachable are the errors of the API that one member without authentication cannot be made to answer, with the reason.
+// unreachable are the errors of the API that one member cannot be made to answer, with the reason.
 var unreachable = map[string]string{
-	"authentication failed, invalid user ID or password": "needs authentication enabled",
-	"invalid auth management":                            "needs authentication enabled",
-	"revision of auth store is old":                      "needs authentication enabled",
-	"permission denied":                                  "needs authentication enabled",
-	"invalid auth token":                                 "needs authentication enabled",
-	"too many requests":                                  "needs 5000 committed entries that are not applied",
-	"member ID already exist":                            "ids contain the time; the same one cannot be drawn twice",
-	"cluster ID mismatch":                                "spoken between members",
-	"no inflight downgrade job":                          "etcd logs it and answers the cancellation with the cluster version",
-	"not leader":                                         "the only member leads",
-	"not capable":                                        "needs a cluster version below 3.0",
-	"rpc not supported for learner":                      "the only member votes",
-	"cluster version not found during downgrade":         "the version is decided before the first request is served",
-	"no leader":                                          "the only member leads",
-	"leader changed":                                     "the only member leads",
-	"server stopped":                                     "seen only while a process ends, at no certain moment",
-	"request timed out":                                  "needs a stalled disk",
+	"revision of auth store is old":              "needs a change of users between the check of a request and its application",
+	"too many requests":                          "needs 5000 committed entries that are not applied",
+	"member ID already exist":                    "ids contain the time; the same one cannot be drawn twice",
+	"cluster ID mismatch":                        "spoken between members",
+	"no inflight downgrade job":                  "etcd logs it and answers the cancellation with the cluster version",
+	"not leader":                                 "the only member leads",
+	"not capable":                                "needs a cluster version below 3.0",
+	"rpc not supported for learner":              "the only member votes",
+	"cluster version not found during downgrade": "the version is decided before the first request is served",
+	"no leader":                                  "the only member leads",
+	"leader changed":                             "the only member leads",
+	"server stopped":                             "seen only while a process ends, at no certain moment",
+	"request timed out":                          "needs a stalled disk",
 	"request timed out, possibly due to previous leader failure":     "needs a second member",
 	"request timed out, possibly due to connection lost":             "needs a second member",
 	"request timed out, waiting for the applied index took too long": "needs a stalled apply",

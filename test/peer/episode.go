@@ -256,6 +256,7 @@ func (w *world) closing(seed uint64) []part {
 		}},
 		{"snapshots", w.snapshots},
 		{"restart", func() error { return w.survive(seed%4 < 2) }},
+		{"authentication on: Auth/AuthEnable", w.guarded},
 		{"several clients at once", func() error { return w.crowd(seed) }},
 		{"a downgrade is begun and cancelled", w.downgrade},
 	}

@@ -66,6 +66,8 @@ func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0x686f6
 // deck so that each is met equally often, are one draw in sixteen but almost half of the calls, as most have several.
 func (g *gen) next() []op {
 	switch p := g.rng.IntN(1000); {
+	case p < 1:
+		return []op{restart{kill: g.chance(2)}}
 	case p < 60:
 		return g.deal()
 	case p < 440:
