@@ -74,6 +74,9 @@ func (m *machineOf) Apply(entries []*raftpb.Entry) error {
 		m.hidden = c
 		poke(m.compacted)
 	}
+	if m.store.Unflushed() >= m.cfg.FlushBytes {
+		poke(m.flushable)
+	}
 	for i := range results {
 		m.answer(results[i])
 	}

@@ -113,6 +113,7 @@ func (s *Server) resume(rec raftlog.Recovered, applied kv.Index, confState []byt
 			state.Older = append(state.Older, replica.TermRun{From: run.First, Term: run.Term})
 		}
 	}
+	s.replayed = kv.Index(rec.Last)
 	if n := len(rec.Snapshots); n > 0 {
 		s.released = kv.Index(rec.Snapshots[n-1].Index)
 	}

@@ -74,6 +74,7 @@ func (s *Server) publish(ctx context.Context) error {
 	for {
 		err := s.publishOnce(ctx)
 		if err == nil {
+			s.keys.ForgetHashes() // of compactions that were replayed
 			close(s.ready)
 			return nil
 		}

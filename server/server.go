@@ -47,6 +47,8 @@ type Server struct {
 
 	raftLog *raftlog.Log
 	replica *replica.Replica
+	// replayed is the last index that the log held at start.
+	replayed kv.Index
 	// released is the index at which the log was last told that it may begin; flushAndRelease's own once Run runs.
 	released kv.Index
 
@@ -64,6 +66,8 @@ type Server struct {
 	fullWake    chan struct{}
 	// compacted has one slot: there may be something to compact.
 	compacted chan struct{}
+	// flushable has one slot: there may be enough to flush.
+	flushable chan struct{}
 	// failed receives the first error of the store's background work.
 	failed chan error
 	// ready is closed when the member has published itself.
@@ -79,8 +83,9 @@ func Open(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		cfg: cfg, log: cfg.Log, ids: newIDs(), waiters: newWaiters(), clock: newLeaseClock(cfg.Now),
-		fullWake: make(chan struct{}, 1), compacted: make(chan struct{}, 1), failed: make(chan error, 1),
-		ready: make(chan struct{}), stopped: make(chan struct{}),
+		fullWake: make(chan struct{}, 1), compacted: make(chan struct{}, 1), flushable: make(chan struct{}, 1),
+		failed: make(chan error, 1),
+		ready:  make(chan struct{}), stopped: make(chan struct{}),
 	}
 	s.fullAnswers = queue.NewMailbox[apply.Result](s.fullWake)
 	var err error
@@ -123,6 +128,7 @@ func (s *Server) openState() (err error) {
 	if err != nil {
 		return err
 	}
+	s.space.pending = s.store.Unflushed
 	if s.keys, err = mvcc.Open(s.store, mvcc.Config{}); err != nil {
 		return err
 	}

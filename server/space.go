@@ -35,6 +35,8 @@ type spaceGuard struct {
 	total   uint64 // 0 where the file system does not tell
 	reserve uint64
 	low     atomic.Bool
+	// pending is what the store has taken in and not written yet, in bytes; nil for none.
+	pending func() int64
 	// admitted counts the bytes admitted since the disk was looked at.
 	admitted atomic.Int64
 	// lowered has one slot: the disk has become low.
@@ -99,7 +101,11 @@ func (g *spaceGuard) look(log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("ask for the free space of %s: %w", g.dir, err)
 	}
-	g.set(usage.AvailBytes, log)
+	free := usage.AvailBytes
+	if g.pending != nil {
+		free -= min(free, uint64(g.pending()))
+	}
+	g.set(free, log)
 	return nil
 }
 
@@ -156,9 +162,10 @@ func (s *Server) raiseNoSpace(ctx context.Context) error {
 }
 
 // answer hands a result to whoever waits. One that found the quota reached waits until the alarm is in force, so that
-// the client that is told so finds it set.
+// the client that is told so finds it set. What is replayed at start raises nothing: the alarm of that time stands in the log
+// too, and may have been taken back since.
 func (s *Server) answer(r apply.Result) {
-	if errors.Is(r.Err, apply.ErrNoSpace) && !s.cluster.HasAlarm(membership.AlarmNoSpace) {
+	if r.Full && r.Index > s.replayed && !s.cluster.HasAlarm(membership.AlarmNoSpace) {
 		s.fullAnswers.Put(r)
 		return
 	}

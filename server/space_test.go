@@ -182,7 +182,7 @@ func TestQuotaReachedInTheLog(t *testing.T) {
 		release := disk.stick()
 		const id = 1
 		w := m.waiters.add(id, time.Now().Add(time.Hour))
-		m.answer(apply.Result{ID: id, Err: apply.ErrNoSpace})
+		m.answer(apply.Result{ID: id, Index: 1 << 40, Err: apply.ErrNoSpace, Full: true})
 		time.Sleep(time.Second)
 		if len(w.done) != 0 {
 			t.Error("answered before the alarm is in the log")
@@ -192,7 +192,7 @@ func TestQuotaReachedInTheLog(t *testing.T) {
 			t.Errorf("answered %v, the alarm is set: %t", r.Err, m.HasAlarm(membership.AlarmNoSpace))
 		}
 		w = m.waiters.add(id, time.Now().Add(time.Hour))
-		m.answer(apply.Result{ID: id, Err: apply.ErrNoSpace})
+		m.answer(apply.Result{ID: id, Index: 1 << 40, Err: apply.ErrNoSpace, Full: true})
 		if len(w.done) != 1 {
 			t.Error("with the alarm set the answer waits")
 		}

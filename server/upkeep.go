@@ -72,6 +72,7 @@ func (s *Server) flushAndRelease(ctx context.Context) error {
 	for {
 		select {
 		case <-tick.C:
+		case <-s.flushable:
 		case <-s.space.lowered:
 		case <-ctx.Done():
 			return nil
