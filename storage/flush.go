@@ -21,6 +21,8 @@ type flushState struct {
 	mu    sync.Mutex // guards the fields below; released before any I/O
 	dirty int64      // bytes committed since the last flush began
 	since time.Time  // when the first of them came
+	// flushing is what the flushes under way make durable, in bytes.
+	flushing int64
 	// durable is the applied cursor that would survive a crash.
 	durable Applied
 
@@ -36,18 +38,29 @@ func (f *flushState) committed(n int, now func() time.Time) {
 	f.dirty += int64(n)
 }
 
-// begin takes what is dirty as flushed and returns how to undo that.
-func (f *flushState) begin() (undo func()) {
+// begin takes what is dirty as being flushed and returns how to take in what became of it.
+func (f *flushState) begin() (end func(flushed bool)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	dirty, since := f.dirty, f.since
 	f.dirty = 0
-	return func() {
+	f.flushing += dirty
+	return func(flushed bool) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.dirty += dirty
-		f.since = since
+		f.flushing -= dirty
+		if !flushed {
+			f.dirty += dirty
+			f.since = since
+		}
 	}
+}
+
+// Unflushed is what has been committed and is not durable yet, in bytes: about what the disk must have room for.
+func (s *Store) Unflushed() int64 {
+	s.flush.mu.Lock()
+	defer s.flush.mu.Unlock()
+	return s.flush.dirty + s.flush.flushing
 }
 
 // FlushDue tells whether it is time to call Flush.
@@ -73,18 +86,19 @@ func (s *Store) Flush() error {
 	}
 	defer s.release()
 	failpointBeforeCommit()
-	undo := s.flush.begin()
+	end := s.flush.begin()
 	done, err := s.db.AsyncFlush()
 	if err != nil {
-		undo()
+		end(false)
 		return fmt.Errorf("flush: %w", err)
 	}
 	select {
 	case <-done:
+		end(true)
 		failpointAfterCommit()
 		return nil
 	case <-s.failure:
-		undo()
+		end(false)
 		return s.Err()
 	}
 }
