@@ -1,0 +1,171 @@
+package transport
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"holdfast/util/version"
+)
+
+// Paths on a member's peer URLs.
+const (
+	pathRaft     = "/raft"
+	pathStream   = "/raft/stream/"
+	pathSnapshot = "/raft/snapshot"
+	pathProbing  = "/raft/probing"
+)
+
+// Handler serves the paths /raft and below to other members. A request for a stream ends with the peer, or with Run.
+func (t *Transport) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc(pathRaft, t.serveMessage)
+	mux.HandleFunc(pathStream, t.serveStream)
+	mux.HandleFunc(pathSnapshot, t.serveSnapshot)
+	mux.HandleFunc(pathProbing, t.serveProbing)
+	return mux
+}
+
+// admitRequest refuses what has the wrong method or comes from somebody this member does not talk to.
+func (t *Transport) admitRequest(w http.ResponseWriter, r *http.Request, method string) bool {
+	if r.Method != method {
+		w.Header().Set("Allow", method)
+		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
+		return false
+	}
+	w.Header().Set(headerCluster, hex(t.cfg.ClusterID))
+	if err := t.checkHeader(r.Header); err != nil {
+		http.Error(w, err.Error(), http.StatusPreconditionFailed)
+		return false
+	}
+	return true
+}
+
+// serveMessage takes a message that was posted by itself.
+func (t *Transport) serveMessage(w http.ResponseWriter, r *http.Request) {
+	if !t.admitRequest(w, r, http.MethodPost) {
+		return
+	}
+	t.addSender(r.Header)
+	count := t.counterFor(r)
+	m, err := t.readMessage(w, r)
+	if err != nil {
+		count.receivedFailures.Add(1)
+		t.cfg.Log.Warn("failed to read Raft message", "from", r.Header.Get(headerFrom), "error", err)
+		status := http.StatusBadRequest
+		if errors.Is(err, ErrTooLarge) {
+			status = http.StatusRequestEntityTooLarge
+		}
+		http.Error(w, err.Error(), status)
+		return
+	}
+	count.receivedBytes.Add(uint64(max(0, r.ContentLength)))
+	if err := t.step(m); err != nil {
+		count.receivedFailures.Add(1)
+		t.refuse(w, err, "error processing raft message")
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (t *Transport) readMessage(w http.ResponseWriter, r *http.Request) (*raftpb.Message, error) {
+	limit := t.cfg.MessageBytesMax
+	body := newTimedBody(w, r, ioTimeout)
+	b, err := io.ReadAll(io.LimitReader(body, int64(limit)+1))
+	if err != nil {
+		return nil, fmt.Errorf("error reading raft message: %w", err)
+	}
+	if uint64(len(b)) > limit {
+		return nil, fmt.Errorf("%w: at most %d bytes are read", ErrTooLarge, limit)
+	}
+	m := new(raftpb.Message)
+	if err := proto.Unmarshal(b, m); err != nil {
+		return nil, fmt.Errorf("error unmarshalling raft message: %w", err)
+	}
+	return m, nil
+}
+
+// counterFor is what a request is counted under.
+func (t *Transport) counterFor(r *http.Request) *counter {
+	from, err := parseID(r.Header.Get(headerFrom))
+	if err != nil {
+		from = 0
+	}
+	return t.stats.from(from)
+}
+
+// refuse answers that raft did not get the message.
+func (t *Transport) refuse(w http.ResponseWriter, err error, text string) {
+	t.cfg.Log.Warn("failed to process Raft message", "error", err)
+	if !errors.Is(err, errFromRemoved) && !errors.Is(err, errNotForUs) {
+		http.Error(w, text, http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusForbidden)
+	writeJSON(w, struct {
+		Message string `json:"message"`
+	}{err.Error()})
+}
+
+// writeJSON ends an answer. There is nobody to tell when the one who asked has gone.
+func writeJSON(w io.Writer, v any) { _ = json.NewEncoder(w).Encode(v) }
+
+// serveStream answers with a stream of messages to the peer that asks.
+func (t *Transport) serveStream(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet {
+		w.Header().Set(headerVersion, version.EtcdVersion)
+	}
+	if !t.admitRequest(w, r, http.MethodGet) {
+		return
+	}
+	kind := stream(path.Base(path.Dir(r.URL.Path)))
+	if (kind != streamMsgApp && kind != streamMessage) || path.Dir(path.Dir(r.URL.Path))+"/" != pathStream {
+		http.Error(w, "invalid path", http.StatusNotFound)
+		return
+	}
+	from, err := parseID(path.Base(r.URL.Path))
+	if err != nil {
+		http.Error(w, "invalid from", http.StatusNotFound)
+		return
+	}
+	if t.cfg.Raft.IsIDRemoved(from) {
+		t.cfg.Log.Warn("rejected stream from remote peer because it was removed", "remote-peer-id-from", hex(from))
+		http.Error(w, "removed member", http.StatusGone)
+		return
+	}
+	p := t.peer(from)
+	if p == nil || p.remote {
+		t.addSender(r.Header)
+		t.cfg.Log.Warn("failed to find remote peer in cluster", "remote-peer-id-from", hex(from))
+		http.Error(w, "error sender not found", http.StatusNotFound)
+		return
+	}
+	if to := r.Header.Get(headerTo); to != hex(t.cfg.ID) {
+		t.cfg.Log.Warn("ignored streaming request; ID mismatch", "remote-peer-id-header", to, "remote-peer-id-from", hex(from))
+		http.Error(w, "to field mismatch", http.StatusPreconditionFailed)
+		return
+	}
+	if kind == streamMsgApp {
+		p.msgApp.serve(r.Context(), w)
+		return
+	}
+	p.message.serve(r.Context(), w)
+}
+
+// health is what a probe is answered with.
+type health struct {
+	OK  bool
+	Now time.Time
+}
+
+func (t *Transport) serveProbing(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, health{OK: true, Now: t.cfg.Now()})
+}

@@ -1,0 +1,136 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"holdfast/util/version"
+)
+
+// Headers that members send each other.
+const (
+	headerFrom       = "X-Server-From" // sender's id
+	headerVersion    = "X-Server-Version"
+	headerMinVersion = "X-Min-Cluster-Version"
+	headerCluster    = "X-Etcd-Cluster-ID"
+	headerURLs       = "X-PeerURLs" // the sender's peer URLs, separated by commas
+	headerTo         = "X-Raft-To"  // on a request for a stream: whom the sender thinks it asks
+)
+
+// minClusterVersion is the oldest cluster that etcd 3.7 takes part in.
+const minClusterVersion = "3.0.0"
+
+// Why a request is refused with 412. The texts are etcd's: the other side looks for them.
+var (
+	errIncompatible = errors.New("incompatible version")
+	errCluster      = errors.New("cluster ID mismatch")
+)
+
+// setHeader says who sends a request.
+func (t *Transport) setHeader(h http.Header) {
+	h.Set(headerFrom, hex(t.cfg.ID))
+	h.Set(headerVersion, version.EtcdVersion)
+	h.Set(headerMinVersion, minClusterVersion)
+	h.Set(headerCluster, hex(t.cfg.ClusterID))
+	if len(t.cfg.URLs) > 0 {
+		h.Set(headerURLs, t.localURLs())
+	}
+}
+
+// checkHeader reports whether whoever sent h may talk to this member.
+func (t *Transport) checkHeader(h http.Header) error {
+	if err := compatible(h); err != nil {
+		t.cfg.Log.Warn("failed version compatibility check", "remote-peer-server-name", h.Get(headerFrom),
+			"remote-peer-server-version", h.Get(headerVersion), "remote-peer-server-minimum-cluster-version", h.Get(headerMinVersion), "error", err)
+		return errIncompatible
+	}
+	if h.Get(headerCluster) != hex(t.cfg.ClusterID) {
+		t.cfg.Log.Warn("request cluster ID mismatch", "remote-peer-server-name", h.Get(headerFrom),
+			"local-member-cluster-id", hex(t.cfg.ClusterID), "remote-peer-cluster-id", h.Get(headerCluster))
+		return errCluster
+	}
+	return nil
+}
+
+// compatible compares minor versions: theirs must not be below the oldest cluster we take part in, nor ours below the
+// oldest they do.
+func compatible(h http.Header) error {
+	local, oldest := mustParse(version.EtcdVersion), mustParse(minClusterVersion)
+	theirs, err := parseMinor(h.Get(headerVersion))
+	if err != nil {
+		return err
+	}
+	theirOldest, err := parseMinor(h.Get(headerMinVersion))
+	switch {
+	case err != nil:
+		return err
+	case theirs.below(oldest):
+		return fmt.Errorf("remote version is too low: remote[%s]=%s, local=%s", h.Get(headerFrom), h.Get(headerVersion), version.EtcdVersion)
+	case local.below(theirOldest):
+		return fmt.Errorf("local version is too low: remote[%s]=%s, local=%s", h.Get(headerFrom), h.Get(headerVersion), version.EtcdVersion)
+	}
+	return nil
+}
+
+// minor is a version without its patch.
+type minor struct{ major, minor uint64 }
+
+func (v minor) below(w minor) bool {
+	return v.major < w.major || v.major == w.major && v.minor < w.minor
+}
+
+// parseMinor reads a semantic version. Without one the sender is an etcd 2.0, which said nothing.
+func parseMinor(text string) (minor, error) {
+	if text == "" {
+		return minor{2, 0}, nil
+	}
+	number, _, _ := strings.Cut(text, "+")
+	number, _, _ = strings.Cut(number, "-")
+	parts := strings.Split(number, ".")
+	if len(parts) != 3 {
+		return minor{}, fmt.Errorf("%q is no semantic version", text)
+	}
+	var n [3]uint64
+	for i, part := range parts {
+		var err error
+		if n[i], err = strconv.ParseUint(part, 10, 32); err != nil {
+			return minor{}, fmt.Errorf("%q is no semantic version: %w", text, err)
+		}
+	}
+	return minor{n[0], n[1]}, nil
+}
+
+func mustParse(text string) minor {
+	v, err := parseMinor(text)
+	if err != nil {
+		panic(fmt.Sprintf("transport: our own version: %v", err))
+	}
+	return v
+}
+
+// answerBytes is how much of a refusal is read, in order to say why.
+const answerBytes = 4 << 10
+
+// checkAnswer turns an answer that is not the one wanted into an error and closes it.
+func checkAnswer(resp *http.Response, want int) error {
+	if resp.StatusCode == want {
+		return nil
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, answerBytes))
+	err = errors.Join(err, resp.Body.Close())
+	reason := strings.TrimSpace(string(text))
+	switch {
+	case resp.StatusCode == http.StatusGone,
+		resp.StatusCode == http.StatusForbidden && strings.Contains(reason, errFromRemoved.Error()):
+		return ErrRemoved
+	case reason == errIncompatible.Error():
+		return errIncompatible
+	case reason == errCluster.Error():
+		return fmt.Errorf("%w: the peer's is %s", errCluster, resp.Header.Get(headerCluster))
+	}
+	return errors.Join(fmt.Errorf("unexpected answer %s: %s", resp.Status, reason), err)
+}

@@ -1,0 +1,119 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
+
+// Why a snapshot is not received to its end.
+var (
+	errStaleSnapshot    = errors.New("a snapshot of a newer leader is being received")
+	errSnapshotReplaced = errors.New("a newer snapshot takes this one's place")
+)
+
+// receiving lets one snapshot in at a time: there is room for one, and only the last is of use. A leader sends another
+// only when it has given up the one before, and a leader of an older term is none.
+type receiving struct {
+	turn chan struct{} // holds a token while one is received
+
+	mu      sync.Mutex // guards the fields below
+	term    uint64     // of the one that was let in last
+	replace func()     // ends it
+}
+
+func newReceiving() *receiving {
+	return &receiving{turn: make(chan struct{}, 1), replace: func() {}}
+}
+
+// begin waits for the snapshot's turn, which ends at once what is under way. cancel is called when another one comes, or
+// when the transport ends; done says that this one is over.
+func (r *receiving) begin(ctx context.Context, term uint64, cancel func()) (done func(), err error) {
+	r.mu.Lock()
+	if term < r.term {
+		r.mu.Unlock()
+		return nil, errStaleSnapshot
+	}
+	r.replace()
+	r.term, r.replace = term, cancel
+	r.mu.Unlock()
+	select {
+	case r.turn <- struct{}{}:
+		return func() { <-r.turn }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// end ends what is being received.
+func (r *receiving) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.replace()
+}
+
+// serveSnapshot takes a message of type MsgSnap and the database behind it.
+//
+//	Shape   length (8 B, big endian) | raftpb.Message | database, to the end of the body
+func (t *Transport) serveSnapshot(w http.ResponseWriter, r *http.Request) {
+	count := t.counterFor(r)
+	if !t.admitRequest(w, r, http.MethodPost) {
+		count.received.failed.Add(1)
+		return
+	}
+	t.addSender(r.Header)
+	body := newTimedBody(w, r, snapshotStallMax)
+	f := newFrames(body, snapshotMessageBytesMax)
+	m, err := messageDecoder{f}.decode()
+	if err != nil {
+		count.received.failed.Add(1)
+		count.receivedFailures.Add(1)
+		t.cfg.Log.Warn("failed to decode Raft message", "remote-snapshot-sender-id", r.Header.Get(headerFrom), "error", err)
+		http.Error(w, fmt.Sprintf("failed to decode raft message (%v)", err), http.StatusBadRequest)
+		return
+	}
+	if m.GetType() != raftpb.MsgSnap || m.GetSnapshot().GetMetadata() == nil {
+		count.received.failed.Add(1)
+		http.Error(w, "wrong raft message type", http.StatusBadRequest)
+		return
+	}
+	done := count.received.begin(t.cfg.Now)
+	err = t.receiveSnapshot(r.Context(), m, body, f)
+	done(err)
+	if err != nil {
+		t.refuse(w, err, fmt.Sprintf("failed to save KV snapshot (%v)", err))
+		return
+	}
+	count.receivedBytes.Add(uint64(max(0, r.ContentLength)))
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// receiveSnapshot keeps the database that f still holds and hands raft the message it belongs to.
+func (t *Transport) receiveSnapshot(ctx context.Context, m *raftpb.Message, body *timedBody, f frames) error {
+	if err := t.admit(m); err != nil {
+		return err
+	}
+	if t.cfg.Snapshots == nil {
+		return errors.New("this member takes no snapshots")
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() { body.abandon(context.Cause(ctx)) })()
+	over, err := t.taking.begin(ctx, m.GetTerm(), func() { cancel(errSnapshotReplaced) })
+	if err != nil {
+		return err
+	}
+	defer over()
+	index := m.GetSnapshot().GetMetadata().GetIndex()
+	log := t.cfg.Log.With("remote-snapshot-sender-id", hex(m.GetFrom()), "incoming-snapshot-index", index)
+	log.Info("receiving database snapshot")
+	if err := t.cfg.Snapshots.Receive(ctx, m, f.r); err != nil {
+		return fmt.Errorf("receive snapshot %d from %x: %w", index, m.GetFrom(), err)
+	}
+	log.Info("received and saved database snapshot")
+	return t.step(m)
+}

@@ -1,0 +1,178 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"holdfast/util/queue"
+)
+
+const (
+	// snapshotStallMax is how long a transfer may stand still, because of a network or a disk. etcd has no bound when it
+	// sends and 5 s when it receives.
+	snapshotStallMax = time.Minute
+	// snapshotAnswerMax is how long a receiver may take to make a snapshot durable after its last byte.
+	snapshotAnswerMax = 10 * time.Minute
+	// snapshotRetryPause stands between a failed snapshot and the report of it, for raft then asks for another at once.
+	snapshotRetryPause = time.Second
+	// snapshotMessageBytesMax bounds what comes before the database. etcd's number.
+	snapshotMessageBytesMax = 64 << 20
+)
+
+// Snapshots has the states that belong to messages of type MsgSnap: the message names one, too large for it to hold.
+type Snapshots interface {
+	// Open gives the state to send for m, or a later one. ctx ends when it is no longer wanted, also while it is read.
+	Open(ctx context.Context, m *raftpb.Message) (*Snapshot, error)
+	// Receive keeps body, an etcd database, for the snapshot in m, durably. raft gets m once Receive has returned nil; if it
+	// returns an error, what was kept is its to remove. A body that breaks off ends with an error other than io.EOF.
+	Receive(ctx context.Context, m *raftpb.Message, body io.Reader) error
+}
+
+// Snapshot is a state on its way out.
+type Snapshot struct {
+	// Message is the one to send: that of Open, with the index, term and configuration of the state.
+	Message *raftpb.Message
+	Body    io.ReadCloser // an etcd database with the same index, term and configuration
+	Size    int64         // of Body
+}
+
+// snapshotSender sends one snapshot at a time to a peer. A newer one takes its place: raft asks for it only when it has
+// given up the one before.
+type snapshotSender struct {
+	p    *peer
+	wake chan struct{}
+
+	mu     sync.Mutex // guards the fields below
+	next   *raftpb.Message
+	cancel func() // ends the transfer under way
+}
+
+func (s *snapshotSender) init(p *peer) {
+	s.p, s.wake, s.cancel = p, make(chan struct{}, 1), func() {}
+}
+
+// put makes m the snapshot to send.
+func (s *snapshotSender) put(m *raftpb.Message) {
+	if s.p.remote || s.p.t.cfg.Snapshots == nil {
+		s.p.t.cfg.Raft.ReportSnapshot(s.p.id, false)
+		return
+	}
+	s.mu.Lock()
+	s.next = m
+	s.cancel()
+	s.mu.Unlock()
+	queue.Wake(s.wake)
+}
+
+// run sends until ctx ends or the peer says that this member was removed.
+func (s *snapshotSender) run(ctx context.Context) error {
+	for {
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			return nil
+		}
+		sending, cancel := context.WithCancel(ctx)
+		m := s.begin(cancel)
+		var err error
+		if m != nil {
+			err = s.sendOne(sending, m)
+		}
+		cancel()
+		if errors.Is(err, ErrRemoved) {
+			return err
+		}
+	}
+}
+
+// begin takes the snapshot to send. cancel ends it.
+func (s *snapshotSender) begin(cancel func()) *raftpb.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.next
+	s.next, s.cancel = nil, cancel
+	return m
+}
+
+// sendOne sends a snapshot and tells raft, unless another has taken its place.
+func (s *snapshotSender) sendOne(ctx context.Context, m *raftpb.Message) error {
+	p := s.p
+	done := p.count.sent.begin(p.t.cfg.Now)
+	err := s.transfer(ctx, m)
+	done(err)
+	if err == nil {
+		p.activity.up()
+		p.t.cfg.Raft.ReportSnapshot(p.id, true)
+		return nil
+	}
+	p.log.Warn("failed to send database snapshot", "snapshot-index", m.GetSnapshot().GetMetadata().GetIndex(), "error", err)
+	p.activity.down("post", "sendMsgSnap", err)
+	p.lost(1)
+	select {
+	case <-time.After(snapshotRetryPause):
+		p.t.cfg.Raft.ReportSnapshot(p.id, false)
+	case <-ctx.Done():
+	}
+	return err
+}
+
+func (s *snapshotSender) transfer(ctx context.Context, m *raftpb.Message) error {
+	p := s.p
+	snapshot, err := p.t.cfg.Snapshots.Open(ctx, m)
+	if err != nil {
+		return fmt.Errorf("open the state to send: %w", err)
+	}
+	head, err := messageEncoder{}.encode(nil, snapshot.Message)
+	if err != nil {
+		return errors.Join(err, snapshot.Body.Close())
+	}
+	index := snapshot.Message.GetSnapshot().GetMetadata().GetIndex()
+	p.log.Info("sending database snapshot", "snapshot-index", index, "bytes", snapshot.Size)
+	size := int64(len(head)) + snapshot.Size
+	body := &sharedBody{Reader: io.MultiReader(bytes.NewReader(head), snapshot.Body), body: snapshot.Body}
+	err = p.post(ctx, p.t.clients.snapshots, pathSnapshot, "application/octet-stream", body, size)
+	if err = errors.Join(err, body.Close()); err != nil {
+		return err
+	}
+	p.count.sentBytes.Add(uint64(size))
+	p.log.Info("sent database snapshot", "snapshot-index", index, "bytes", snapshot.Size)
+	return nil
+}
+
+// sharedBody is a body that net/http may go on reading for a moment after it has returned.
+type sharedBody struct {
+	io.Reader
+	body io.Closer
+
+	mu     sync.Mutex // held while reading; guards the field below
+	closed bool
+}
+
+// Read reads unless the body is closed.
+func (b *sharedBody) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	return b.Reader.Read(p)
+}
+
+// Close closes the body once nobody reads. Only the first call can fail.
+func (b *sharedBody) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil
+	}
+	b.closed = true
+	return b.body.Close()
+}
