@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc/status"
 
 	"holdfast/kv"
 	"holdfast/membership"
@@ -127,7 +128,7 @@ func (a *API) unhealthy(r *http.Request) string {
 		KeyRange: kv.KeyRange{Key: []byte{0}}, KeysOnly: true, Limit: 1, Serializable: serializable,
 	})
 	if err != nil {
-		return "RANGE ERROR:" + toWire(err).Error()
+		return "RANGE ERROR:" + status.Convert(toWire(err)).Message()
 	}
 	return ""
 }

@@ -32,27 +32,30 @@ func newSplit(l net.Listener, log *slog.Logger) *split {
 	return &split{from: l, log: log, grpc: newHanded(l.Addr()), http: newHanded(l.Addr())}
 }
 
-// run accepts until the listener is closed. It returns nil if ctx has ended by then.
+// acceptPause is the rest after a connection could not be accepted. Most often there are too many: it gives them time to
+// end.
+const acceptPause = 100 * time.Millisecond
+
+// run accepts until ctx ends or the listener is closed. No client can end it: one that goes away too early, or too many
+// that stay, are no reason to stop the member.
 func (s *split) run(ctx context.Context) error {
 	defer s.wg.Wait()
-	for {
+	for ctx.Err() == nil {
 		c, err := s.from.Accept()
-		if err != nil {
-			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
+		switch {
+		case err == nil:
+			s.wg.Go(func() { s.hand(ctx, c) })
+		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
+			return nil
+		default:
+			s.log.Warn("could not accept a connection; it is tried again", "address", s.from.Addr().String(), "error", err)
+			select {
+			case <-time.After(acceptPause):
+			case <-ctx.Done():
 			}
-			var passing net.Error
-			if errors.As(err, &passing) && passing.Timeout() {
-				continue
-			}
-			return err
 		}
-		s.wg.Add(1)
-		go func() {
-			defer s.wg.Done()
-			s.hand(ctx, c)
-		}()
 	}
+	return nil
 }
 
 // hand finds out what c speaks and passes it on.

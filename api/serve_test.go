@@ -24,12 +24,13 @@ import (
 
 // service is an API over a real member with its data in memory, served within the process.
 type service struct {
-	t      *testing.T
+	t      testing.TB
 	api    *API
 	member *server.Server
 	fake   *fakeMember
 	conn   *grpc.ClientConn
-	stop   func() // as at the end of the test; the connection stays
+	door   *bufconn.Listener // speaks gRPC and HTTP
+	stop   func()            // as at the end of the test; the connection stays
 
 	kv          pb.KVClient
 	lease       pb.LeaseClient
@@ -38,10 +39,19 @@ type service struct {
 	cluster     pb.ClusterClient
 }
 
-// fakeMember is a member whose leader the tests choose.
+// fakeMember is a member whose leader and failures the tests choose.
 type fakeMember struct {
 	*server.Server
 	leaderless atomic.Bool
+	rangeErr   error // of every range, if set
+}
+
+// Range implements Member.
+func (m *fakeMember) Range(ctx context.Context, q *kv.RangeRequest) (*kv.RangeResult, error) {
+	if m.rangeErr != nil {
+		return nil, m.rangeErr
+	}
+	return m.Server.Range(ctx, q)
 }
 
 // Leader implements Member.
@@ -78,7 +88,7 @@ func inBubble(t *testing.T, test func(t *testing.T, s *service)) {
 }
 
 // serve runs a member and its services until the test ends.
-func serve(t *testing.T, memberConfig server.Config, cfg Config) *service {
+func serve(t testing.TB, memberConfig server.Config, cfg Config) *service {
 	t.Helper()
 	member, err := server.Open(memberConfig)
 	if err != nil {
@@ -87,13 +97,14 @@ func serve(t *testing.T, memberConfig server.Config, cfg Config) *service {
 	s := &service{t: t, member: member, fake: &fakeMember{Server: member}}
 	s.api = New(s.fake, cfg)
 	memory := bufconn.Listen(64 << 10)
+	s.door = bufconn.Listen(64 << 10)
 	ctx, cancel := context.WithCancel(context.Background())
 	living, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 2)
 	go func() { ended <- member.Run(living) }()
 	go func() {
 		defer stop()
-		ended <- s.api.Run(ctx, Listeners{Memory: []net.Listener{memory}})
+		ended <- s.api.Run(ctx, Listeners{Memory: []net.Listener{memory}, Clients: []net.Listener{s.door}})
 	}()
 	s.conn, err = grpc.NewClient("passthrough:///member", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return memory.DialContext(ctx) }),

@@ -20,7 +20,7 @@ import (
 
 // watcher is a client's side of a watch stream.
 type watcher struct {
-	t      *testing.T
+	t      testing.TB
 	stream pb.Watch_WatchClient
 	cancel context.CancelFunc
 	got    chan string
