@@ -223,8 +223,9 @@ func (w *world) close() {
 	}
 }
 
-// opening draws what every episode begins with: the rules of a store nobody has compacted yet.
-func (g *gen) opening() []op {
+// opening draws what every episode begins with: the rules of a store nobody has compacted yet. With atZero the first
+// compaction is at 0, which is allowed once.
+func (g *gen) opening(atZero bool) []op {
 	never := g.hashKV(0)
 	never.rule = "1.8 HashKV of a store never compacted has compact_revision -1"
 	never.met = saw(func(r *pb.HashKVResponse) bool { return r.CompactRevision == -1 })
@@ -236,7 +237,7 @@ func (g *gen) opening() []op {
 		g.call(put, &pb.PutRequest{Key: []byte("a"), Value: []byte("1")}),
 		never,
 	}
-	if g.chance(2) {
+	if atZero {
 		ops = append(ops, first, g.hashKV(0))
 	}
 	if g.chance(2) {
@@ -255,7 +256,8 @@ func (w *world) closing(seed uint64) []part {
 			return expire{id: 500, ttl: w.settings.minTTL, keys: []string{"x/b", "x/a", "x/c"}}.run(w)
 		}},
 		{"snapshots", w.snapshots},
-		{"restart", func() error { return w.survive(seed%4 < 2) }},
+		{"kill", func() error { return w.survive(true) }},
+		{"restart", func() error { return w.survive(false) }},
 		{"authentication on: Auth/AuthEnable", w.guarded},
 		{"several clients at once", func() error { return w.crowd(seed) }},
 		{"a downgrade is begun and cancelled", w.downgrade},

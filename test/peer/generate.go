@@ -47,14 +47,18 @@ type gen struct {
 	settings settings
 	drawn    int     // calls so far; makes values differ
 	deck     []scene // scenes not dealt yet
+	dealt    int     // scenes dealt so far
 }
 
-// generate returns the operations of an episode, at least n of them.
+// generate returns the operations of an episode: at least n of them, and every scene at least once.
 func generate(seed uint64, n int, s settings) []op {
 	g := &gen{rng: newRand(seed), settings: s}
-	ops := g.opening()
+	ops := g.opening(seed%2 == 0)
 	for len(ops) < n {
 		ops = append(ops, g.next()...)
+	}
+	for g.dealt < len(scenes) { // a short episode has not come to them all
+		ops = append(ops, g.deal()...)
 	}
 	return ops
 }
@@ -103,6 +107,7 @@ func (g *gen) deal() []op {
 	}
 	s := g.deck[0]
 	g.deck = g.deck[1:]
+	g.dealt++
 	return s(g)
 }
 
