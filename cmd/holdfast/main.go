@@ -94,32 +94,34 @@ func quieten(cfg *config.Config) {
 	}
 }
 
-// awaitSignal cancels when the process is told to end and remembers by what.
+// awaitSignal cancels when the process is told to end and remembers by what. Signals that come while it ends change nothing.
 func awaitSignal(cancel context.CancelFunc, log *slog.Logger) (caught func() os.Signal) {
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, syscall.SIGINT, syscall.SIGTERM)
-	var got os.Signal
-	done := make(chan struct{})
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	got, done := make(chan os.Signal, 1), make(chan struct{})
 	go func() { // ends with the process, or with the function returned here
+		defer close(got)
 		select {
-		case got = <-c:
-			log.Info("received signal; shutting down", "signal", got.String())
+		case s := <-signals:
+			log.Info("received signal; shutting down", "signal", s.String())
+			got <- s
 			cancel()
 		case <-done:
 		}
-		close(c)
 	}()
 	return func() os.Signal {
-		signal.Stop(c)
 		close(done)
-		for range c { //nolint:revive // waits until the goroutine has ended
-		}
-		return got
+		defer signal.Stop(signals)
+		return <-got
 	}
 }
 
-// raise ends the process by the signal it has caught, so that its parent sees what ended it.
+// raise ends the process by the signal it has caught, so that its parent sees what ended it. The first process of a
+// container cannot be ended so: its kernel passes the signal over.
 func raise(s os.Signal) {
+	if os.Getpid() == 1 {
+		os.Exit(config.ExitAsked)
+	}
 	signal.Reset(s)
 	if sig, ok := s.(syscall.Signal); ok {
 		if err := syscall.Kill(os.Getpid(), sig); err != nil {
