@@ -83,7 +83,7 @@ func listen(u url.URL, flag string) (net.Listener, error) {
 	network, address := "tcp", u.Host
 	if u.Scheme == "unix" {
 		network, address = "unix", u.Host+u.Path
-		if err := os.Remove(address); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := removeSocket(address); err != nil {
 			return nil, fmt.Errorf("make room for the socket %s of %s: %w", address, flag, err)
 		}
 	}
@@ -95,6 +95,24 @@ func listen(u url.URL, flag string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s of %s: %w", u.String(), flag, err)
 	}
 	return l, nil
+}
+
+// removeSocket takes away what a killed process left at path: a socket behind which nobody listens, and nothing else.
+func removeSocket(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != os.ModeSocket {
+		return errors.New("there is something else that is no socket")
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		return errors.Join(syscall.EADDRINUSE, c.Close())
+	}
+	return os.Remove(path)
 }
 
 // Run serves until ctx ends, which is no error, or a part fails. The doors open when the member is ready, so that nobody is
