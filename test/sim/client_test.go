@@ -1,0 +1,273 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
+	"holdfast/apply"
+	"holdfast/kv"
+)
+
+const (
+	clientsPerRun = 12
+	keysPerRun    = 16
+	thinkMax      = 260 * time.Millisecond
+)
+
+// client sends one request after the other.
+type client struct {
+	w      *world
+	id     int
+	member int // the one it talks to
+}
+
+// op is one request and what became of it.
+type op struct {
+	id           uint64
+	client       int
+	member       *member
+	payload      []byte           // of a command
+	query        *kv.RangeRequest // of a question; then payload is nil
+	txn          *kv.TxnRequest   // of a transaction that only reads; then both are nil
+	sees         bool             // everything acknowledged before: it is not serializable
+	call, answer int64            // moments; answer is 0 while there is none
+	got          result
+}
+
+func (o *op) String() string {
+	return fmt.Sprintf("request %x of client %d at %s", o.id, o.client, o.member)
+}
+
+// next sends the next request, unless the run is over.
+func (c *client) next() {
+	w := c.w
+	if w.now > faultyTime+calmTime/3 {
+		return
+	}
+	for range len(w.members) {
+		if m := w.members[c.member]; m.life != nil && !(m.pausedUntil > w.now) && !w.chance(1) {
+			break
+		}
+		c.member = w.rnd.IntN(len(w.members))
+	}
+	m := w.members[c.member]
+	if m.life == nil || m.pausedUntil > w.now {
+		c.think()
+		return
+	}
+	c.send(m.life)
+}
+
+func (c *client) think() { c.w.after(c.w.between(0, thinkMax), c.next) }
+
+func (c *client) send(l *life) {
+	w := c.w
+	o := &op{id: uint64(w.moment())<<1 | 1, client: c.id, member: l.member, call: w.moment()}
+	w.counts["requests"]++
+	switch p := w.rnd.IntN(100); {
+	case p < 18:
+		c.get(l, o, true)
+	case p < 28:
+		c.get(l, o, false)
+	case p < 33:
+		c.readTxn(l, o)
+	case p < 38:
+		c.renew(l, o)
+	default:
+		o.payload = c.command(o, p)
+		w.note("client %d asks %s, request %x: %d bytes", c.id, l.member, o.id, len(o.payload))
+		w.judge.began(o)
+		l.propose(o.id, o.payload, requestTimeout, func(r *apply.Result, err error) { c.answered(o, r, err) })
+	}
+}
+
+func (c *client) key() string { return fmt.Sprintf("k%02d", c.w.rnd.IntN(keysPerRun)) }
+
+// span draws a key, or an interval of keys.
+func (c *client) span() (key, end []byte) {
+	key = []byte(c.key())
+	switch c.w.rnd.IntN(4) {
+	case 0:
+		return key, []byte("k12")
+	case 1:
+		return []byte("k"), []byte("l")
+	}
+	return key, nil
+}
+
+// value names the request; some are long, so that the log's segments fill up.
+func (c *client) value(o *op) []byte {
+	text := fmt.Sprintf("v%x", o.id)
+	if c.w.chance(10) {
+		text += strings.Repeat(".", 500+c.w.rnd.IntN(3000))
+	}
+	return []byte(text)
+}
+
+// command draws a command; p is from 38 to 99.
+func (c *client) command(o *op, p int) []byte {
+	w := c.w
+	switch {
+	case p < 62:
+		return sealed(o.id, kv.KindPut, &pb.PutRequest{Key: []byte(c.key()), Value: c.value(o), PrevKv: w.chance(30)})
+	case p < 69:
+		return sealed(o.id, kv.KindPut, &pb.PutRequest{Key: []byte(c.key()), Value: c.value(o), Lease: int64(w.judge.someLease())})
+	case p < 76:
+		key, end := c.span()
+		if w.chance(80) {
+			end = nil
+		}
+		return sealed(o.id, kv.KindDeleteRange, &pb.DeleteRangeRequest{Key: key, RangeEnd: end, PrevKv: w.chance(30)})
+	case p < 92:
+		return sealed(o.id, kv.KindTxn, c.txn(o))
+	case p < 96:
+		return kv.DraftLeaseGrant(&kv.LeaseGrantRequest{TTL: 1 + w.rnd.Int64N(8), ID: w.judge.newLease()}).Seal(kv.CommandHeader{ID: o.id})
+	case p < 98:
+		return kv.DraftLeaseRevoke(&kv.LeaseRevokeRequest{ID: w.judge.someLease()}).Seal(kv.CommandHeader{ID: o.id})
+	}
+	rev := max(1, w.judge.now.revision-kv.Revision(w.rnd.IntN(200)))
+	return kv.DraftCompact(&kv.CompactRequest{Revision: rev}).Seal(kv.CommandHeader{ID: o.id})
+}
+
+func sealed(id uint64, kind kv.Kind, m proto.Message) []byte {
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	return kv.DraftOf(kind, body).Seal(kv.CommandHeader{ID: id})
+}
+
+// txn draws a transaction that writes: in each branch every key is changed once, as the API demands.
+func (c *client) txn(o *op) *pb.TxnRequest {
+	q := &pb.TxnRequest{}
+	for range c.w.rnd.IntN(3) {
+		q.Compare = append(q.Compare, c.compare())
+	}
+	q.Success = c.ops(o, "k%02d")
+	if c.w.chance(70) {
+		q.Failure = c.ops(o, "k%02d")
+	}
+	return q
+}
+
+func (c *client) compare() *pb.Compare {
+	key := c.key()
+	now := c.w.judge.now.keys[key]
+	q := &pb.Compare{Key: []byte(key), Result: pb.Compare_CompareResult(c.w.rnd.IntN(4))}
+	switch c.w.rnd.IntN(5) {
+	case 0:
+		q.Target, q.TargetUnion = pb.Compare_VERSION, &pb.Compare_Version{Version: now.Version}
+	case 1:
+		q.Target, q.TargetUnion = pb.Compare_CREATE, &pb.Compare_CreateRevision{CreateRevision: int64(now.Create)}
+	case 2:
+		q.Target, q.TargetUnion = pb.Compare_MOD, &pb.Compare_ModRevision{ModRevision: int64(now.Mod)}
+	case 3:
+		q.Target, q.TargetUnion = pb.Compare_LEASE, &pb.Compare_Lease{Lease: int64(now.Lease)}
+	default:
+		q.Target, q.TargetUnion = pb.Compare_VALUE, &pb.Compare_Value{Value: now.Value}
+	}
+	return q
+}
+
+func (c *client) ops(o *op, form string) []*pb.RequestOp {
+	var ops []*pb.RequestOp
+	at := c.w.rnd.IntN(keysPerRun)
+	for range 1 + c.w.rnd.IntN(4) {
+		key := fmt.Appendf(nil, form, at%keysPerRun)
+		at++
+		switch c.w.rnd.IntN(4) {
+		case 0:
+			key, end := c.span()
+			ops = append(ops, &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: key, RangeEnd: end}}})
+		case 1:
+			ops = append(ops, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: key, PrevKv: true}}})
+		default:
+			ops = append(ops, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: key, Value: c.value(o), PrevKv: c.w.chance(30)}}})
+		}
+	}
+	return ops
+}
+
+// answered takes in what became of a command.
+func (c *client) answered(o *op, r *apply.Result, err error) {
+	switch {
+	case err == errRefused:
+		c.w.judge.refused(o)
+	case err != nil:
+		c.w.counts["requests without an answer"]++
+		c.w.note("client %d gives up request %x", c.id, o.id)
+	default:
+		o.answer, o.got = c.w.moment(), showResult(r)
+		c.w.note("client %d has request %x: %v", c.id, o.id, o.got)
+	}
+	c.think()
+}
+
+// get reads keys: those of now, or, serializable, whatever the member has, sometimes at an old revision.
+func (c *client) get(l *life, o *op, linearizable bool) {
+	key, end := c.span()
+	o.query, o.sees = &kv.RangeRequest{KeyRange: kv.KeyRange{Key: key, End: end}, Serializable: !linearizable}, linearizable
+	if c.w.chance(20) {
+		o.query.Limit = 1 + c.w.rnd.Int64N(4)
+	}
+	if !linearizable && c.w.chance(40) {
+		o.query.Revision = max(1, l.keys.Revision()-kv.Revision(c.w.rnd.IntN(60)))
+	}
+	read := func(err error) {
+		if err == nil {
+			var answer *kv.RangeResult
+			if answer, err = l.rangeNow(o.query); err == nil {
+				o.got = result{revision: answer.Revision, text: showRange(answer.Count, answer.More, showRows(&answer.Rows))}
+			} else {
+				o.got = result{err: err}
+			}
+			c.haveRead(l, o)
+		}
+		c.think()
+	}
+	if !linearizable {
+		read(nil)
+		return
+	}
+	l.whenCommitted(read)
+}
+
+func (c *client) readTxn(l *life, o *op) {
+	q := &kv.TxnRequest{Success: []kv.Op{{Range: &kv.RangeRequest{KeyRange: kv.KeyRange{Key: []byte(c.key())}}}, {Range: &kv.RangeRequest{KeyRange: kv.KeyRange{Key: []byte("k"), End: []byte("l")}}}}}
+	o.txn, o.sees = q, true
+	l.whenCommitted(func(err error) {
+		if err == nil {
+			answer, err := apply.ReadTxn(context.Background(), l.keys, q)
+			if err != nil {
+				c.w.fail("%v: %v", o, err)
+			}
+			o.got = result{revision: answer.Revision, text: showTxn(answer)}
+			c.haveRead(l, o)
+		}
+		c.think()
+	})
+}
+
+func (c *client) haveRead(l *life, o *op) {
+	o.answer = c.w.moment()
+	c.w.note("client %d reads at %s: %v", c.id, l.member, o.got)
+	c.w.judge.read(l, o)
+}
+
+// renew keeps a lease alive, which only the leader can.
+func (c *client) renew(l *life, o *op) {
+	id, called := c.w.judge.someLease(), c.w.now
+	l.whenCommitted(func(err error) {
+		if err == nil && l.renew(id) {
+			c.w.counts["renewals"]++
+			c.w.note("client %d renewed lease %d at %s", c.id, int64(id), l.member)
+			c.w.judge.renewed(o, id, called)
+		}
+		c.think()
+	})
+}

@@ -1,0 +1,24 @@
+// Package sim runs whole clusters in one goroutine, on a simulated network, simulated disks and a simulated clock, breaks
+// them as a seed says, and judges what clients saw.
+//
+// Everything that happens is an event in one queue, ordered by simulated time. A member's work is a handful of calls that
+// end (advance raft, write the log, apply, read back, flush, release, compact, end leases); the queue decides which comes
+// when. A seed decides everything else, so the same seed gives the same event log, line by line.
+//
+// The members are made of the product's passive parts: replica, raftlog, storage, mvcc, lease, membership, apply and watch.
+// What package server does with goroutines between them is done here by member_test.go and its neighbours:
+//
+//	here                    stands for, in package server
+//	found_test.go           found.go: founding entries, resuming from log and store
+//	adapters_test.go        adapters.go: replica.Log and replica.Machine
+//	serve_test.go           propose.go, read.go, waiters.go: a proposal, its waiter and its result; read index, then read
+//	clock_test.go           leaseclock.go, lease.go, leader.go: leases end on the leader
+//	upkeep_test.go          upkeep.go: flush, release of the log, physical compaction
+//	snapshot_test.go        the state of one member sent to another, which server does not have yet
+//
+// Where server offers such a piece as a call that ends, it belongs here in place of the copy.
+//
+//	Shape   world: queue, network, members, clients, watchers, faults; judge: what is right
+//	Units   simulated time since the start; a tick of raft is 100 ms
+//	Source  FoundationDB and TigerBeetle for the idea; etcd's robustness tests for what is asked of watches
+package sim

@@ -1,0 +1,197 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"time"
+
+	"holdfast/raftlog"
+	"holdfast/replica"
+)
+
+// fault is one kind of harm.
+type fault struct {
+	name  string
+	alone bool // makes sense for a cluster of one
+	do    func(w *world)
+}
+
+// faults are all kinds; each kind is drawn as often as another.
+var faults = []fault{
+	{"loss", false, func(w *world) { w.harmNetwork(func(n *network) { n.lossPercent = 5 + w.rnd.IntN(40) }) }},
+	{"delay", false, func(w *world) {
+		w.harmNetwork(func(n *network) { n.delay = w.between(20*time.Millisecond, time.Second) })
+	}},
+	{"duplication", false, func(w *world) { w.harmNetwork(func(n *network) { n.doublePercent = 10 + w.rnd.IntN(60) }) }},
+	{"reordering", false, func(w *world) { w.harmNetwork(func(n *network) { n.shuffle = true }) }},
+	{"one-way partition", false, (*world).cutOneWay},
+	{"partition", false, (*world).cutApart},
+	{"crash", true, (*world).crashSome},
+	{"torn write", true, (*world).failPower},
+	{"bit flip", true, (*world).flipBit},
+	{"full disk", true, (*world).fillDisk},
+	{"stalled log", true, func(w *world) {
+		m := w.some()
+		m.logStuckUntil = w.now + w.between(300*time.Millisecond, 6*time.Second)
+	}},
+	{"stalled applier", true, func(w *world) {
+		m := w.some()
+		m.applyStuckUntil = w.now + w.between(300*time.Millisecond, 6*time.Second)
+	}},
+	{"clock jump", true, (*world).jumpClock},
+	{"pause", true, func(w *world) { m := w.some(); m.pausedUntil = w.now + w.between(300*time.Millisecond, 8*time.Second) }},
+}
+
+// planFaults draws what will go wrong.
+func (w *world) planFaults() {
+	kinds := faults
+	if len(w.members) == 1 {
+		kinds = nil
+		for _, f := range faults {
+			if f.alone {
+				kinds = append(kinds, f)
+			}
+		}
+	}
+	order := w.rnd.Perm(len(kinds))
+	for i := range 12 + w.rnd.IntN(8) {
+		f := kinds[order[i%len(order)]]
+		w.after(w.between(2*time.Second, faultyTime-2*time.Second), func() {
+			w.note("fault: %s", f.name)
+			w.counts["fault: "+f.name]++
+			f.do(w)
+		})
+	}
+}
+
+func (w *world) some() *member { return w.members[w.rnd.IntN(len(w.members))] }
+
+// harmNetwork makes the network bad for a while.
+func (w *world) harmNetwork(harm func(*network)) {
+	harm(w.net)
+	w.after(w.between(time.Second, 6*time.Second), func() {
+		w.net.lossPercent, w.net.delay, w.net.doublePercent, w.net.shuffle = 0, 0, 0, false
+	})
+}
+
+// cutOneWay lets some member hear nothing of some, while they hear it.
+func (w *world) cutOneWay() {
+	a := w.some()
+	for _, b := range w.members {
+		if a != b && w.chance(60) {
+			w.net.cut[b.index][a.index] = true
+		}
+	}
+	w.after(w.between(time.Second, 8*time.Second), w.net.mend)
+}
+
+// cutApart makes two groups.
+func (w *world) cutApart() {
+	side := make([]bool, len(w.members))
+	for i := range side {
+		side[i] = w.chance(50)
+	}
+	for i := range side {
+		for k := range side {
+			if side[i] != side[k] {
+				w.net.cut[i][k] = true
+			}
+		}
+	}
+	w.after(w.between(time.Second, 10*time.Second), w.net.mend)
+}
+
+// crashSome ends one or more members between two steps.
+func (w *world) crashSome() {
+	for range 1 + w.rnd.IntN(len(w.members)) {
+		w.some().crash(loss(w.rnd.IntN(3)), w.between(100*time.Millisecond, 15*time.Second))
+	}
+}
+
+// failPower ends members in the middle of a write, soon.
+func (w *world) failPower() {
+	for range 1 + w.rnd.IntN(2) {
+		if m := w.some(); m.fullUntil <= w.now {
+			m.failAfter(1 + w.rnd.IntN(60))
+		}
+	}
+}
+
+// flipBit crashes a member and turns a bit of its raft log while it is down. The member must not start from that, and is given
+// the log as it was: its operator has a copy. A bit that changes nothing of what is read is no harm.
+func (w *world) flipBit() {
+	m := w.some()
+	m.crash(loss(w.rnd.IntN(3)), w.between(time.Second, 4*time.Second))
+	if m.life != nil {
+		return
+	}
+	flipped := everything(m.disk.wal)
+	name, offset, ok := flip(flipped, rand.New(rand.NewPCG(w.rnd.Uint64(), 3)))
+	if !ok {
+		return
+	}
+	open := func(d *disk) (raftlog.Recovered, error) {
+		log, rec, err := raftlog.OpenAfter(raftlog.Config{FS: d.wal, Dir: walDir, Log: w.logger, SegmentBytes: segmentBytes}, 0)
+		if err != nil {
+			return rec, err
+		}
+		return rec, log.Close()
+	}
+	good, err := open(newDisk(everything(m.disk.wal), m.disk.store))
+	if err != nil {
+		w.fail("%s: the raft log cannot be opened after a crash: %v", m, err)
+	}
+	bad, err := open(newDisk(flipped, m.disk.store))
+	switch {
+	case errors.Is(err, raftlog.ErrDamaged):
+		w.counts["bit flips detected"]++
+	case err != nil:
+		w.fail("%s: a bit of %s flipped at %d shows as %v", m, name, offset, err)
+	case !equalLogs(good, bad):
+		w.fail("%s: a bit of %s flipped at %d was not detected: the log had %d entries to %d, state %+v, and has %d to %d, state %+v",
+			m, name, offset, len(good.Entries), good.Last, good.State, len(bad.Entries), bad.Last, bad.State)
+	default:
+		w.counts["bit flips without effect"]++
+	}
+}
+
+func equalLogs(a, b raftlog.Recovered) bool {
+	if len(a.Entries) != len(b.Entries) || a.State != b.State || a.Last != b.Last || !reflect.DeepEqual(a.Terms, b.Terms) {
+		return false
+	}
+	for i := range a.Entries {
+		if fmt.Sprintf("%x", a.Entries[i].GetData()) != fmt.Sprintf("%x", b.Entries[i].GetData()) {
+			return false
+		}
+	}
+	return true
+}
+
+// fillDisk takes the room from a member's disk for a while.
+func (w *world) fillDisk() {
+	m := w.some()
+	m.fullUntil = w.now + w.between(500*time.Millisecond, 6*time.Second)
+	m.disk.setFull(true)
+	w.after(m.fullUntil-w.now, func() {
+		if m.fullUntil <= w.now {
+			m.disk.setFull(false)
+		}
+	})
+}
+
+// jumpClock sets a member's clock, forward or back.
+func (w *world) jumpClock() {
+	m := w.some()
+	by := w.between(-4*time.Second, 4*time.Second)
+	m.clockAhead += by
+	if by > 0 {
+		w.judge.forwards = append(w.judge.forwards, jump{w.now, by})
+	}
+}
+
+func statusOf(l *life) *replica.Status {
+	s := l.replica.Status()
+	return &s
+}

@@ -1,0 +1,135 @@
+package sim
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"holdfast/kv"
+	"holdfast/membership"
+	"holdfast/raftlog"
+	"holdfast/replica"
+)
+
+// foundersOf are the members of a new cluster; the member at place i has id i+1, so that logs are easy to read.
+func foundersOf(size int) []membership.Member {
+	var all []membership.Member
+	for i := range size {
+		all = append(all, membership.Member{
+			ID: kv.MemberID(i + 1), Name: fmt.Sprintf("m%d", i+1), PeerURLs: []string{fmt.Sprintf("http://m%d:2380", i+1)},
+		})
+	}
+	return all
+}
+
+func memberIndex(id uint64) int { return int(id) - 1 }
+
+// foundingEntries add the members of a new cluster, at term 1: equal on all of them.
+func foundingEntries(founders []membership.Member) ([]*raftpb.Entry, *raftpb.ConfState) {
+	var entries []*raftpb.Entry
+	conf := &raftpb.ConfState{}
+	for i := range founders {
+		context, err := json.Marshal(&founders[i])
+		if err != nil {
+			panic(err)
+		}
+		data, err := proto.Marshal(&raftpb.ConfChange{
+			Type: raftpb.ConfChangeAddNode.Enum(), NodeId: new(uint64(founders[i].ID)), Context: context,
+		})
+		if err != nil {
+			panic(err)
+		}
+		entries = append(entries, &raftpb.Entry{
+			Type: raftpb.EntryConfChange.Enum(), Term: new(uint64(1)), Index: new(uint64(i + 1)), Data: data,
+		})
+		conf.Voters = append(conf.Voters, uint64(founders[i].ID))
+	}
+	return entries, conf
+}
+
+// openLog opens the raft log, or founds the cluster.
+func (l *life) openLog() (replica.State, error) {
+	cfg := raftlog.Config{
+		FS: l.disk.walFS, Dir: walDir, Log: l.w.logger, SegmentBytes: segmentBytes, UnsafeNoSync: l.w.plant == plantNoSync,
+	}
+	found, err := raftlog.Exists(cfg.FS, cfg.Dir)
+	if err != nil {
+		return replica.State{}, err
+	}
+	if !found {
+		if l.log, err = raftlog.Create(cfg, raftlog.Metadata{NodeID: l.id, ClusterID: 1}); err != nil {
+			return replica.State{}, err
+		}
+		return l.found()
+	}
+	applied := l.store.Applied()
+	var rec raftlog.Recovered
+	if l.log, rec, err = raftlog.OpenAfter(cfg, uint64(applied.Index)); err != nil {
+		return replica.State{}, err
+	}
+	if rec.Last == 0 && applied.Index == 0 {
+		return l.found()
+	}
+	if rec.TornBytes > 0 {
+		l.w.counts["torn tails"]++
+	}
+	return l.resume(rec)
+}
+
+func (l *life) found() (replica.State, error) {
+	entries, conf := foundingEntries(l.founders)
+	state := raftlog.HardState{Term: 1, Commit: uint64(len(entries))}
+	if err := l.log.Append(raftlog.Save{Entries: entries, State: state}); err != nil {
+		return replica.State{}, err
+	}
+	return replica.State{HardState: hardState(state), Entries: entries, ConfState: conf}, nil
+}
+
+func hardState(s raftlog.HardState) *raftpb.HardState {
+	return &raftpb.HardState{Term: new(s.Term), Vote: new(s.Vote), Commit: new(s.Commit)}
+}
+
+// resume continues with what log and store were found to hold, after a snapshot that was received but not put in force yet.
+func (l *life) resume(rec raftlog.Recovered) (replica.State, error) {
+	applied := l.store.Applied()
+	if err := rec.Check(uint64(applied.Index)); err != nil {
+		return replica.State{}, err
+	}
+	l.plantTruncation(&rec)
+	state := replica.State{HardState: hardState(rec.State), Entries: rec.Entries, Applied: uint64(applied.Index)}
+	state.Before = replica.Position{Index: rec.After, Term: termAt(rec, rec.After)}
+	for _, run := range rec.Terms {
+		if run.First <= rec.After {
+			state.Older = append(state.Older, replica.TermRun{From: run.First, Term: run.Term})
+		}
+	}
+	if n := len(rec.Snapshots); n > 0 {
+		l.released = kv.Index(rec.Snapshots[n-1].Index)
+	}
+	state.ConfState = new(raftpb.ConfState)
+	if applied.Index == 0 {
+		_, state.ConfState = foundingEntries(l.founders)
+	} else if err := proto.Unmarshal(applied.ConfState, state.ConfState); err != nil {
+		return replica.State{}, err
+	}
+	l.w.note("%s resumes: applied %d, committed %d, last %d, torn %d", l.member, applied.Index, rec.State.Commit, rec.Last, rec.TornBytes)
+	return state, nil
+}
+
+// termAt is the term of the entry at index, which the log holds or begins after.
+func termAt(rec raftlog.Recovered, index uint64) uint64 {
+	var term uint64
+	for _, snap := range rec.Snapshots {
+		if snap.Index == index {
+			term = snap.Term
+		}
+	}
+	for _, run := range rec.Terms {
+		if run.First <= index && index <= rec.Last && index >= rec.First {
+			term = run.Term
+		}
+	}
+	return term
+}

@@ -1,0 +1,82 @@
+package sim
+
+import (
+	"context"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"holdfast/kv"
+	"holdfast/raftlog"
+)
+
+const (
+	upkeepInterval = 100 * time.Millisecond
+	// snapshotEvery and catchUpEntries make followers that were away for some seconds need a snapshot.
+	snapshotEvery  = 120
+	catchUpEntries = 60
+	compactionRows = 16
+)
+
+// upkeep makes the store durable, releases the log and removes what was compacted.
+func (l *life) upkeep() {
+	l.w.every(upkeepInterval, l.when(func() {
+		if l.store.FlushDue(time.Unix(0, 0).Add(l.clock())) || l.w.chance(2) {
+			l.w.counts["flushes"]++
+			if err := l.store.Flush(); err != nil {
+				return
+			}
+		}
+		if _, err := l.keys.CompactStep(compactionRows); err != nil {
+			l.stop(err)
+			return
+		}
+		if err := l.release(); err != nil && !l.ended {
+			l.stop(err)
+		}
+	}))
+}
+
+// release gives the log free below the durable applied index. First the log records where its reader may begin.
+func (l *life) release() error {
+	durable, err := l.store.Durable()
+	if err != nil || l.ended {
+		return err
+	}
+	conf := new(raftpb.ConfState)
+	if err := proto.Unmarshal(durable.ConfState, conf); err != nil {
+		return err
+	}
+	switch {
+	case l.releasing != 0 && l.recorded >= l.releasing:
+		l.releasing = 0
+		keep := max(uint64(l.recorded), catchUpEntries) - catchUpEntries
+		record := raftlog.SnapshotRecord{Index: uint64(durable.Index), Term: uint64(durable.Term), ConfState: conf}
+		removed, err := l.log.Release(record, keep+1)
+		if err != nil {
+			return err
+		}
+		l.w.counts["segments released"] += removed
+		l.replica.Compact(keep)
+		l.released = durable.Index
+		l.w.note("%s released the log below %d, %d segments", l.member, keep+1, removed)
+	case l.releasing == 0 && durable.Index >= l.released+snapshotEvery:
+		l.releasing, l.recorded = durable.Index, 0
+		l.checkpoint(durable.Index, durable.Term, conf)
+	default:
+		return nil
+	}
+	l.poke(&l.loop)
+	return nil
+}
+
+// checkpoint asks for the record without waiting for it: logOf sees when it is there.
+func (l *life) checkpoint(index kv.Index, term kv.Term, conf *raftpb.ConfState) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	err := l.replica.Checkpoint(ctx, &raftpb.SnapshotMetadata{Index: new(uint64(index)), Term: new(uint64(term)), ConfState: conf})
+	if err != nil && ctx.Err() == nil {
+		l.w.fail("%s: checkpoint at %d: %v", l.member, index, err)
+	}
+}
