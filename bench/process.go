@@ -88,8 +88,8 @@ func field(path, name string) (int64, error) {
 	return 0, fmt.Errorf("read %s: no %s", path, name)
 }
 
-// diskOf counts the MB that files below dir occupy, in all and by the folders that stand directly in dir/member. What is
-// allocated counts, not what the size says: both servers allocate log files ahead.
+// diskOf counts the MB that files below dir occupy, in all and by the folders in dir/member. What is allocated counts, not
+// what the size says: both servers allocate log files ahead.
 func diskOf(dir string) (total float64, parts map[string]float64, err error) {
 	parts = map[string]float64{}
 	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -103,8 +103,9 @@ func diskOf(dir string) (total float64, parts map[string]float64, err error) {
 		size := float64(info.Sys().(*syscall.Stat_t).Blocks) * 512 / mb
 		total += size
 		below, _ := filepath.Rel(filepath.Join(dir, "member"), path) // path is below dir: Rel finds a way
-		part, _, _ := strings.Cut(below, string(filepath.Separator))
-		parts[part] += size
+		if part, _, inFolder := strings.Cut(below, string(filepath.Separator)); inFolder {
+			parts[part] += size
+		}
 		return nil
 	})
 	if errors.Is(err, fs.ErrNotExist) { // a file went while we walked: a running server may remove its own
