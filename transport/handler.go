@@ -33,16 +33,23 @@ func (t *Transport) Handler() http.Handler {
 	return mux
 }
 
+// fail refuses a request. The connection goes with it: the server would otherwise hold the answer back until it has read
+// more of a body that may not come.
+func fail(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Connection", "close")
+	http.Error(w, text, status)
+}
+
 // admitRequest refuses what has the wrong method or comes from somebody this member does not talk to.
 func (t *Transport) admitRequest(w http.ResponseWriter, r *http.Request, method string) bool {
 	if r.Method != method {
 		w.Header().Set("Allow", method)
-		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
+		fail(w, http.StatusMethodNotAllowed, "Method Not Allowed")
 		return false
 	}
 	w.Header().Set(headerCluster, hex(t.cfg.ClusterID))
 	if err := t.checkHeader(r.Header); err != nil {
-		http.Error(w, err.Error(), http.StatusPreconditionFailed)
+		fail(w, http.StatusPreconditionFailed, err.Error())
 		return false
 	}
 	return true
@@ -63,7 +70,7 @@ func (t *Transport) serveMessage(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(err, ErrTooLarge) {
 			status = http.StatusRequestEntityTooLarge
 		}
-		http.Error(w, err.Error(), status)
+		fail(w, status, err.Error())
 		return
 	}
 	count.receivedBytes.Add(uint64(max(0, r.ContentLength)))
@@ -105,9 +112,10 @@ func (t *Transport) counterFor(r *http.Request) *counter {
 func (t *Transport) refuse(w http.ResponseWriter, err error, text string) {
 	t.cfg.Log.Warn("failed to process Raft message", "error", err)
 	if !errors.Is(err, errFromRemoved) && !errors.Is(err, errNotForUs) {
-		http.Error(w, text, http.StatusInternalServerError)
+		fail(w, http.StatusInternalServerError, text)
 		return
 	}
+	w.Header().Set("Connection", "close")
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusForbidden)
 	writeJSON(w, struct {
@@ -128,29 +136,29 @@ func (t *Transport) serveStream(w http.ResponseWriter, r *http.Request) {
 	}
 	kind := stream(path.Base(path.Dir(r.URL.Path)))
 	if (kind != streamMsgApp && kind != streamMessage) || path.Dir(path.Dir(r.URL.Path))+"/" != pathStream {
-		http.Error(w, "invalid path", http.StatusNotFound)
+		fail(w, http.StatusNotFound, "invalid path")
 		return
 	}
 	from, err := parseID(path.Base(r.URL.Path))
 	if err != nil {
-		http.Error(w, "invalid from", http.StatusNotFound)
+		fail(w, http.StatusNotFound, "invalid from")
 		return
 	}
 	if t.cfg.Raft.IsIDRemoved(from) {
 		t.cfg.Log.Warn("rejected stream from remote peer because it was removed", "remote-peer-id-from", hex(from))
-		http.Error(w, "removed member", http.StatusGone)
+		fail(w, http.StatusGone, "removed member")
 		return
 	}
 	p := t.peer(from)
 	if p == nil || p.remote {
 		t.addSender(r.Header)
 		t.cfg.Log.Warn("failed to find remote peer in cluster", "remote-peer-id-from", hex(from))
-		http.Error(w, "error sender not found", http.StatusNotFound)
+		fail(w, http.StatusNotFound, "error sender not found")
 		return
 	}
 	if to := r.Header.Get(headerTo); to != hex(t.cfg.ID) {
 		t.cfg.Log.Warn("ignored streaming request; ID mismatch", "remote-peer-id-header", to, "remote-peer-id-from", hex(from))
-		http.Error(w, "to field mismatch", http.StatusPreconditionFailed)
+		fail(w, http.StatusPreconditionFailed, "to field mismatch")
 		return
 	}
 	if kind == streamMsgApp {

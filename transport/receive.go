@@ -73,12 +73,12 @@ func (t *Transport) serveSnapshot(w http.ResponseWriter, r *http.Request) {
 		count.received.failed.Add(1)
 		count.receivedFailures.Add(1)
 		t.cfg.Log.Warn("failed to decode Raft message", "remote-snapshot-sender-id", r.Header.Get(headerFrom), "error", err)
-		http.Error(w, fmt.Sprintf("failed to decode raft message (%v)", err), http.StatusBadRequest)
+		fail(w, http.StatusBadRequest, fmt.Sprintf("failed to decode raft message (%v)", err))
 		return
 	}
 	if m.GetType() != raftpb.MsgSnap || m.GetSnapshot().GetMetadata() == nil {
 		count.received.failed.Add(1)
-		http.Error(w, "wrong raft message type", http.StatusBadRequest)
+		fail(w, http.StatusBadRequest, "wrong raft message type")
 		return
 	}
 	done := count.received.begin(t.cfg.Now)

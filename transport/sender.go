@@ -57,11 +57,13 @@ func (s *sender) serve(ctx context.Context, w http.ResponseWriter) {
 	if err == nil {
 		err = s.write(ctx, c)
 	}
-	if err != nil {
-		s.p.activity.down("write", s.String(), err)
-		s.p.lost(1)
+	if err == nil {
+		s.p.log.Info("closed TCP streaming connection with remote peer", "stream-writer-type", s.String())
+		return
 	}
-	s.p.log.Warn("closed TCP streaming connection with remote peer", "stream-writer-type", s.String(), "error", err)
+	s.p.activity.down("write", s.String(), err)
+	s.p.lost(1)
+	s.p.log.Warn("lost TCP streaming connection with remote peer", "stream-writer-type", s.String(), "error", err)
 }
 
 // String names the stream in the log.

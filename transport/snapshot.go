@@ -126,7 +126,9 @@ func (s *snapshotSender) sendOne(ctx context.Context, m *raftpb.Message) error {
 
 func (s *snapshotSender) transfer(ctx context.Context, m *raftpb.Message) error {
 	p := s.p
-	snapshot, err := p.t.cfg.Snapshots.Open(ctx, m)
+	wanted, unwanted := context.WithCancel(ctx)
+	defer unwanted()
+	snapshot, err := p.t.cfg.Snapshots.Open(wanted, m)
 	if err != nil {
 		return fmt.Errorf("open the state to send: %w", err)
 	}
@@ -137,8 +139,9 @@ func (s *snapshotSender) transfer(ctx context.Context, m *raftpb.Message) error 
 	index := snapshot.Message.GetSnapshot().GetMetadata().GetIndex()
 	p.log.Info("sending database snapshot", "snapshot-index", index, "bytes", snapshot.Size)
 	size := int64(len(head)) + snapshot.Size
-	body := &sharedBody{Reader: io.MultiReader(bytes.NewReader(head), snapshot.Body), body: snapshot.Body}
+	body := newSharedBody(io.MultiReader(bytes.NewReader(head), snapshot.Body), snapshot.Body)
 	err = p.post(ctx, p.t.clients.snapshots, pathSnapshot, "application/octet-stream", body, size)
+	unwanted()
 	if err = errors.Join(err, body.Close()); err != nil {
 		return err
 	}
@@ -149,30 +152,33 @@ func (s *snapshotSender) transfer(ctx context.Context, m *raftpb.Message) error 
 
 // sharedBody is a body that net/http may go on reading for a moment after it has returned.
 type sharedBody struct {
-	io.Reader
-	body io.Closer
+	r      io.Reader
+	closer io.Closer
+	turn   chan struct{} // holds a token while somebody reads or closes
+	closed bool          // belongs to whoever put the token there
+}
 
-	mu     sync.Mutex // held while reading; guards the field below
-	closed bool
+func newSharedBody(r io.Reader, c io.Closer) *sharedBody {
+	return &sharedBody{r: r, closer: c, turn: make(chan struct{}, 1)}
 }
 
 // Read reads unless the body is closed.
 func (b *sharedBody) Read(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.turn <- struct{}{}
+	defer func() { <-b.turn }()
 	if b.closed {
 		return 0, http.ErrBodyReadAfterClose
 	}
-	return b.Reader.Read(p)
+	return b.r.Read(p)
 }
 
 // Close closes the body once nobody reads. Only the first call can fail.
 func (b *sharedBody) Close() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.turn <- struct{}{}
+	defer func() { <-b.turn }()
 	if b.closed {
 		return nil
 	}
 	b.closed = true
-	return b.body.Close()
+	return b.closer.Close()
 }
