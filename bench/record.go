@@ -11,7 +11,7 @@ import (
 
 // header is the first line of a file of results, and is repeated when a run goes on with other binaries.
 type header struct {
-	Commit  string            `json:"commit"` // of the checkout; "-dirty" when the product's files differ from it
+	Commit  string            `json:"commit"` // of the binary that is measured; "-dirty" when its source differed
 	At      time.Time         `json:"at"`
 	Machine machine           `json:"machine"`
 	Builds  map[string]string `json:"builds"` // side -> what its binary is

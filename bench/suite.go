@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"debug/buildinfo"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -101,7 +103,7 @@ func (s *suite) openResults(root string) error {
 	if err != nil {
 		return err
 	}
-	head := header{Commit: commit(root), At: time.Now().UTC(), Machine: m, Builds: map[string]string{}}
+	head := header{Commit: commit(root, s.sides[0].binary), At: time.Now().UTC(), Machine: m, Builds: map[string]string{}}
 	for _, p := range s.sides {
 		head.Builds[p.name] = p.build
 	}
@@ -119,19 +121,48 @@ func (s *suite) openResults(root string) error {
 	return nil
 }
 
-// commit names the state of the checkout: what was built from is not known, but make builds just before.
-func commit(root string) string {
-	out, err := exec.Command("git", "-C", root, "rev-parse", "--short=10", "HEAD").Output()
+// commit names what the binary was built from: what the go tool noted in it or, where it noted nothing, the state of the
+// checkout, which make builds from just before.
+func commit(root, binary string) string {
+	if info, err := buildinfo.ReadFile(binary); err == nil {
+		if name := stamped(info.Settings); name != "" {
+			return name
+		}
+	}
+	out, err := exec.Command("git", "-C", root, "rev-parse", "HEAD").Output()
 	if err != nil {
 		return "unknown"
 	}
-	name := strings.TrimSpace(string(out))
+	name := strings.TrimSpace(string(out))[:commitDigits]
 	// Tests, results and words do not enter the binary.
 	out, err = exec.Command("git", "-C", root, "status", "--porcelain", "--", "*.go", "go.mod", ":!*_test.go", ":!bench", ":!test").Output()
 	if err != nil || len(out) > 0 {
-		name += "-dirty"
+		name += dirty
 	}
 	return name
+}
+
+// commitDigits of a hash are enough to find a commit; dirty follows it when files differed.
+const (
+	commitDigits = 10
+	dirty        = "-dirty"
+)
+
+// stamped is the commit among the settings of a build, "" if there is none.
+func stamped(settings []debug.BuildSetting) string {
+	name, changed := "", ""
+	for _, s := range settings {
+		switch {
+		case s.Key == "vcs.revision" && len(s.Value) >= commitDigits:
+			name = s.Value[:commitDigits]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changed = dirty
+		}
+	}
+	if name == "" {
+		return ""
+	}
+	return name + changed
 }
 
 // run makes every measurement that is missing: per row the rounds, per round one side after the other.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -129,6 +130,22 @@ func TestRows(t *testing.T) {
 			t.Errorf("row %q is not complete or not the only one", r.name)
 		}
 		seen[r.name] = true
+	}
+}
+
+func TestStamped(t *testing.T) {
+	const hash = "0123456789abcdef"
+	for _, c := range []struct {
+		revision, modified, want string
+	}{
+		{hash, "false", "0123456789"},
+		{hash, "true", "0123456789-dirty"},
+		{"", "true", ""},
+	} {
+		settings := []debug.BuildSetting{{Key: "GOOS", Value: "linux"}, {Key: "vcs.revision", Value: c.revision}, {Key: "vcs.modified", Value: c.modified}}
+		if got := stamped(settings); got != c.want {
+			t.Errorf("%+v: %q", c, got)
+		}
 	}
 }
 
