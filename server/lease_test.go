@@ -43,6 +43,14 @@ func (m *member) remaining(id kv.LeaseID) int64 {
 	return s.Remaining
 }
 
+// lead starts a member in a bubble and lets it take the leases over: one granted before that lives an election timeout
+// longer.
+func lead(t *testing.T, cfg Config) *member {
+	m := start(t, cfg)
+	synctest.Wait()
+	return m
+}
+
 // renewResult is what LeaseRenew gave, and when.
 type renewResult struct {
 	ttl int64
@@ -65,7 +73,7 @@ func (m *member) renewing(id kv.LeaseID) <-chan renewResult {
 func TestLeaseEndsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg, _ := memoryConfig()
-		m := start(t, cfg)
+		m := lead(t, cfg)
 		if l := m.grant(1, 1); l.TTL != 2 {
 			t.Errorf("a second of life became %d: want etcd's minimum of one and a half election timeouts", l.TTL)
 		}
@@ -105,7 +113,7 @@ func TestLeaseEndsInTime(t *testing.T) {
 func TestLeaseGrantDrawsIDs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg, _ := memoryConfig()
-		m := start(t, cfg)
+		m := lead(t, cfg)
 		seen := map[kv.LeaseID]bool{}
 		for range 20 {
 			id := m.grant(0, 60).ID
@@ -127,7 +135,7 @@ func TestRenewalOfALeaseThatIsOverWaits(t *testing.T) {
 		cfg, fs := memoryConfig()
 		disk := newStuckFS(fs)
 		cfg.FS = disk
-		m := start(t, cfg)
+		m := lead(t, cfg)
 		m.grant(1, 5)
 		m.putLeased("k", 1)
 		release := disk.stick()
@@ -162,7 +170,7 @@ func TestRenewalSurvivesALossOfLeadership(t *testing.T) {
 		cfg, fs := memoryConfig()
 		disk := newStuckFS(fs)
 		cfg.FS = disk
-		m := start(t, cfg)
+		m := lead(t, cfg)
 		m.grant(1, 5)
 		release := disk.stick()
 		time.Sleep(6 * time.Second)
@@ -184,7 +192,7 @@ func TestStopDoesNotEndLeases(t *testing.T) {
 		cfg, fs := memoryConfig()
 		disk := newStuckFS(fs)
 		cfg.FS = disk
-		m := start(t, cfg)
+		m := lead(t, cfg)
 		m.grant(1, 5)
 		release := disk.stick()
 		time.Sleep(5 * time.Second)
@@ -205,13 +213,13 @@ func TestStopDoesNotEndLeases(t *testing.T) {
 func TestLeasesLiveOnAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg, _ := memoryConfig()
-		m := start(t, cfg)
+		m := lead(t, cfg)
 		m.grant(1, 60)
 		m.grant(2, 3600)
 		m.putLeased("k", 1)
 		time.Sleep(50 * time.Second)
 		m.stop()
-		m = start(t, cfg)
+		m = lead(t, cfg)
 		if left := m.remaining(1); left != 61 {
 			t.Errorf("after a restart the lease has %d s left, want its life and an election timeout", left)
 		}
@@ -222,7 +230,7 @@ func TestLeasesLiveOnAfterARestart(t *testing.T) {
 			}
 		}
 		m.stop()
-		m = start(t, cfg)
+		m = lead(t, cfg)
 		if left := m.remaining(2); left < 3600-600-60 || left > 3600-300+2 {
 			t.Errorf("lease 2 has %d s left of an hour after ten minutes: want it to be agreed on every five", left)
 		}
@@ -243,12 +251,12 @@ func TestLeasesLiveOnAfterARestart(t *testing.T) {
 func TestCrashKeepsLeases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg, fs := memoryConfig()
-		m := start(t, cfg)
+		m := lead(t, cfg)
 		m.grant(1, 60)
 		m.putLeased("k", 1)
 		cfg.FS = fs.CrashClone(vfs.CrashCloneCfg{})
 		m.stop()
-		m = start(t, cfg)
+		m = lead(t, cfg)
 		if got := m.get("k"); got != "x" || m.remaining(1) != 61 {
 			t.Errorf("after a crash the key is %q and the lease has %d s left", got, m.remaining(1))
 		}
@@ -266,7 +274,7 @@ func TestManyLeasesEndTogether(t *testing.T) {
 		cfg, fs := memoryConfig()
 		disk := newStuckFS(fs)
 		cfg.FS = disk
-		m := start(t, cfg)
+		m := lead(t, cfg)
 		const leases = 4 * revokeBatch
 		for i := range leases {
 			m.grant(kv.LeaseID(i+1), 60)
@@ -299,7 +307,7 @@ func TestManyLeasesEndTogether(t *testing.T) {
 func TestCorruptAlarmHoldsLeases(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg, _ := memoryConfig()
-		m := start(t, cfg)
+		m := lead(t, cfg)
 		m.grant(1, 5)
 		m.putLeased("k", 1)
 		alarm := membership.Alarm{Member: m.ID(), Type: membership.AlarmCorrupt}
