@@ -10,8 +10,8 @@ import (
 const reclaimMin = 64 << 20
 
 // Reclaim gives the space of removed changes back to the file system if they are more than half of what the store
-// takes, and does nothing otherwise. It is for the goroutine that calls CompactStep, once that has nothing left to do; it
-// takes as long as reading and writing what is left, and nobody waits for it.
+// takes, and does nothing otherwise. It is for one goroutine, once CompactStep has nothing left to do; it takes as long as
+// reading and writing what is left, and nobody waits for it.
 func (s *Store) Reclaim(ctx context.Context) error {
 	dropped := s.dropped.Load()
 	garbage := dropped - s.reclaimed

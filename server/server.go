@@ -68,8 +68,13 @@ type Server struct {
 	compacted chan struct{}
 	// flushable has one slot: there may be enough to flush.
 	flushable chan struct{}
-	// failed receives the first error of the store's background work.
-	failed chan error
+	// reclaimable has one slot: a compaction is complete.
+	reclaimable chan struct{}
+	// failed receives the first error of the store's background work, stuck the same a while later, in case a part still
+	// waits for the disk.
+	failed, stuck chan error
+	// congested is set while the store asks writers to slow down.
+	congested atomic.Bool
 	// ready is closed when the member has published itself.
 	ready chan struct{}
 	// stopped is closed when Run returns.
@@ -84,8 +89,8 @@ func Open(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, log: cfg.Log, ids: newIDs(), waiters: newWaiters(), clock: newLeaseClock(cfg.Now),
 		fullWake: make(chan struct{}, 1), compacted: make(chan struct{}, 1), flushable: make(chan struct{}, 1),
-		failed: make(chan error, 1),
-		ready:  make(chan struct{}), stopped: make(chan struct{}),
+		failed: make(chan error, 1), stuck: make(chan error, 1), reclaimable: make(chan struct{}, 1),
+		ready: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	s.fullAnswers = queue.NewMailbox[apply.Result](s.fullWake)
 	var err error
@@ -116,16 +121,21 @@ func (s *Server) openParts() (err error) {
 
 // openState opens the store and what lives in it.
 func (s *Server) openState() (err error) {
-	s.store, err = storage.Open(storage.Config{
-		FS: s.dir.fs, Dir: s.dir.path("store"), CacheBytes: s.cfg.CacheBytes, FlushBytes: s.cfg.FlushBytes, Log: s.log, Now: s.cfg.Now,
+	cfg := storage.Config{
+		FS: s.dir.fs, Dir: s.dir.path("store"), CacheBytes: s.cfg.CacheBytes, FlushBytes: s.cfg.FlushBytes, TableBytes: s.space.tableBytes(), Log: s.log, Now: s.cfg.Now,
 		OnFatal: func(err error) {
 			select {
 			case s.failed <- err:
 			default: // the first one stops the member
 			}
 		},
-	})
-	if err != nil {
+	}
+	if !s.dir.has(cfg.Dir) {
+		if err := storage.Create(cfg); err != nil {
+			return err
+		}
+	}
+	if s.store, err = storage.Open(cfg); err != nil {
 		return err
 	}
 	s.space.pending = s.store.Unflushed
@@ -190,15 +200,32 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.compactPhysically(running) })    // owns the removal of old revisions
 	g.Go(func() error { return s.flushAndRelease(running) })      // makes the store durable and frees the log
 	g.Go(func() error { return s.autoCompact(running) })          // on the leader: proposes compactions
-	g.Go(func() error {
-		select {
-		case err := <-s.failed:
-			return fmt.Errorf("the store can no longer be trusted: %w", err)
-		case <-running.Done():
-			return nil
-		}
-	})
-	return g.Wait()
+	g.Go(func() error { return s.reclaimSpace(running) })         // gives the space of removed revisions back
+	g.Go(func() error { return s.watchStore(running) })           // stops the member when the store cannot be trusted
+	ended := make(chan error, 1)
+	go func() { ended <- g.Wait() }() // ends with the parts, unless the disk holds one of them for good
+	var err error
+	select {
+	case err = <-ended:
+	case err = <-s.stuck:
+	}
+	s.waiters.expire(time.Time{}, ErrStopped)
+	return err
+}
+
+// stuckAfter is how long parts may wait for a disk that has failed before they are left behind.
+const stuckAfter = 10 * time.Second
+
+// watchStore ends when the store's background work has failed: what was applied can no longer become durable.
+func (s *Server) watchStore(ctx context.Context) error {
+	select {
+	case err := <-s.failed:
+		err = fmt.Errorf("the store can no longer be trusted: %w", err)
+		time.AfterFunc(stuckAfter, func() { s.stuck <- err })
+		return err
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // Close makes what was applied durable and lets go of the data. Run must have returned.

@@ -73,7 +73,16 @@ func (g *spaceGuard) flushBytes() int64 {
 	if g.total == 0 {
 		return storage.FlushBytesDefault
 	}
-	return max(1<<20, min(storage.FlushBytesDefault, int64(g.total/32)))
+	return max(1<<20, min(storage.FlushBytesDefault, int64(g.total/64)))
+}
+
+// tableBytes is the size for the store's table files: the default, or less on a disk whose reserve would have no room for
+// a compaction of such tables.
+func (g *spaceGuard) tableBytes() int64 {
+	if g.total == 0 {
+		return storage.TableBytesDefault
+	}
+	return max(64<<10, min(storage.TableBytesDefault, int64(g.total/512)))
 }
 
 // watch looks at the disk until ctx ends.
@@ -135,11 +144,14 @@ func (g *spaceGuard) admit(cost int64, log *slog.Logger) (bool, error) {
 	return !g.low.Load(), nil
 }
 
-// needSpace refuses a request that the quota or the disk has no room for. Going beyond the quota sets the alarm, as in
-// etcd; a full disk is its own alarm and over as soon as there is room again.
+// needSpace refuses a request that the quota or the disk has no room for, and one that the store cannot keep up with. Going
+// beyond the quota sets the alarm, as in etcd; a full disk is its own alarm and over as soon as there is room again.
 func (s *Server) needSpace(ctx context.Context, cost int64) error {
 	if cost == 0 {
 		return nil
+	}
+	if s.congested.Load() {
+		return ErrTooManyRequests
 	}
 	if room, err := s.space.admit(cost, s.log); err != nil || !room {
 		return errors.Join(err, apply.ErrNoSpace)

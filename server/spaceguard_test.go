@@ -26,7 +26,7 @@ func TestSpaceGuardLooksAgainWhenMuchWasAdmitted(t *testing.T) {
 			disk.set(free, nil)
 		}
 	}
-	if want := int64(2 * mib); g.flushBytes() != want {
+	if want := int64(1 * mib); g.flushBytes() != want {
 		t.Errorf("flushes after %d bytes, not %d", g.flushBytes(), want)
 	}
 	if free < g.reserve*3/4 {

@@ -28,6 +28,7 @@ func (s *Server) compactPhysically(ctx context.Context) error {
 		}
 		if done {
 			steps = 0
+			poke(s.reclaimable)
 			select {
 			case <-s.compacted:
 			case <-ctx.Done():
@@ -59,6 +60,21 @@ func (s *Server) compactStep() (done bool, err error) {
 	return done, nil
 }
 
+// reclaimSpace gives the space of removed revisions back to the file system once a compaction is complete. The store would come
+// to it by itself, but not to all of it.
+func (s *Server) reclaimSpace(ctx context.Context) error {
+	for {
+		select {
+		case <-s.reclaimable:
+		case <-ctx.Done():
+			return nil
+		}
+		if err := s.keys.Reclaim(ctx); err != nil && ctx.Err() == nil {
+			return err
+		}
+	}
+}
+
 // segmentsMax is how many files the log may have before it is released early, whatever the number of entries: with large
 // values SnapshotEvery entries alone would take gigabytes.
 const segmentsMax = 8
@@ -77,6 +93,7 @@ func (s *Server) flushAndRelease(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+		s.congested.Store(s.store.Congested())
 		if err := s.flushDue(); err != nil {
 			return err
 		}
