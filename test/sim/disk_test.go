@@ -159,7 +159,7 @@ func flip(wal *vfs.MemFS, rng *rand.Rand) (name string, offset int, ok bool) {
 	if err != nil {
 		panic(err)
 	}
-	for range 200 {
+	for range min(200, len(data)) {
 		offset = rng.IntN(len(data))
 		near := data[max(0, offset-8):min(len(data), offset+8)]
 		if slices.ContainsFunc(near, func(b byte) bool { return b != 0 }) {

@@ -2,9 +2,10 @@ package sim
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -25,6 +26,8 @@ type judge struct {
 	changes [][]change            // by revision
 	results map[uint64]result     // of requests, by the model
 	moments map[uint64]int64      // at which they were first applied
+	places  map[uint64]int        // index of their entries
+	begins  []int                 // index of the entry that made a revision
 	sent    map[uint64]*vfs.MemFS // snapshots on their way, by index
 
 	ops  []*op // of clients and of lease clocks
@@ -33,7 +36,7 @@ type judge struct {
 	leases   []kv.LeaseID // those ever granted
 	nextID   kv.LeaseID
 	ending   map[uint64]kv.LeaseID // requests to end a lease because it is over
-	lives    map[kv.LeaseID]time.Duration
+	lives    map[kv.LeaseID]promise
 	forwards []jump
 	hashes   map[hashOf]uint32
 }
@@ -45,9 +48,9 @@ type hashOf struct{ revision, compacted kv.Revision }
 func newJudge(w *world) *judge {
 	s := emptyState()
 	return &judge{
-		w: w, now: s, states: []*state{s, s}, changes: [][]change{nil, nil}, results: map[uint64]result{}, moments: map[uint64]int64{},
+		w: w, now: s, states: []*state{s, s}, changes: [][]change{nil, nil}, results: map[uint64]result{}, moments: map[uint64]int64{}, places: map[uint64]int{}, begins: []int{0, 0},
 		sent: map[uint64]*vfs.MemFS{}, byID: map[uint64]*op{}, ending: map[uint64]kv.LeaseID{},
-		lives: map[kv.LeaseID]time.Duration{}, hashes: map[hashOf]uint32{},
+		lives: map[kv.LeaseID]promise{}, hashes: map[hashOf]uint32{},
 	}
 }
 
@@ -93,11 +96,12 @@ func (j *judge) command(e apply.Entry) {
 		j.w.fail("entry %d has request %x for the second time; the first gave %v", e.Index, c.ID, r)
 	}
 	after, r, changes := j.now.apply(&c)
-	j.results[c.ID], j.moments[c.ID] = r, j.w.moment()
+	j.results[c.ID], j.moments[c.ID], j.places[c.ID] = r, j.w.moment(), int(e.Index)
 	j.w.note("entry %d, request %x: %v", e.Index, c.ID, r)
 	if len(changes) > 0 {
 		j.states = append(j.states, after)
 		j.changes = append(j.changes, changes)
+		j.begins = append(j.begins, int(e.Index))
 	}
 	j.now = after
 	if r.err == nil {
@@ -110,7 +114,7 @@ func (j *judge) lease(c *kv.Command) {
 	switch {
 	case c.LeaseGrant != nil:
 		j.leases = append(j.leases, c.LeaseGrant.ID)
-		j.lives[c.LeaseGrant.ID] = j.w.now
+		j.lives[c.LeaseGrant.ID] = promise{j.w.now, time.Duration(max(c.LeaseGrant.TTL, leaseTTLMin)) * time.Second}
 	case c.LeaseRevoke != nil:
 		if id, over := j.ending[c.ID]; over {
 			j.w.counts["leases that ended"]++
@@ -122,37 +126,25 @@ func (j *judge) lease(c *kv.Command) {
 // ended asks that a lease lived as long as was promised when it was granted or last renewed. A clock that jumps ahead takes
 // that from every life.
 func (j *judge) ended(id kv.LeaseID) {
-	since := j.lives[id]
-	lived := j.w.now - since
+	life := j.lives[id]
+	lived := j.w.now - life.since
 	for _, f := range j.forwards {
-		if f.at >= since {
+		if f.at >= life.since {
 			lived += f.by
 		}
 	}
-	ttl := time.Duration(j.states[len(j.states)-1].leases[id]) * time.Second
-	if ttl == 0 { // it had no keys, so its end is no revision
-		ttl = time.Duration(j.granted(id)) * time.Second
-	}
-	if lived < ttl {
-		j.w.fail("lease %d was promised %v at %v and was ended %v later", int64(id), ttl, since, lived)
+	if lived < life.ttl {
+		j.w.fail("lease %d was promised %v at %v and was ended %v later", int64(id), life.ttl, life.since, lived)
 	}
 }
 
-// granted is the life that a lease was given.
-func (j *judge) granted(id kv.LeaseID) int64 {
-	for i := len(j.log) - 1; i >= 0; i-- {
-		if len(j.log[i].Payload) == 0 {
-			continue
-		}
-		if c, err := kv.DecodeCommand(j.log[i].Payload); err == nil && c.LeaseGrant != nil && c.LeaseGrant.ID == id {
-			return max(c.LeaseGrant.TTL, leaseTTLMin)
-		}
-	}
-	panic(fmt.Sprintf("lease %d was never granted", int64(id)))
-}
+// promise is the life that a lease has from a moment on.
+type promise struct{ since, ttl time.Duration }
 
 func (j *judge) renewed(_ *op, id kv.LeaseID, called time.Duration) {
-	j.lives[id] = max(j.lives[id], called)
+	life := j.lives[id]
+	life.since = max(life.since, called)
+	j.lives[id] = life
 }
 
 // ends makes a request to end a lease that is over.
@@ -275,6 +267,7 @@ func (j *judge) finish() {
 	if n := len(j.now.leases); n > 0 {
 		j.w.fail("%d leases live on, %v after the last could have been renewed", n, calmTime*2/3)
 	}
+	j.ordered()
 	j.linearizable()
 }
 
@@ -304,8 +297,12 @@ func (j *judge) level(m *member) {
 // linearizable asks that there is one order of all requests that explains every answer and in which each stands between its
 // call and its answer. What a request without an answer would have been answered is known from the log, and that it happened
 // from the moment at which a member applied it: who asks later must see it. One that never came into the log is left out.
+//
+// Porcupine is told in which order the commands stand in the log. Without that it loses its way where many that change
+// no revision, such as the ends of leases without keys, are open at the same time.
 func (j *judge) linearizable() {
 	var history []porcupine.Operation
+	turns := j.turns()
 	for _, o := range j.ops {
 		operation := porcupine.Operation{ClientId: o.client + 1, Input: o, Call: o.call, Return: o.answer, Output: o.got}
 		if o.answer == 0 {
@@ -320,30 +317,42 @@ func (j *judge) linearizable() {
 		history = append(history, operation)
 	}
 	model := porcupine.Model{
-		Init: func() any { return emptyState() },
-		Step: func(s, input, output any) (bool, any) { return explain(s.(*state), input.(*op), output.(result)) },
-		Equal: func(a, b any) bool {
-			x, y := a.(*state), b.(*state)
-			return x == y || x.revision == y.revision && x.compacted == y.compacted && maps.Equal(x.leases, y.leases) &&
-				maps.EqualFunc(x.keys, y.keys, func(v, u kv.KeyValue) bool {
-					return v.Mod == u.Mod && v.Lease == u.Lease && bytes.Equal(v.Value, u.Value)
-				})
+		Init: func() any { return step{emptyState(), 0} },
+		Step: func(s, input, output any) (bool, any) {
+			return s.(step).explain(input.(*op), output.(result), turns)
 		},
+		Equal: func(a, b any) bool { return a.(step).turn == b.(step).turn },
 	}
 	if got := porcupine.CheckOperationsTimeout(model, history, linearizableWait); got != porcupine.Ok {
 		j.w.fail("the history of %d requests is not linearizable: porcupine says %s", len(history), got)
 	}
 }
 
-// linearizableWait is far more than a history needs in which every answer tells its revision.
+// linearizableWait is far more than a history needs.
 const linearizableWait = 30 * time.Second
 
+// turns numbers the commands that came into the log, from 1.
+func (j *judge) turns() map[uint64]int {
+	ids := slices.SortedFunc(maps.Keys(j.places), func(a, b uint64) int { return cmp.Compare(j.places[a], j.places[b]) })
+	turns := map[uint64]int{}
+	for i, id := range ids {
+		turns[id] = i + 1
+	}
+	return turns
+}
+
+// step is a state and how many commands led to it.
+type step struct {
+	*state
+	turn int
+}
+
 // explain tells whether a request at this state is answered so, and what the state is then.
-func explain(s *state, o *op, got result) (bool, *state) {
+func (s step) explain(o *op, got result, turns map[uint64]int) (bool, step) {
 	if o.payload == nil {
 		return got.revision == s.revision && got.text == s.ask(o), s
 	}
-	if got.err == nil && got.revision > s.revision+1 {
+	if turns[o.id] != s.turn+1 {
 		return false, s
 	}
 	c, err := kv.DecodeCommand(o.payload)
@@ -351,5 +360,5 @@ func explain(s *state, o *op, got result) (bool, *state) {
 		panic(err)
 	}
 	after, want, _ := s.apply(&c)
-	return got.equal(want), after
+	return got.equal(want), step{after, s.turn + 1}
 }
