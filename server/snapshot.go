@@ -29,10 +29,10 @@ type Snapshot struct {
 }
 
 // Snapshot writes the member's state into a database file and returns it for reading. Writes go on meanwhile; Close
-// removes the file.
-func (s *Server) Snapshot(context.Context) (Snapshot, error) {
+// removes the file. The file needs as much space as the data: it is given up when the disk becomes nearly full.
+func (s *Server) Snapshot(ctx context.Context) (Snapshot, error) {
 	path := s.dir.path("tmp", strconv.FormatUint(s.ids.draw(), 16)+".db")
-	if err := s.exportTo(path); err != nil {
+	if err := s.exportTo(ctx, path); err != nil {
 		return Snapshot{}, fmt.Errorf("write a snapshot: %w", errors.Join(err, s.removeTemp(path)))
 	}
 	r, err := etcdfile.OpenSnapshot(s.dir.fs, path)
@@ -59,7 +59,18 @@ func (s *Server) removeTemp(path string) error {
 	return s.dir.fs.Remove(path)
 }
 
-func (s *Server) exportTo(path string) (err error) {
+// errNoSnapshotSpace ends a snapshot that would take the space that writes need.
+var errNoSnapshotSpace = errors.New("the disk is nearly full")
+
+// snapshotStopped says why a snapshot in the making is to be given up.
+func (s *Server) snapshotStopped(ctx context.Context) error {
+	if s.space.low.Load() {
+		return errNoSnapshotSpace
+	}
+	return ctx.Err()
+}
+
+func (s *Server) exportTo(ctx context.Context, path string) (err error) {
 	export, err := s.keys.Export()
 	if err != nil {
 		return err
@@ -69,6 +80,7 @@ func (s *Server) exportTo(path string) (err error) {
 	if err != nil {
 		return err
 	}
+	source.stopped = func() error { return s.snapshotStopped(ctx) }
 	_, err = etcdfile.Write(s.dir.fs, path, source)
 	return err
 }
@@ -79,6 +91,7 @@ type exportSource struct {
 	applied storage.Applied
 	leases  *lease.Set
 	cluster *membership.Cluster
+	stopped func() error // asked for each row
 }
 
 func newExportSource(keys *mvcc.Export, learnersMax int) (*exportSource, error) {
@@ -117,6 +130,9 @@ func (e *exportSource) Meta() (etcdfile.Meta, error) {
 func (e *exportSource) Rows() iter.Seq2[etcdfile.Row, error] {
 	return func(yield func(etcdfile.Row, error) bool) {
 		for row, err := range e.keys.Rows() {
+			if err == nil {
+				err = e.stopped()
+			}
 			if !yield(etcdfile.Row{Rev: row.Rev, Tombstone: row.Tombstone, Encoded: row.Encoded}, err) {
 				return
 			}

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -186,6 +188,35 @@ func TestSnapshotsOfACrashAreRemoved(t *testing.T) {
 		start(t, cfg)
 		if names, err := crashed.List("data/member/tmp"); err != nil || len(names) != 0 {
 			t.Errorf("member/tmp holds %v, %v", names, err)
+		}
+	})
+}
+
+// TestSnapshotIsGivenUp when its client has gone or the disk becomes nearly full: what was written goes, and the next one
+// works.
+func TestSnapshotIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, fs := memoryConfig()
+		m := start(t, cfg)
+		m.put("k", "v")
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, goneErr := m.Snapshot(gone)
+		m.space.low.Store(true)
+		_, lowErr := m.Snapshot(t.Context())
+		m.space.low.Store(false)
+		if !errors.Is(goneErr, context.Canceled) || !errors.Is(lowErr, errNoSnapshotSpace) {
+			t.Errorf("without a client: %v, on a full disk: %v", goneErr, lowErr)
+		}
+		if names, err := fs.List("data/member/tmp"); err != nil || len(names) != 0 {
+			t.Errorf("member/tmp holds %v, %v", names, err)
+		}
+		snap, err := m.Snapshot(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := snap.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }
