@@ -123,6 +123,23 @@ func TestSilentConnections(t *testing.T) {
 	})
 }
 
+// TestIdleHTTP: a connection on which nothing more is asked is let go.
+func TestIdleHTTP(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *service) {
+		c := s.knock()
+		ask(t, c, "/version")
+		time.Sleep(idleTimeout - time.Second)
+		ask(t, c, "/version")
+		began := time.Now()
+		if _, err := io.Copy(io.Discard, c); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(began); took != idleTimeout {
+			t.Errorf("held for %v", took)
+		}
+	})
+}
+
 // TestManyIdleConnections opens hundreds of connections of every kind that stay quiet: calls are served beside them, and
 // the member stops without waiting for them.
 func TestManyIdleConnections(t *testing.T) {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -13,6 +14,9 @@ import (
 
 // headerTimeout bounds how long an HTTP client may take for the head of its request.
 const headerTimeout = 30 * time.Second
+
+// idleTimeout ends connections of HTTP clients that ask nothing more. Go's and curl's clients let go of theirs earlier.
+const idleTimeout = 2 * time.Minute
 
 // stopTimeout is how long calls under way may take to end when the member stops; streams are then cut.
 const stopTimeout = 2 * time.Second
@@ -31,9 +35,7 @@ type Listeners struct {
 
 // Run serves until ctx ends, then lets calls under way end. It can be called once.
 func (a *API) Run(ctx context.Context, at Listeners) error {
-	full := &http.Server{Handler: a.handler(), ReadHeaderTimeout: headerTimeout}
-	metrics := &http.Server{Handler: a.metricsHandler(), ReadHeaderTimeout: headerTimeout}
-	peers := &http.Server{Handler: a.peerHandler(), ReadHeaderTimeout: headerTimeout}
+	full, metrics, peers := a.newHTTP(a.handler()), a.newHTTP(a.metricsHandler()), a.newHTTP(a.peerHandler())
 	g, serving := errgroup.WithContext(ctx)
 	for _, l := range at.Clients {
 		s := newSplit(l, a.log)
@@ -59,6 +61,14 @@ func (a *API) Run(ctx context.Context, at Listeners) error {
 		return a.stop(at.Clients, full, metrics, peers)
 	})
 	return g.Wait()
+}
+
+// newHTTP makes a server that says what it has to say in the member's log.
+func (a *API) newHTTP(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
+	}
 }
 
 func (a *API) serveGRPC(l net.Listener) error {
