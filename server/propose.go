@@ -87,9 +87,15 @@ func (s *Server) Alarm(ctx context.Context, action AlarmAction, a membership.Ala
 // propose makes a draft an entry of the log and waits for what becomes of it.
 func (s *Server) propose(ctx context.Context, draft kv.Draft) (apply.Result, error) {
 	id := s.ids.draw()
-	return s.proposePayload(ctx, id, draft.Seal(kv.CommandHeader{ID: id}))
+	payload := draft.Seal(kv.CommandHeader{ID: id})
+	if len(payload) > s.cfg.RequestBytesMax {
+		return apply.Result{}, ErrRequestTooLarge
+	}
+	return s.proposePayload(ctx, id, payload)
 }
 
+// proposeCold is propose for the requests that members make for each other. No client's bound holds for them: without them
+// the member cannot serve.
 func (s *Server) proposeCold(ctx context.Context, q *pb.InternalRaftRequest) (apply.Result, error) {
 	id := s.ids.draw()
 	payload, err := kv.EncodeCold(kv.CommandHeader{ID: id}, q)
@@ -100,9 +106,6 @@ func (s *Server) proposeCold(ctx context.Context, q *pb.InternalRaftRequest) (ap
 }
 
 func (s *Server) proposePayload(ctx context.Context, id uint64, payload []byte) (apply.Result, error) {
-	if len(payload) > s.cfg.RequestBytesMax {
-		return apply.Result{}, ErrRequestTooLarge
-	}
 	began := s.cfg.Now()
 	w := s.waiters.add(id, began.Add(s.cfg.requestTimeout()))
 	if err := s.replica.Propose(ctx, payload); err != nil {

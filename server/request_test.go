@@ -175,6 +175,21 @@ func TestRequestTooLarge(t *testing.T) {
 	})
 }
 
+// TestSmallestRequests: however small requests have to be, the member itself comes up.
+func TestSmallestRequests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, _ := memoryConfig()
+		cfg.RequestBytesMax = 1
+		m := start(t, cfg)
+		if _, err := m.tryPut(t.Context(), "k", "", 0); !errors.Is(err, ErrRequestTooLarge) {
+			t.Error(err)
+		}
+		if got := m.get("k"); got != "" {
+			t.Errorf("the key is %q", got)
+		}
+	})
+}
+
 // TestUnservedLeadership: a member alone cannot hand the leadership on, and says so in etcd's ways.
 func TestUnservedLeadership(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
