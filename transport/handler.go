@@ -30,7 +30,25 @@ func (t *Transport) Handler() http.Handler {
 	mux.HandleFunc(pathStream, t.serveStream)
 	mux.HandleFunc(pathSnapshot, t.serveSnapshot)
 	mux.HandleFunc(pathProbing, t.serveProbing)
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !t.enter() {
+			fail(w, http.StatusServiceUnavailable, errStopping.Error())
+			return
+		}
+		defer t.serving.Done()
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// enter counts a request in, unless Run has ended.
+func (t *Transport) enter() bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.closed {
+		return false
+	}
+	t.serving.Add(1)
+	return true
 }
 
 // fail refuses a request. The connection goes with it: the server would otherwise hold the answer back until it has read

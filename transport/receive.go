@@ -14,6 +14,7 @@ import (
 var (
 	errStaleSnapshot    = errors.New("a snapshot of a newer leader is being received")
 	errSnapshotReplaced = errors.New("a newer snapshot takes this one's place")
+	errStopping         = errors.New("the member is stopping")
 )
 
 // receiving lets one snapshot in at a time: there is room for one, and only the last is of use. A leader sends another
@@ -24,6 +25,7 @@ type receiving struct {
 	mu      sync.Mutex // guards the fields below
 	term    uint64     // of the one that was let in last
 	replace func()     // ends it
+	over    bool       // none is let in any more
 }
 
 func newReceiving() *receiving {
@@ -33,14 +35,9 @@ func newReceiving() *receiving {
 // begin waits for the snapshot's turn, which ends at once what is under way. cancel is called when another one comes, or
 // when the transport ends; done says that this one is over.
 func (r *receiving) begin(ctx context.Context, term uint64, cancel func()) (done func(), err error) {
-	r.mu.Lock()
-	if term < r.term {
-		r.mu.Unlock()
-		return nil, errStaleSnapshot
+	if err := r.letIn(term, cancel); err != nil {
+		return nil, err
 	}
-	r.replace()
-	r.term, r.replace = term, cancel
-	r.mu.Unlock()
 	select {
 	case r.turn <- struct{}{}:
 		return func() { <-r.turn }, nil
@@ -49,10 +46,25 @@ func (r *receiving) begin(ctx context.Context, term uint64, cancel func()) (done
 	}
 }
 
-// end ends what is being received.
+func (r *receiving) letIn(term uint64, cancel func()) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.over:
+		return errStopping
+	case term < r.term:
+		return errStaleSnapshot
+	}
+	r.replace()
+	r.term, r.replace = term, cancel
+	return nil
+}
+
+// end ends what is being received and lets nothing in any more.
 func (r *receiving) end() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.over = true
 	r.replace()
 }
 

@@ -100,9 +100,10 @@ type Transport struct {
 	started *queue.Mailbox[*peer] // peers whose work Run has to begin
 	wake    chan struct{}
 
-	mu     sync.RWMutex     // guards the fields below; nothing waits while it is held
-	peers  map[uint64]*peer // members, and remotes: senders that are no members as far as we know
-	closed bool             // Run has ended: nothing is accepted any more
+	mu      sync.RWMutex     // guards the fields below; nothing waits while it is held
+	peers   map[uint64]*peer // members, and remotes: senders that are no members as far as we know
+	closed  bool             // Run has ended: nothing is accepted any more
+	serving sync.WaitGroup   // requests; none is added once closed
 }
 
 // New returns a transport without peers. Messages begin to move when Run is called.
@@ -132,7 +133,8 @@ func New(cfg Config) *Transport {
 }
 
 // Run keeps the connections until ctx ends, which is no error, or a peer says that this member was removed. It owns
-// every goroutine of the transport; those that serve a request belong to the server that called Handler, and end, too.
+// every goroutine of the transport; those that serve a request belong to the server that called Handler, but Run ends
+// them and waits. So when it returns, nothing is handed to Raft any more.
 func (t *Transport) Run(ctx context.Context) error {
 	defer t.close()
 	g, running := errgroup.WithContext(ctx)
@@ -151,7 +153,7 @@ func (t *Transport) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// close ends what serves requests. Nothing of Run's is left.
+// close ends what serves requests. Nothing else is left.
 func (t *Transport) close() {
 	t.mu.Lock()
 	t.closed = true
@@ -161,6 +163,7 @@ func (t *Transport) close() {
 	t.mu.Unlock()
 	t.taking.end()
 	t.clients.close()
+	t.serving.Wait()
 }
 
 // Send takes messages and returns at once. What has no receiver, or one that is unknown, is ignored; what cannot be sent

@@ -113,13 +113,13 @@ func TestPipeline(t *testing.T) {
 func TestReconnect(t *testing.T) {
 	ms := cluster(t, &loopback{}, 2, nil)
 	a, b := ms[0], ms[1]
-	since := a.ActiveSince(2)
+	since, before := a.ActiveSince(2), a.Stats().Peers[2].Disconnections
 	if since.IsZero() {
 		t.Fatal("a peer with open streams is not active")
 	}
 	b.hangUp()
 	eventually(t, "the peer is inactive", func() bool { return a.ActiveSince(2).IsZero() })
-	if got := a.Stats().Peers[2].Disconnections; got != 1 {
+	if got := a.Stats().Peers[2].Disconnections - before; got != 1 {
 		t.Errorf("%d disconnections were counted, want 1", got)
 	}
 	l, err := net.Listen("tcp", b.address)
@@ -198,12 +198,16 @@ func TestRemovedMember(t *testing.T) {
 func TestRemovePeer(t *testing.T) {
 	ms := cluster(t, &loopback{}, 3, nil)
 	p := ms[0].peer(2)
+	ms[0].raft.remove(2)
 	ms[0].RemovePeer(2)
 	eventually(t, "the streams are closed", func() bool { return !isOpen(p.msgApp.box) && !isOpen(p.message.box) })
 	ms[0].Send([]*raftpb.Message{message(raftpb.MsgVote, ms[0], ms[1], 1), message(raftpb.MsgVote, ms[0], ms[2], 1)})
 	eventually(t, "others get theirs", func() bool { return len(ms[2].raft.messages()) == 1 })
 	if len(ms[1].raft.messages()) != 0 || !ms[0].ActiveSince(2).IsZero() || ms[0].Stats().Peers[2].Known {
 		t.Error("the removed peer lives on")
+	}
+	if ms[0].peer(2) != nil {
+		t.Error("the removed peer came back as a remote")
 	}
 	ms[0].RemovePeer(2) // a log that is replayed does that
 }
