@@ -42,6 +42,9 @@ type Config struct {
 	// MemTableBytes is the size at which Pebble itself flushes a memtable; 0 means MemTableBytesDefault. Two of them
 	// are in memory while one is flushed.
 	MemTableBytes uint64
+	// TableBytes is the size of table files in the upper levels; 0 means TableBytesDefault. A compaction needs room on the
+	// disk for some twenty times as much, so a small disk asks for less.
+	TableBytes int64
 	// OpenFilesMax bounds the open table files; 0 means OpenFilesDefault.
 	OpenFilesMax int
 	// FlushBytes is how much is committed before FlushDue asks for a flush; 0 means FlushBytesDefault.
@@ -67,6 +70,8 @@ const (
 	// MemTableBytesDefault holds more than FlushBytesDefault of payload with its overhead (measured: 1.3 to 1.5 times the
 	// payload for values of 256 B), so that the flush rule acts before Pebble does.
 	MemTableBytesDefault = 64 << 20
+	// TableBytesDefault is large enough that files are few, and small enough that a compaction is over within a second.
+	TableBytesDefault = 4 << 20
 	// OpenFilesDefault leaves room for the sockets of a process limited to 1024 files.
 	OpenFilesDefault = 500
 )
@@ -77,6 +82,10 @@ const (
 	memTablesStop = 8
 	sublevelsStop = 1000
 )
+
+// baseTables is how many files make the first level under level 0. Files of level 0 hold rows of all tables, so that a
+// compaction out of it rewrites that whole level.
+const baseTables = 16
 
 // memTablesUsual are in memory when all is well: one being filled and one being flushed.
 const memTablesUsual = 2
@@ -98,6 +107,7 @@ type Store struct {
 	closeErr error
 
 	failed  atomic.Pointer[error] // the first background error
+	cramped atomic.Pointer[error] // of the compaction that found no room and is about to be reported
 	failure chan struct{}         // closed when failed is set
 	stuck   chan struct{}         // closed when Pebble stopped with its locks held
 	sticks  atomic.Bool           // whoever sets it closes stuck
@@ -137,7 +147,7 @@ func (s *Store) options() *pebble.Options {
 	// Pebble takes the memtables out of the cache it is given; without room for two a flush would empty the cache.
 	cache := orDefault(s.cfg.CacheBytes, CacheBytesDefault) + memTablesUsual*int64(memTable)
 	o := &pebble.Options{
-		FS:                          s.cfg.FS,
+		FS:                          manifestFS{s.cfg.FS},
 		Comparer:                    comparer,
 		DisableWAL:                  true,
 		FormatMajorVersion:          format,
@@ -147,14 +157,14 @@ func (s *Store) options() *pebble.Options {
 		MemTableStopWritesThreshold: memTablesStop,
 		L0StopWritesThreshold:       sublevelsStop,
 		L0CompactionThreshold:       2,
-		LBaseMaxBytes:               64 << 20,
+		LBaseMaxBytes:               baseTables * orDefault(s.cfg.TableBytes, TableBytesDefault),
 		DisableAutomaticCompactions: s.cfg.ManualCompactions,
 		DisableTableStats:           s.cfg.ManualCompactions,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, s.cfg.CompactionsMax) },
 		Logger:                      pebbleLogger{s},
 		EventListener:               s.listener(),
 	}
-	o.TargetFileSizes[0] = 4 << 20
+	o.TargetFileSizes[0] = orDefault(s.cfg.TableBytes, TableBytesDefault)
 	for i := range o.Levels {
 		o.Levels[i].BlockSize = 32 << 10
 		o.Levels[i].IndexBlockSize = 256 << 10
