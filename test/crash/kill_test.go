@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -203,10 +202,7 @@ func (r *killRun) killAt(name string, start, empty bool) error {
 		r.hits[name]++
 		return nil
 	}
-	control, err := freeAddress()
-	if err != nil {
-		return err
-	}
+	control := freeAddress(r.t)
 	s, err := r.start(context.Background(), r.stoppable, "GOFAIL_HTTP="+control, "GOFAIL_FAILPOINTS="+terms)
 	if err != nil {
 		return err
@@ -292,10 +288,7 @@ func passed(control, name string) int {
 // namesAll asks that the table names all failpoints that the binary has.
 func (r *killRun) namesAll() {
 	r.t.Helper()
-	control, err := freeAddress()
-	if err != nil {
-		r.t.Fatal(err)
-	}
+	control := freeAddress(r.t)
 	s, err := r.start(r.t.Context(), r.stoppable, "GOFAIL_HTTP="+control)
 	if err != nil {
 		r.t.Fatal(err)
@@ -324,14 +317,6 @@ func (r *killRun) namesAll() {
 	if !slices.Equal(has, named) {
 		r.t.Fatalf("the binary has the failpoints\n%v\nthe table names\n%v", has, named)
 	}
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // lingerEvery is how often leases get time to end by themselves.
