@@ -27,8 +27,8 @@ const hashSeed = "key"
 // HashKV returns etcd's hash of all changes up to rev, 0 meaning the published revision.
 //
 // What counts, with C the compacted revision: every change above C; of those up to C the ones a compaction at rev
-// would keep, which are the newest of keys that live at rev. If no key lives at rev all of them count, but for
-// tombstones at C.
+// would keep, which are the newest of keys that live at rev. If no key lives at rev, all that the compaction at C leaves
+// count, but for tombstones. It need not be complete: how far it is differs between members, and the hash must not.
 func (s *Store) HashKV(ctx context.Context, rev kv.Revision) (Hash, error) {
 	if h, ok := s.hashes.get(rev); ok {
 		return h, nil
@@ -103,6 +103,7 @@ type hashJob struct {
 	above      concat // the changes above compact
 	aboveBytes uint64
 	superseded []kv.Rev // those up to compact that a change up to rev superseded
+	removed    []kv.Rev // those of superseded that a change up to compact did: the compaction there removes them
 	kept, all  concat   // those up to compact: the ones a compaction at rev keeps, and all that count without any
 	live       int64
 }
@@ -129,6 +130,7 @@ func (h *hashJob) step(from rows, maxRows int) (ready bool, err error) {
 	}
 	h.below, h.next = true, kv.Rev{}
 	slices.SortFunc(h.superseded, compareRevs)
+	slices.SortFunc(h.removed, compareRevs)
 	seed := crc32.Checksum([]byte(hashSeed), castagnoli)
 	h.kept.sum, h.all.sum = seed, seed
 	return false, nil
@@ -166,6 +168,9 @@ func (h *hashJob) addAbove(rev kv.Rev, rec *record) {
 		}
 	}
 	if rev.Main <= h.compact {
+		if rec.hasOld {
+			h.removed = append(h.removed, rec.old)
+		}
 		return // its own turn comes in the second part
 	}
 	h.above.append(rec.sum, int(rec.bytes()))
@@ -176,16 +181,25 @@ func (h *hashJob) addAbove(rev kv.Rev, rec *record) {
 }
 
 func (h *hashJob) addBelow(rev kv.Rev, rec *record) {
-	for len(h.superseded) > 0 && h.superseded[0].Less(rev) {
-		h.superseded = h.superseded[1:]
+	superseded, removed := next(&h.superseded, rev), next(&h.removed, rev)
+	if rec.kind == kindDelete {
+		return
 	}
-	if rec.kind != kindDelete && (len(h.superseded) == 0 || h.superseded[0] != rev) {
+	if !superseded {
 		h.live++
 		h.kept.append(rec.sum, int(rec.bytes()))
 	}
-	if rec.kind != kindDelete || rev.Main != h.compact {
+	if !removed {
 		h.all.append(rec.sum, int(rec.bytes()))
 	}
+}
+
+// next drops what lies before rev from a sorted list and tells whether rev is in it.
+func next(list *[]kv.Rev, rev kv.Rev) bool {
+	for len(*list) > 0 && (*list)[0].Less(rev) {
+		*list = (*list)[1:]
+	}
+	return len(*list) > 0 && (*list)[0] == rev
 }
 
 func (h *hashJob) result() Hash {
