@@ -104,22 +104,13 @@ func checkOp(op *kv.Op, opsMax int) error {
 // stands behind the put. What it lets pass we let pass.
 type writes struct {
 	puts    map[string]bool
-	deletes []kv.KeyRange
-}
-
-func (w *writes) deleted(key string) bool {
-	for _, d := range w.deletes {
-		if !d.IsFrom() && d.Contains([]byte(key)) {
-			return true
-		}
-	}
-	return false
+	deletes spans
 }
 
 // put adds the put of a key. allowed are keys that may be there already: those of the other branch of the same nested
 // transaction, of which only one runs.
 func (w *writes) put(key string, allowed map[string]bool) error {
-	if (w.puts[key] && !allowed[key]) || w.deleted(key) {
+	if (w.puts[key] && !allowed[key]) || w.deletes.contain(key) {
 		return rpctypes.ErrGRPCDuplicateKey
 	}
 	w.puts[key] = true
@@ -127,12 +118,7 @@ func (w *writes) put(key string, allowed map[string]bool) error {
 }
 
 func collect(ops []kv.Op) (writes, error) {
-	w := writes{puts: map[string]bool{}}
-	for i := range ops {
-		if d := ops[i].DeleteRange; d != nil {
-			w.deletes = append(w.deletes, d.KeyRange)
-		}
-	}
+	w := writes{puts: map[string]bool{}, deletes: deletedBy(ops)}
 	for i := range ops {
 		if ops[i].Txn != nil {
 			if err := w.nested(ops[i].Txn); err != nil {
@@ -169,6 +155,6 @@ func (w *writes) nested(q *kv.TxnRequest) error {
 			return err
 		}
 	}
-	w.deletes = append(append(w.deletes, success.deletes...), failure.deletes...)
+	w.deletes = w.deletes.and(success.deletes).and(failure.deletes)
 	return nil
 }
