@@ -104,6 +104,7 @@ func (r *Replica) taskDone(t *task) {
 	}
 	l.progressTo(t)
 	r.step(appliedMessage(r.cfg.ID, t.entries))
+	l.noteReleased()
 	l.window.trim(r.cfg.Limits.KeptEntries, r.cfg.Limits.KeptBytes)
 	if t.kind == applyChange {
 		held := l.heldTasks

@@ -149,7 +149,14 @@ func (r *Replica) Checkpoint(ctx context.Context, m *raftpb.SnapshotMetadata) er
 	}
 }
 
-// Compact says that the log on disk begins behind index now: followers that need more get a snapshot.
+// Compact says that the log on disk begins behind index now: followers that need more get a snapshot. index must be applied.
 func (r *Replica) Compact(index uint64) {
-	r.inbox.Put(event{call: func() { r.loop.window.compact(index + 1) }})
+	r.inbox.Put(event{call: func() {
+		r.loop.released = max(r.loop.released, index)
+		r.loop.noteReleased()
+	}})
 }
+
+// noteReleased tells the window how much of the log on disk is gone. What the machine has applied, and made durable, and the loop
+// has not heard of yet stays in the window until it does: raft still looks at it.
+func (l *loop) noteReleased() { l.window.compact(min(l.released, l.window.applied) + 1) }

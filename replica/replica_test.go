@@ -493,6 +493,33 @@ func TestCheckpoint(t *testing.T) {
 	}
 }
 
+// TestCompactAheadOfTheLoop releases the log up to what the machine has applied before the loop has heard of it: the
+// window follows when it has.
+func TestCompactAheadOfTheLoop(t *testing.T) {
+	log, m := &memLog{}, newMemMachine(1)
+	r := openSole(t, log, m)
+	settle(t, r)
+	if err := r.Propose(context.Background(), []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	heard := r.loop.window.applied
+	for m.applied() == heard {
+		r.Advance()
+		if err := errors.Join(r.WriteLog(), r.ApplyCommitted()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := r.inbox.Take(nil)
+	r.Compact(m.applied())
+	for i := range before {
+		r.inbox.Put(before[i])
+	}
+	settle(t, r)
+	if first, _ := r.loop.window.FirstIndex(); first != m.applied()+1 {
+		t.Fatalf("the log begins at %d, applied is %d", first, m.applied())
+	}
+}
+
 // TestOlderEntries checks that a replica started with the newest entries only knows of those on disk.
 func TestOlderEntries(t *testing.T) {
 	log, m := &memLog{}, newMemMachine(1)
