@@ -64,8 +64,17 @@ func all() []leg {
 	)
 }
 
+// peer holds 200,000 operations (OPS) against etcd, and then etcd against itself; or it repeats one SEED of so many
+// operations.
+const peer = `if test -n "${SEED:-}"; then
+	go test -count=1 -v -timeout 30m ./test/peer -run TestPeer/episodes -peer.seed="$SEED" -peer.ops="${OPS:-4000}"
+else
+	HOLDFAST_PEER_SELF=1 HOLDFAST_PEER_OPS="${OPS:-200000}" go test -count=1 -v -timeout 45m ./test/peer -peer.ops=4000
+fi`
+
 // long are the long forms of the whole-system tests.
 var long = map[string]leg{
+	"peer":    shell("peer", 45*time.Minute, peer),
 	"clients": shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients"),
 	"kube": shell("kube", 30*time.Minute,
 		"cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 -v -timeout 20m -run TestKube . -args -objects=10000 -limit=15m"),

@@ -7,7 +7,10 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-const authPath = "/etcdserverpb.Auth/"
+const (
+	authService = "etcdserverpb.Auth"
+	authPath    = "/" + authService + "/"
+)
 
 // The users of the part with authentication on, and a token that nobody was given.
 const (

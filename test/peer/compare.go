@@ -2,7 +2,6 @@ package peer
 
 import (
 	"bytes"
-	_ "embed"
 	"fmt"
 	"regexp"
 	"slices"
@@ -14,65 +13,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
-
-//go:embed differences.txt
-var differencesText string
-
-// A treatment says how a field is compared that may differ.
-type treatment struct {
-	how   string // first word of the second column
-	bound int64  // of "within"
-}
-
-// differences is differences.txt: treatments by the field's full name, and the beginnings of texts.
-type differences struct {
-	slack    int64 // seconds by which one server's leases may live longer, having started later
-	fields   map[protoreflect.FullName]treatment
-	prefixes map[string]string // beginning of a text -> the word that stands for all such
-}
-
-// loadDifferences reads the file. A line without a reason, or with a field that does not exist, panics: the file is
-// part of the program.
-func loadDifferences(text string) differences {
-	d := differences{fields: map[protoreflect.FullName]treatment{}, prefixes: map[string]string{}}
-	for n, line := range strings.Split(text, "\n") {
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		columns := strings.Split(line, "|")
-		if len(columns) != 3 || strings.TrimSpace(columns[2]) == "" {
-			panic(fmt.Sprintf("peer: differences.txt:%d: want what | how | reason", n+1))
-		}
-		what := strings.TrimSpace(columns[0])
-		how, bound, _ := strings.Cut(strings.TrimSpace(columns[1]), " ")
-		switch how {
-		case "prefix":
-			d.prefixes[what] = bound
-			continue
-		case "any", "positive", "unordered", "spaces", "ties", "chosen", "within":
-		default:
-			panic(fmt.Sprintf("peer: differences.txt:%d: no comparison is called %q", n+1, how))
-		}
-		if !fieldExists(protoreflect.FullName(what)) {
-			panic(fmt.Sprintf("peer: differences.txt:%d: no field %q", n+1, what))
-		}
-		t := treatment{how: how}
-		if bound != "" {
-			b, err := strconv.ParseInt(bound, 10, 64)
-			if err != nil {
-				panic(fmt.Sprintf("peer: differences.txt:%d: %v", n+1, err))
-			}
-			t.bound = b
-		}
-		d.fields[protoreflect.FullName(what)] = t
-	}
-	return d
-}
-
-func fieldExists(name protoreflect.FullName) bool {
-	m := pb.File_rpc_proto.Messages().ByName(name.Parent().Name())
-	return m != nil && m.Fields().ByName(name.Name()) != nil
-}
 
 // txnResponses is the one list whose elements answer requests of their own.
 const txnResponses = "etcdserverpb.TxnResponse.responses"

@@ -8,7 +8,8 @@
 // ("current-3", "compacted") and leases by slot, never by number, so a list stays meaningful when operations are dropped:
 // that is how a failing seed is made small.
 //
-// What may differ stands in differences.txt, a line with a reason for each. What has to be met stands in the
+// What may differ stands in differences.txt, a line with a reason for each; so does what ours does not serve yet, which is
+// asked of ours alone, and a line that applies to nothing any more fails the run. What has to be met stands in the
 // catalogue (catalogue.go): every rule has a name and a count, an operation drawn on purpose, and a run in which one of them
 // was never met fails.
 //

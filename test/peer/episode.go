@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"holdfast/test/run"
 )
@@ -93,7 +94,7 @@ func (f *Failure) Error() string {
 // something else when the comparison could not be made. The number is that of operations run.
 func Run(ctx context.Context, cfg Config, e Episode, tally *Tally) (int, error) {
 	w := &world{
-		differences: loadDifferences(differencesText),
+		differences: cfg.differences(),
 		tally:       tally,
 		settings:    settingsOf(e.Seed),
 		etcdutl:     cfg.Etcdutl,
@@ -121,7 +122,7 @@ func Run(ctx context.Context, cfg Config, e Episode, tally *Tally) (int, error) 
 		}
 	}
 	for _, part := range w.closing(e.Seed) {
-		if cfg.Skip != nil && cfg.Skip.MatchString(part.name) {
+		if w.unbuilt[part.needs] != "" || cfg.Skip != nil && cfg.Skip.MatchString(part.name) {
 			continue
 		}
 		ran.add("        " + part.name)
@@ -200,12 +201,13 @@ func (w *world) open(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// connect opens connections and history of a server that has just started.
+// connect opens connections and history of a server that has just started. The history begins with the oldest revision
+// kept, as a watch from the past is owed everything from there on.
 func (w *world) connect(t int) error {
 	if err := w.targets[t].connect(); err != nil {
 		return err
 	}
-	h, err := w.targets[t].openHistory(w.current + 1)
+	h, err := w.targets[t].openHistory(max(2, w.compacted))
 	if err != nil {
 		return w.differ("%v", err)
 	}
@@ -249,26 +251,27 @@ func (g *gen) opening(atZero bool) []op {
 // closing returns the parts every episode ends with.
 func (w *world) closing(seed uint64) []part {
 	parts := []part{
-		{"all watches have what they are owed", w.barrier},
-		{"hashes of every kept revision", w.everyHash},
-		{"the whole store", w.everything},
-		{"a lease expires", func() error {
+		{name: "all watches have what they are owed", run: w.barrier},
+		{name: "hashes of every kept revision", run: w.everyHash},
+		{name: "the whole store", run: w.everything},
+		{name: "a lease expires", run: func() error {
 			return expire{id: 500, ttl: w.settings.minTTL, keys: []string{"x/b", "x/a", "x/c"}}.run(w)
 		}},
-		{"snapshots", w.snapshots},
-		{"kill", func() error { return w.survive(true) }},
-		{"restart", func() error { return w.survive(false) }},
-		{"authentication on: Auth/AuthEnable", w.guarded},
-		{"several clients at once", func() error { return w.crowd(seed) }},
-		{"a downgrade is begun and cancelled", w.downgrade},
+		{name: "snapshots", run: w.snapshots},
+		{name: "kill", run: func() error { return w.survive(true) }},
+		{name: "restart", run: func() error { return w.survive(false) }},
+		{name: "authentication on", needs: authService, run: w.guarded},
+		{name: "several clients at once", run: func() error { return w.crowd(seed) }},
+		{name: "a downgrade is begun and cancelled", run: w.downgrade},
 	}
 	return parts
 }
 
-// A part is a named piece of an episode that is not drawn.
+// A part is a named piece of an episode that is not drawn. It is left out while what it needs is not built.
 type part struct {
-	name string
-	run  func() error
+	name  string
+	needs protoreflect.FullName // "" when it needs nothing more than the rest
+	run   func() error
 }
 
 // hashesMax bounds the revisions whose hashes are compared at the end; more are sampled evenly.

@@ -82,7 +82,7 @@ func TestSymbols(t *testing.T) {
 
 // TestCatalogueIsWhole checks that scenes name only rules of the catalogue.
 func TestCatalogueIsWhole(t *testing.T) {
-	tally := NewTally()
+	tally := NewTally(Config{})
 	for _, o := range generate(1, 6000, settingsOf(1)) {
 		switch o := o.(type) {
 		case *call:

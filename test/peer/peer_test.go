@@ -34,7 +34,7 @@ func TestPeer(t *testing.T) {
 		t.Skip("starts servers")
 	}
 	cfg := config(t, oursFor(t))
-	tally, whole := NewTally(), false
+	tally, whole := NewTally(cfg), false
 	t.Run("episodes", func(t *testing.T) { whole = episodes(t, cfg, tally) })
 	t.Run("quota", func(t *testing.T) {
 		if err := RunQuota(t.Context(), cfg, tally); err != nil {
@@ -112,7 +112,7 @@ func oursFor(t *testing.T) string {
 		}
 		path := filepath.Join(root, "bin", "holdfast")
 		if _, err := os.Stat(path); err != nil {
-			t.Skipf("no %s; make builds it", path)
+			t.Fatalf("%v: make build makes it", err)
 		}
 		return path
 	}
@@ -141,7 +141,7 @@ func TestEtcdAgainstItself(t *testing.T) {
 		t.Skip("HOLDFAST_PEER_SELF is not set")
 	}
 	cfg := config(t, etcd.Binary(t, "etcd"))
-	tally := NewTally()
+	tally := NewTally(cfg)
 	for seed := range uint64(2) {
 		e := Episode{Seed: 1000 + seed, Ops: *opsFlag}
 		if _, err := Run(t.Context(), cfg, e, tally); err != nil {

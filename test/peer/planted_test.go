@@ -23,7 +23,7 @@ func TestPlantedDifferences(t *testing.T) {
 	for name, p := range planted {
 		t.Run(name, func(t *testing.T) {
 			cfg := Config{Etcd: binary, Ours: binary, Dir: t.TempDir(), Tamper: p.tamper()}
-			_, err := Run(t.Context(), cfg, Episode{Seed: 5, Ops: 400}, NewTally())
+			_, err := Run(t.Context(), cfg, Episode{Seed: 5, Ops: 400}, NewTally(cfg))
 			var f *Failure
 			if !errors.As(err, &f) {
 				t.Fatalf("not found: %v", err)

@@ -24,7 +24,7 @@ func RunQuota(ctx context.Context, cfg Config, tally *Tally) error {
 	s.flags = slices.DeleteFunc(s.flags, func(f string) bool { return f == wideQuota })
 	s.flags = append(s.flags, fmt.Sprintf("--quota-backend-bytes=%d", quotaBytes))
 	w := &world{
-		differences: loadDifferences(differencesText),
+		differences: cfg.differences(),
 		tally:       tally,
 		settings:    s,
 		current:     1,

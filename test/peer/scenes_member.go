@@ -48,16 +48,16 @@ func minor(version string) string {
 
 var memberScenes = []scene{
 	func(g *gen) []op { // a learner comes and goes
-		add := g.meet("1.3 the revision of a cluster answer is 0",
-			saw(func(r *pb.MemberAddResponse) bool { return r.Header.Revision == 0 }),
-			memberAdd, &pb.MemberAddRequest{PeerURLs: []string{learnerURL}, IsLearner: true})
+		add := g.call(memberAdd, &pb.MemberAddRequest{PeerURLs: []string{learnerURL}, IsLearner: true})
 		add.chose = func(w *world, want, got proto.Message) {
 			a, b := want.(*pb.MemberAddResponse).Member.GetID(), got.(*pb.MemberAddResponse).Member.GetID()
 			w.learnerID = [2]uint64{a, b}
 			w.chosen[int64(a)] = int64(b)
 		}
 		return []op{
-			g.call(memberList, &pb.MemberListRequest{Linearizable: g.chance(2)}),
+			g.meet("1.3 the revision of a cluster answer is 0",
+				saw(func(r *pb.MemberListResponse) bool { return r.Header.Revision == 0 }),
+				memberList, &pb.MemberListRequest{Linearizable: g.chance(2)}),
 			add,
 			g.call(memberAdd, &pb.MemberAddRequest{PeerURLs: []string{learnerURL + "9"}, IsLearner: true}),
 			g.call(memberAdd, &pb.MemberAddRequest{PeerURLs: []string{learnerURL}, IsLearner: true}),
@@ -135,7 +135,6 @@ var memberScenes = []scene{
 
 // authScene administers users and roles while authentication is off.
 func authScene(g *gen) []op {
-	const prefix = "/etcdserverpb.Auth/"
 	noPassword := &authpb.UserAddOptions{NoPassword: true}
 	perm := &authpb.Permission{PermType: authpb.READWRITE, Key: []byte("a"), RangeEnd: []byte("c")}
 	calls := []struct {
@@ -183,7 +182,7 @@ func authScene(g *gen) []op {
 	}
 	var ops []op
 	for _, c := range calls {
-		ops = append(ops, g.call(prefix+c.method, c.request))
+		ops = append(ops, g.call(authPath+c.method, c.request))
 	}
 	return ops
 }

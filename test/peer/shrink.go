@@ -27,7 +27,7 @@ func Shrink(ctx context.Context, cfg Config, e Episode, f *Failure, progress io.
 			for _, i := range without {
 				e.Keep[i] = true
 			}
-			_, err := Run(ctx, cfg, e, NewTally())
+			_, err := Run(ctx, cfg, e, NewTally(cfg))
 			var smaller *Failure
 			if !errors.As(err, &smaller) || smaller.kind() != f.kind() {
 				at += piece

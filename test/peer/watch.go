@@ -53,7 +53,7 @@ func (h *history) events() []*mvccpb.Event {
 func (h *history) reached(rev int64) bool {
 	h.stream.mu.Lock()
 	defer h.stream.mu.Unlock()
-	return rev <= max(1, h.log.lastRev, h.log.createdAt, h.log.request.StartRevision-1) && !h.log.open || h.log.canceled != nil
+	return rev <= max(1, h.log.lastRev, h.log.request.StartRevision-1) && !h.log.open || h.log.canceled != nil
 }
 
 // eventually waits until what holds and says whether it came to that.
