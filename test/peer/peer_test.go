@@ -66,6 +66,7 @@ func episodes(t *testing.T, cfg Config, tally *Tally) bool {
 		if err != nil {
 			report(t, cfg, e, err)
 		}
+		t.Logf("seed %d: nothing differs in %d operations", e.Seed, count)
 	}
 	took := time.Since(began)
 	t.Logf("%d operations in %s, %.0f a second", ran, took.Round(time.Second), float64(ran)/took.Seconds())
