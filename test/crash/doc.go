@@ -15,6 +15,9 @@
 //   - the compacted revision never goes back, and what was compacted away is refused
 //   - the hash of a revision stays what it was
 //
+// faults_test.go shows that the judge notices each of these, and memory_test.go that it notices a member that does not sync.
+//
 // HOLDFAST_CRASHES and HOLDFAST_KILLS are how many crashes of the first and of the second kind to do; HOLDFAST_SEED repeats
-// the choices of a run, as far as the operating system's scheduler lets it.
+// the choices of a run, as far as the operating system's scheduler lets it. The small disk needs root and loop devices;
+// space_test.go skips itself where there are none.
 package crash

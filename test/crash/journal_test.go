@@ -152,11 +152,7 @@ func (j *journal) acknowledged(o *op, revision int64, changed bool) {
 	}
 }
 
-// told notes a revision that an answer named and returns what was known before.
-func (j *journal) told(revision int64) (ok bool) {
-	return j.note(func() { j.top = max(j.top, revision) })
-}
-
+// known is the highest revision anybody was told.
 func (j *journal) known() int64 {
 	j.mu.Lock()
 	defer j.mu.Unlock()
