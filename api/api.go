@@ -69,6 +69,11 @@ type Config struct {
 	// ElectionTimeout is how often it is looked whether there is a leader, for streams that need one.
 	ElectionTimeout time.Duration
 
+	// SlowCall is from when on a unary call is logged; 0 logs none.
+	SlowCall time.Duration
+	// Profiles serves Go's profiles under /debug/pprof/.
+	Profiles bool
+
 	Log *slog.Logger
 }
 

@@ -15,6 +15,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 )
 
 // newGRPC makes the gRPC server with all services.
@@ -45,7 +47,7 @@ func (a *API) newGRPC() *grpc.Server {
 }
 
 // unaryCall checks what comes with a call before it runs.
-func (a *API) unaryCall(ctx context.Context, q any, _ *grpc.UnaryServerInfo, run grpc.UnaryHandler) (any, error) {
+func (a *API) unaryCall(ctx context.Context, q any, info *grpc.UnaryServerInfo, run grpc.UnaryHandler) (any, error) {
 	if md, ok := metadata.FromIncomingContext(ctx); ok {
 		if err := checkClientVersion(md); err != nil {
 			return nil, err
@@ -54,7 +56,24 @@ func (a *API) unaryCall(ctx context.Context, q any, _ *grpc.UnaryServerInfo, run
 			return nil, rpctypes.ErrGRPCNoLeader
 		}
 	}
-	return run(ctx, q)
+	if a.cfg.SlowCall <= 0 {
+		return run(ctx, q)
+	}
+	began := time.Now()
+	answer, err := run(ctx, q)
+	if took := time.Since(began); took > a.cfg.SlowCall {
+		a.logSlow(ctx, info.FullMethod, took, err)
+	}
+	return answer, err
+}
+
+// logSlow says that a call took long, in the words that tools look for. Keys and values are not its business.
+func (a *API) logSlow(ctx context.Context, method string, took time.Duration, err error) {
+	remote := ""
+	if p, ok := peer.FromContext(ctx); ok {
+		remote = p.Addr.String()
+	}
+	a.log.Warn("request stats", "response type", method, "remote", remote, "time spent", took, "code", status.Code(err).String())
 }
 
 // streamCall is unaryCall for streams; one that needs a leader ends when there has been none for a while.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,7 +23,18 @@ func (a *API) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/version", a.version)
 	a.addHealth(mux)
+	if a.cfg.Profiles {
+		addProfiles(mux)
+	}
 	return mux
+}
+
+func addProfiles(mux *http.ServeMux) {
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 }
 
 // metricsHandler serves health and metrics alone.

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/test/bufconn"
 
 	"holdfast/api"
@@ -26,7 +27,9 @@ type Config struct {
 	API    api.Config
 	// ClientURLs are where clients connect, HTTPURLs and MetricsURLs where HTTP is served by itself, PeerURLs where members do.
 	ClientURLs, HTTPURLs, MetricsURLs, PeerURLs []url.URL
-	Log                                         *slog.Logger
+	// ReusePort and ReuseAddress let other processes listen on the same address, at once or right after.
+	ReusePort, ReuseAddress bool
+	Log                     *slog.Logger
 }
 
 // memoryBuffer is how much one side of a connection within the process may be ahead of the other.
@@ -64,7 +67,7 @@ func (n *Node) open() (err error) {
 		{n.cfg.MetricsURLs, "--listen-metrics-urls", &n.at.Metrics},
 	} {
 		for _, u := range group.urls {
-			l, err := listen(u, group.flag)
+			l, err := n.cfg.listen(u, group.flag)
 			if err != nil {
 				return err
 			}
@@ -79,7 +82,7 @@ func (n *Node) open() (err error) {
 }
 
 // listen opens one address. flag is what the user has to change if that fails.
-func listen(u url.URL, flag string) (net.Listener, error) {
+func (c *Config) listen(u url.URL, flag string) (net.Listener, error) {
 	network, address := "tcp", u.Host
 	if u.Scheme == "unix" {
 		network, address = "unix", u.Host+u.Path
@@ -87,7 +90,8 @@ func listen(u url.URL, flag string) (net.Listener, error) {
 			return nil, fmt.Errorf("make room for the socket %s of %s: %w", address, flag, err)
 		}
 	}
-	l, err := net.Listen(network, address)
+	sockets := net.ListenConfig{Control: c.socketOptions}
+	l, err := sockets.Listen(context.Background(), network, address)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("listen on %s: the address is in use by another process (%w); stop that process or change %s", u.String(), err, flag)
 	}
@@ -95,6 +99,20 @@ func listen(u url.URL, flag string) (net.Listener, error) {
 		return nil, fmt.Errorf("listen on %s of %s: %w", u.String(), flag, err)
 	}
 	return l, nil
+}
+
+// socketOptions sets what is asked for before a socket is bound.
+func (c *Config) socketOptions(_, _ string, raw syscall.RawConn) error {
+	var errs []error
+	err := raw.Control(func(fd uintptr) {
+		if c.ReuseAddress {
+			errs = append(errs, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
+		}
+		if c.ReusePort {
+			errs = append(errs, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+		}
+	})
+	return errors.Join(append(errs, err)...)
 }
 
 // removeSocket takes away what a killed process left at path: a socket behind which nobody listens, and nothing else.

@@ -192,16 +192,16 @@ func TestUnixSockets(t *testing.T) {
 			l.Close()
 		}
 	}
-	if _, err := listen(url.URL{Scheme: "unix", Path: file}, "--flag"); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if _, err := (&Config{}).listen(url.URL{Scheme: "unix", Path: file}, "--flag"); err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Errorf("on a file: %v", err)
 	}
 	if text, err := os.ReadFile(file); err != nil || string(text) != "precious" {
 		t.Errorf("the file is %q, %v", text, err)
 	}
-	if _, err := listen(url.URL{Scheme: "unix", Path: served}, "--flag"); !errors.Is(err, syscall.EADDRINUSE) {
+	if _, err := (&Config{}).listen(url.URL{Scheme: "unix", Path: served}, "--flag"); !errors.Is(err, syscall.EADDRINUSE) {
 		t.Errorf("on a socket that is served: %v", err)
 	}
-	l, err := listen(url.URL{Scheme: "unix", Path: left}, "--flag")
+	l, err := (&Config{}).listen(url.URL{Scheme: "unix", Path: left}, "--flag")
 	if err != nil {
 		t.Fatalf("on a socket that was left: %v", err)
 	}

@@ -65,10 +65,15 @@ func (m *machineOf) Apply(entries []*raftpb.Entry) error {
 	for _, e := range entries {
 		m.entries = append(m.entries, entryOf(e))
 	}
+	began := m.cfg.Now()
 	results, err := m.machine.Apply(m.entries)
 	clear(m.entries)
 	if err != nil {
 		return err
+	}
+	if took := m.cfg.Now().Sub(began); m.cfg.SlowApply > 0 && took > m.cfg.SlowApply {
+		m.log.Warn("apply request took too long", "took", took, "expected-duration", m.cfg.SlowApply,
+			"entries", len(entries), "last-index", entries[len(entries)-1].GetIndex())
 	}
 	if c := m.keys.Compacted(); c != m.hidden {
 		m.hidden = c

@@ -63,6 +63,9 @@ type Config struct {
 	// WatchLogBytes bounds the log of events that watchers share.
 	WatchLogBytes int
 
+	// SlowApply is from when on a run of commands is logged that took so long to apply; 0 logs none.
+	SlowApply time.Duration
+
 	LogObserver raftlog.Observer // may be nil
 	Log         *slog.Logger     // required
 	Now         func() time.Time // nil is time.Now

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 
@@ -24,7 +26,43 @@ import (
 // built says what of Config.Asks this version can do.
 var built = map[config.Ask]bool{
 	config.AskUnixSocket: true, config.AskHTTPPort: true, config.AskMetricsPort: true, config.AskMemoryLock: true,
-	config.AskNoFsync: true, config.AskCheckpoints: true,
+	config.AskNoFsync: true, config.AskCheckpoints: true, config.AskProfiles: true,
+}
+
+// idle are the settings that belong to what this version does not have. Whoever changes one is told so at start.
+var idle = []struct {
+	flag string
+	of   func(*config.Config) any
+	why  string
+}{
+	{"enable-grpc-gateway", func(c *config.Config) any { return c.EnableGRPCGateway }, "there is no JSON gateway"},
+	{"cors", func(c *config.Config) any { return c.CORS }, "there is no JSON gateway"},
+	{"host-whitelist", func(c *config.Config) any { return c.HostAllow }, "there is no JSON gateway"},
+	{"metrics", func(c *config.Config) any { return c.Metrics }, "the metrics are the basic ones"},
+	{"bcrypt-cost", func(c *config.Config) any { return c.BcryptCost }, "there are no users"},
+	{"auth-token-ttl", func(c *config.Config) any { return c.AuthTokenTTL }, "there are no users"},
+	{"client-cert-auth", func(c *config.Config) any { return c.Client }, "there is no TLS"},
+	{"peer-client-cert-auth", func(c *config.Config) any { return c.Peer }, "there is no TLS"},
+	{"cipher-suites", func(c *config.Config) any { return c.CipherSuites }, "there is no TLS"},
+	{"tls-min-version", func(c *config.Config) any { return c.TLSMin }, "there is no TLS"},
+	{"tls-max-version", func(c *config.Config) any { return c.TLSMax }, "there is no TLS"},
+	{"strict-reconfig-check", func(c *config.Config) any { return c.StrictReconfigCheck }, "the membership cannot be changed"},
+	{"max-learners", func(c *config.Config) any { return c.MaxLearners }, "the membership cannot be changed"},
+	{"raft-read-timeout", func(c *config.Config) any { return c.RaftReadTimeout }, "there are no other members"},
+	{"raft-write-timeout", func(c *config.Config) any { return c.RaftWriteTimeout }, "there are no other members"},
+	{"initial-election-tick-advance", func(c *config.Config) any { return c.ElectionTickAdvance }, "there are no other members"},
+	{"compact-hash-check-time", func(c *config.Config) any { return c.CompactHashCheckTime }, "there are no other members"},
+	{"downgrade-check-time", func(c *config.Config) any { return c.DowngradeCheckTime }, "a cluster cannot be downgraded"},
+}
+
+// tellIdle names the settings that were changed and have no effect.
+func tellIdle(ctx context.Context, cfg config.Config, log *slog.Logger) {
+	plain := config.Default()
+	for _, i := range idle {
+		if !reflect.DeepEqual(i.of(&cfg), i.of(&plain)) {
+			log.LogAttrs(ctx, slog.LevelWarn, "flag has no effect", slog.String("flag", i.flag), slog.String("reason", "in this version "+i.why))
+		}
+	}
 }
 
 // errUnbuilt refuses what would otherwise silently not happen.
@@ -52,7 +90,9 @@ func run(cfg config.Config, log *slog.Logger, terminal bool) (caught os.Signal, 
 	defer cancel()
 	signaled := awaitSignal(cancel, log)
 	defer func() { caught = signaled() }()
-	settings, err := nodeConfig(ctx, cfg, log)
+	tellIdle(ctx, cfg, log)
+	settled := hasData(cfg)
+	settings, err := nodeConfig(ctx, cfg, settled, log)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +102,7 @@ func run(cfg config.Config, log *slog.Logger, terminal bool) (caught os.Signal, 
 	if err != nil {
 		return nil, err
 	}
-	log.LogAttrs(ctx, slog.LevelInfo, "starting an etcd server", cfg.Echo(true, "")...)
+	log.LogAttrs(ctx, slog.LevelInfo, "starting an etcd server", cfg.Echo(settled, "")...)
 	go announce(ctx, n, cfg, log, terminal) // ends with ctx at the latest
 	err = n.Run(ctx)
 	closed := n.Close()
@@ -98,8 +138,8 @@ func announce(ctx context.Context, n *node.Node, cfg config.Config, log *slog.Lo
 }
 
 // nodeConfig turns settings into what the parts are made of.
-func nodeConfig(ctx context.Context, cfg config.Config, log *slog.Logger) (node.Config, error) {
-	founders, err := founders(ctx, cfg)
+func nodeConfig(ctx context.Context, cfg config.Config, settled bool, log *slog.Logger) (node.Config, error) {
+	founders, err := founders(ctx, cfg, settled)
 	if err != nil {
 		return node.Config{}, err
 	}
@@ -114,6 +154,7 @@ func nodeConfig(ctx context.Context, cfg config.Config, log *slog.Logger) (node.
 	return node.Config{
 		ClientURLs: cfg.ListenClientURLs, HTTPURLs: cfg.ListenClientHTTPURLs,
 		MetricsURLs: cfg.ListenMetricsURLs, PeerURLs: cfg.ListenPeerURLs, Log: log,
+		ReusePort: cfg.SocketReusePort, ReuseAddress: cfg.SocketReuseAddress,
 		Server: server.Config{
 			DataDir: cfg.DataDir, WALDir: cfg.WALDir, Name: cfg.Name, ClientURLs: config.Texts(cfg.AdvertiseClientURLs),
 			Founders:  founders,
@@ -122,11 +163,12 @@ func nodeConfig(ctx context.Context, cfg config.Config, log *slog.Logger) (node.
 			Quota: quota, RequestBytesMax: int(cfg.MaxRequestBytes), LearnersMax: cfg.MaxLearners,
 			AutoCompaction: server.AutoCompaction{Period: period, Revisions: revisions},
 			CompactionRows: cfg.CompactionBatchLimit, CompactionPause: cfg.CompactionSleepInterval,
-			Log: log,
+			SlowApply: cfg.WarnApply, Log: log,
 		},
 		API: api.Config{
 			RequestBytesMax: int(cfg.MaxRequestBytes), TxnOpsMax: int(cfg.MaxTxnOps), StreamsMax: cfg.MaxStreams,
 			KeepAliveMin: cfg.KeepAliveMinTime, KeepAliveInterval: cfg.KeepAliveInterval, KeepAliveTimeout: cfg.KeepAliveTimeout,
+			SlowCall: cfg.WarnUnary, Profiles: cfg.EnablePprof,
 			WatchProgress: cfg.WatchProgressTime, ElectionTimeout: cfg.ElectionTimeout(), Log: log,
 		},
 	}, nil
@@ -135,12 +177,21 @@ func nodeConfig(ctx context.Context, cfg config.Config, log *slog.Logger) (node.
 // resolveTimeout bounds how long the names in --initial-cluster may take to appear.
 const resolveTimeout = 30 * time.Second
 
-// founders are the members of the cluster that --initial-cluster describes. They matter only to a member without data.
-func founders(ctx context.Context, cfg config.Config) ([]membership.Member, error) {
+// hasData tells whether the data directory is one of a member: then it is not asked what its cluster was to be.
+func hasData(cfg config.Config) bool {
+	_, err := os.Stat(filepath.Join(cfg.DataDir, "member", "FORMAT"))
+	return err == nil
+}
+
+// founders are the members of the cluster that --initial-cluster describes. They matter only to a member without data; the
+// flags of a settled one are not checked, and no name is looked up.
+func founders(ctx context.Context, cfg config.Config, settled bool) ([]membership.Member, error) {
 	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
 	defer cancel()
-	if err := cfg.CheckBootstrap(ctx, resolve); err != nil {
-		return nil, err
+	if !settled {
+		if err := cfg.CheckBootstrap(ctx, resolve); err != nil {
+			return nil, err
+		}
 	}
 	initial, err := cfg.InitialMembers()
 	if err != nil {
