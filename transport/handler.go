@@ -23,7 +23,9 @@ const (
 	pathProbing  = "/raft/probing"
 )
 
-// Handler serves the paths /raft and below to other members. A request for a stream ends with the peer, or with Run.
+// Handler serves the paths /raft and below to other members. A request for a stream ends with the peer, or with Run. The
+// server in front needs no timeouts for these paths: deadlines are set here, for each read and write, through
+// http.ResponseController, which whatever wraps the ResponseWriter must let through.
 func (t *Transport) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(pathRaft, t.serveMessage)

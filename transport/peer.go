@@ -155,10 +155,10 @@ func (a *activity) down(action, channel string, cause error) {
 // listens, at every URL of the peer, and no stream is left. A name that stands for several addresses counts as refused
 // by the first of them; replicas ask before they vote, so being wrong here costs nothing.
 type refusals struct {
-	mu        sync.Mutex // guards the fields below
-	streams   int        // that are open
-	connected bool       // since the last time it was found down
-	by        map[string]bool
+	mu        sync.Mutex      // guards the fields below
+	streams   int             // that are open
+	connected bool            // since the last time it was found down
+	by        map[string]bool // hosts that refused since then, with nothing else in between
 }
 
 func (r *refusals) opened() {
@@ -174,8 +174,8 @@ func (r *refusals) closed() {
 	r.streams--
 }
 
-// failed takes in why host could not be dialled and reports whether the peer has now been found down.
-func (r *refusals) failed(host string, err error, urls int) bool {
+// failed takes in why host, one of all the peer's, could not be dialled and reports whether the peer has now been found down.
+func (r *refusals) failed(host string, err error, all []string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.connected || r.streams > 0 {
@@ -189,8 +189,10 @@ func (r *refusals) failed(host string, err error, urls int) bool {
 		r.by = map[string]bool{}
 	}
 	r.by[host] = true
-	if len(r.by) < urls {
-		return false
+	for _, h := range all {
+		if !r.by[h] {
+			return false
+		}
 	}
 	r.connected, r.by = false, nil
 	return true

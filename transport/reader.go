@@ -99,7 +99,7 @@ func (p *peer) open(ctx context.Context, kind stream) (io.ReadCloser, error) {
 	resp, err := p.t.clients.streams.RoundTrip(req)
 	if err != nil {
 		p.urls.failed(u)
-		if p.refusals.failed(u.Host, err, p.urls.count()) {
+		if p.refusals.failed(u.Host, err, p.urls.hosts()) {
 			p.log.Warn("the peer's machine refuses connections: the peer is down", "error", err)
 			p.t.cfg.Refused(p.id)
 		}

@@ -352,6 +352,52 @@ func TestRemotesAreBounded(t *testing.T) {
 	}
 }
 
+// TestAddPeer checks who stands under an id when it is added again: a member stays as it is, a remote becomes a member.
+func TestAddPeer(t *testing.T) {
+	on := &loopback{}
+	a, b := newMember(t, on, 1, nil), newMember(t, on, 2, nil)
+	b.AddPeer(1, []string{a.url()})
+	a.AddRemote(2, []string{"http://127.0.0.1:1"})
+	remote := a.peer(2)
+	a.AddRemote(2, []string{b.url()})
+	if a.peer(2) != remote {
+		t.Fatal("a remote was replaced by another")
+	}
+	a.AddPeer(2, []string{b.url()})
+	eventually(t, "streams are open", func() bool { return a.open(2) && b.open(1) })
+	member := a.peer(2)
+	a.AddPeer(2, []string{"http://127.0.0.1:1"})
+	a.AddRemote(2, []string{"http://127.0.0.1:1"})
+	a.AddPeer(1, []string{a.url()})
+	if a.peer(2) != member || a.peer(1) != nil {
+		t.Error("a member was replaced, or a transport is its own peer")
+	}
+	select {
+	case <-remote.done:
+	default:
+		t.Error("the remote lives on")
+	}
+}
+
+// TestStopped checks that nothing is taken once Run has returned.
+func TestStopped(t *testing.T) {
+	ms := cluster(t, &loopback{}, 2, nil)
+	a := ms[0]
+	l := (&loopback{}).listen(t, 0)
+	a.stop()
+	a.address = l.Addr().String()
+	a.serve(l)
+	defer a.hangUp()
+	if resp := do(t, a, httptest.NewRequest("GET", "/raft/probing", nil)); resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("a transport that has stopped answers %d, want 503", resp.StatusCode)
+	}
+	a.AddPeer(7, []string{"http://127.0.0.1:1"})
+	a.Send([]*raftpb.Message{message(raftpb.MsgVote, a, ms[1], 1)})
+	if a.peer(7) != nil {
+		t.Error("a transport that has stopped takes in peers")
+	}
+}
+
 // TestBadURLs checks that URLs which are none stop nobody.
 func TestBadURLs(t *testing.T) {
 	ms := cluster(t, &loopback{}, 2, nil)

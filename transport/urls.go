@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -48,6 +49,8 @@ func parseURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
+var errNoURL = errors.New("the peer has no usable URL")
+
 // picker chooses among a peer's URLs: the one that last worked, until it fails.
 type picker struct {
 	mu      sync.Mutex // guards the fields below
@@ -66,7 +69,7 @@ func (p *picker) pick(path string) (url.URL, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.urls) == 0 {
-		return url.URL{}, fmt.Errorf("the peer has no usable URL")
+		return url.URL{}, errNoURL
 	}
 	u := p.urls[p.current]
 	u.Path = path
@@ -82,9 +85,13 @@ func (p *picker) failed(u url.URL) {
 	}
 }
 
-// count returns how many URLs there are.
-func (p *picker) count() int {
+// hosts returns the address of each URL.
+func (p *picker) hosts() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.urls)
+	hosts := make([]string, len(p.urls))
+	for i, u := range p.urls {
+		hosts[i] = u.Host
+	}
+	return hosts
 }
