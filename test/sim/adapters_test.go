@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
@@ -44,8 +45,13 @@ func (l logOf) Append(saves []replica.Save, _ bool) error {
 	return nil
 }
 
-// Prepare implements replica.Preparer.
-func (l logOf) Prepare() error { return l.log.Prepare() }
+// Prepare implements replica.Preparer. Where there is no room for a segment, the present one goes on growing.
+func (l logOf) Prepare() error {
+	if err := l.log.Prepare(); err != nil && !vfs.IsNoSpaceError(err) {
+		return err
+	}
+	return nil
+}
 
 // Entries implements replica.Log.
 func (l logOf) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {

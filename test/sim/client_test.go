@@ -72,12 +72,12 @@ func (c *client) send(l *life) {
 	switch p := w.rnd.IntN(100); {
 	case p < 18:
 		c.get(l, o, true)
-	case p < 28:
+	case p < 26:
 		c.get(l, o, false)
-	case p < 33:
+	case p < 30:
 		c.readTxn(l, o)
 	case p < 38:
-		c.renew(l, o)
+		c.renew()
 	default:
 		o.payload = c.command(o, p)
 		w.note("client %d asks %s, request %x: %d bytes", c.id, l.member, o.id, len(o.payload))
@@ -259,14 +259,25 @@ func (c *client) haveRead(l *life, o *op) {
 	c.w.judge.read(l, o)
 }
 
-// renew keeps a lease alive, which only the leader can.
-func (c *client) renew(l *life, o *op) {
+// renew keeps a lease alive, which only a member can that leads, or believes so.
+func (c *client) renew() {
+	var leaders []*life
+	for _, m := range c.w.members {
+		if m.life != nil && m.life.led != 0 && m.pausedUntil <= c.w.now {
+			leaders = append(leaders, m.life)
+		}
+	}
+	if len(leaders) == 0 {
+		c.think()
+		return
+	}
+	l := leaders[c.w.rnd.IntN(len(leaders))]
 	id, called := c.w.judge.someLease(), c.w.now
 	l.whenCommitted(func(err error) {
 		if err == nil && l.renew(id) {
 			c.w.counts["renewals"]++
 			c.w.note("client %d renewed lease %d at %s", c.id, int64(id), l.member)
-			c.w.judge.renewed(o, id, called)
+			c.w.judge.renewed(id, called)
 		}
 		c.think()
 	})

@@ -25,54 +25,51 @@ type disk struct {
 	mu      sync.Mutex // guards the fields below: Pebble has goroutines
 	full    bool
 	left    int    // operations until the power fails; 0: it does not
+	ofLog   bool   // only those of the raft log count
 	failing func() // called at that operation, before it happens
 }
 
 func newDisk(wal, store *vfs.MemFS) *disk {
 	d := &disk{wal: wal, store: store}
-	d.walFS = errorfs.Wrap(wal, errorfs.InjectorFunc(func(op errorfs.Op) error { return d.operation(op, wal) }))
-	d.storeFS = errorfs.Wrap(store, errorfs.InjectorFunc(func(op errorfs.Op) error { return d.operation(op, nil) }))
+	d.walFS = errorfs.Wrap(wal, errorfs.InjectorFunc(func(op errorfs.Op) error { return d.operation(op, true) }))
+	d.storeFS = errorfs.Wrap(store, errorfs.InjectorFunc(func(op errorfs.Op) error { return d.operation(op, false) }))
 	return d
 }
 
-// operation sees every operation before it happens. wal is the file system of the raft log, nil for an operation on the store.
-func (d *disk) operation(op errorfs.Op, wal *vfs.MemFS) error {
+// operation sees every operation before it happens. log tells that it is one of the raft log.
+func (d *disk) operation(op errorfs.Op, log bool) error {
 	if op.Kind.ReadOrWrite() == errorfs.OpIsRead || op.Kind == errorfs.OpFileClose || op.Kind == errorfs.OpRemove {
 		return nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.left > 0 {
+	if d.left > 0 && (log || !d.ofLog) {
 		if d.left--; d.left == 0 {
 			d.failing()
 		}
 	}
-	if d.full && needsSpace(op, wal) {
+	if d.full && needsSpace(op, log) {
 		return syscall.ENOSPC
 	}
 	return nil
 }
 
-// needsSpace tells whether an operation fails on a full disk. What lies within a file of the raft log has its place already.
-func needsSpace(op errorfs.Op, wal *vfs.MemFS) bool {
+// needsSpace tells whether an operation fails on a full disk. What lies within a segment of the raft log has its place already.
+func needsSpace(op errorfs.Op, log bool) bool {
 	switch op.Kind {
 	case errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFilePreallocate, errorfs.OpMkdirAll, errorfs.OpLink:
 		return true
 	case errorfs.OpFileWriteAt:
-		if wal == nil {
-			return true
-		}
-		info, err := wal.Stat(op.Path)
-		return err != nil || op.Offset >= info.Size()
+		return !log || op.Offset >= segmentBytes-1 // the last byte is written to give a new segment its size
 	}
 	return false
 }
 
-// failAfter lets the power fail at the nth operation from now.
-func (d *disk) failAfter(n int, failing func()) {
+// failAfter lets the power fail at the nth operation from now, of the raft log if ofLog is set.
+func (d *disk) failAfter(n int, ofLog bool, failing func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.left, d.failing = n, failing
+	d.left, d.ofLog, d.failing = n, ofLog, failing
 }
 
 func (d *disk) setFull(full bool) {

@@ -29,7 +29,7 @@ var faults = []fault{
 	{"one-way partition", false, (*world).cutOneWay},
 	{"partition", false, (*world).cutApart},
 	{"crash", true, (*world).crashSome},
-	{"torn write", true, (*world).failPower},
+	{"torn write", true, (*world).tearWrite},
 	{"bit flip", true, (*world).flipBit},
 	{"full disk", true, (*world).fillDisk},
 	{"stalled log", true, func(w *world) {
@@ -103,18 +103,28 @@ func (w *world) cutApart() {
 	w.after(w.between(time.Second, 10*time.Second), w.net.mend)
 }
 
-// crashSome ends one or more members between two steps.
+// crashSome ends one or more members: between two steps, or at some operation of the disk; sometimes again at the next start.
 func (w *world) crashSome() {
 	for range 1 + w.rnd.IntN(len(w.members)) {
-		w.some().crash(loss(w.rnd.IntN(3)), w.between(100*time.Millisecond, 15*time.Second))
+		m := w.some()
+		switch {
+		case m.fullUntil > w.now:
+		case w.chance(40):
+			m.failAfter(1+w.rnd.IntN(60), false)
+		default:
+			m.crash(loss(w.rnd.IntN(3)), w.between(100*time.Millisecond, 15*time.Second))
+			if w.chance(40) {
+				m.failAfter(1+w.rnd.IntN(25), false)
+			}
+		}
 	}
 }
 
-// failPower ends members in the middle of a write, soon.
-func (w *world) failPower() {
+// tearWrite lets the power fail while a member writes to its raft log, soon.
+func (w *world) tearWrite() {
 	for range 1 + w.rnd.IntN(2) {
 		if m := w.some(); m.fullUntil <= w.now {
-			m.failAfter(1 + w.rnd.IntN(60))
+			m.failAfter(1+w.rnd.IntN(12), true)
 		}
 	}
 }

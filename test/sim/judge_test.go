@@ -141,7 +141,7 @@ func (j *judge) ended(id kv.LeaseID) {
 // promise is the life that a lease has from a moment on.
 type promise struct{ since, ttl time.Duration }
 
-func (j *judge) renewed(_ *op, id kv.LeaseID, called time.Duration) {
+func (j *judge) renewed(id kv.LeaseID, called time.Duration) {
 	life := j.lives[id]
 	life.since = max(life.since, called)
 	j.lives[id] = life

@@ -321,12 +321,16 @@ func (l *life) settle() {
 	}
 }
 
-// failAfter lets the power fail at the nth operation of the disk from now, be it in the middle of a write.
-func (m *member) failAfter(n int) {
+// failAfter lets the power fail at the nth operation of the disk from now, be it in the middle of a write; of the raft log, if
+// ofLog is set.
+func (m *member) failAfter(n int, ofLog bool) {
 	d := m.disk
 	rng := rand.New(rand.NewPCG(m.w.rnd.Uint64(), 2))
 	what := loss(rng.IntN(3))
-	d.failAfter(n, func() {
+	if ofLog {
+		what = loseSome
+	}
+	d.failAfter(n, ofLog, func() {
 		if m.life != nil && !m.life.ended {
 			m.life.ended, m.left = true, d.image(what, rng)
 		}

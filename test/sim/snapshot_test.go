@@ -29,10 +29,14 @@ func (t transportOf) sendSnapshot(m *raftpb.Message) {
 		if t.ended {
 			return
 		}
-		if err := t.attach(m); err != nil {
+		err := t.attach(m)
+		t.settle()
+		if t.ended {
+			return
+		}
+		if err != nil {
 			t.w.note("%s could not make a snapshot: %v", t.member, err)
 			t.replica.ReportSnapshot(m.GetTo(), false)
-			t.settle()
 			return
 		}
 		t.w.counts["snapshots sent"]++
