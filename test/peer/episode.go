@@ -81,12 +81,12 @@ type Failure struct {
 	Total  int      // operations in the list
 	Recent []string // the operations before it, the last one being it
 	Found  string
-	Log    string // the last lines ours wrote
+	Logs   [2]string // the last lines each server wrote, the reference first
 }
 
 func (f *Failure) Error() string {
-	return fmt.Sprintf("seed %d, operation %d of %d:\n%s\n\nthe operations up to there:\n%s\n\nthe end of ours' log:\n%s",
-		f.Seed, f.At, f.Total, f.Found, strings.Join(f.Recent, "\n"), f.Log)
+	return fmt.Sprintf("seed %d, operation %d of %d:\n%s\n\nthe operations up to there:\n%s\n\nthe end of etcd's log:\n%s\n\nthe end of ours' log:\n%s",
+		f.Seed, f.At, f.Total, f.Found, strings.Join(f.Recent, "\n"), f.Logs[0], f.Logs[1])
 }
 
 // Run runs one episode and adds what it met to tally. The error is a *Failure when the servers do not agree and
@@ -162,7 +162,11 @@ func (t *transcript) failed(w *world, seed uint64, at, total int, err error) err
 	if !errors.As(err, &d) {
 		return fmt.Errorf("seed %d, operation %d: %w", seed, at, err)
 	}
-	return &Failure{Seed: seed, At: at, Total: total, Recent: t.recent, Found: d.text, Log: w.targets[1].server.LogTail(logLines)}
+	f := &Failure{Seed: seed, At: at, Total: total, Recent: t.recent, Found: d.text}
+	for t, target := range w.targets {
+		f.Logs[t] = target.server.LogTail(logLines)
+	}
+	return f
 }
 
 // open starts both servers on empty folders and the watches on everything.

@@ -21,6 +21,7 @@ type stream struct {
 
 	mu       sync.Mutex          // guards the fields below and the logs; released before receives
 	pending  bool                // a watch from the past may not be level with the store yet; used by the operations alone
+	asked    int                 // progress answers there may be, as many as questions; used by the operations alone
 	gate     chan struct{}       // while set, the reader waits for it to close before it reads on
 	watches  map[int64]*watchLog // live and cancelled, by watch id; a reused id replaces the log
 	created  []*pb.WatchResponse // answers to creations, in order

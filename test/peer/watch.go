@@ -57,8 +57,11 @@ func (h *history) reached(rev int64) bool {
 }
 
 // eventually waits until what holds and says whether it came to that.
-func eventually(what func() bool) bool {
-	for wait, end := 50*time.Microsecond, time.Now().Add(deliverLimit); ; wait = min(2*wait, 5*time.Millisecond) {
+func eventually(what func() bool) bool { return within(deliverLimit, what) }
+
+// within does so for as long as limit.
+func within(limit time.Duration, what func() bool) bool {
+	for wait, end := 50*time.Microsecond, time.Now().Add(limit); ; wait = min(2*wait, 5*time.Millisecond) {
 		if what() {
 			return true
 		}

@@ -110,6 +110,7 @@ func (w *world) silent(slot int, pair []*stream, request *pb.WatchRequest) error
 	}
 	var before [2]int
 	for t, s := range pair {
+		s.settle()
 		before[t] = count(s)
 		if a, ok := s.ask(request); !ok {
 			return w.differ("stream %d on %s ended: %s", slot, w.targets[t].name, a)

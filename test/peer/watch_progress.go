@@ -80,16 +80,30 @@ func (w *world) askUnconfirmed(slot int, pair *[2]*stream) error {
 
 var progressRequest = &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}
 
+// settleLimit bounds the wait for late answers. A server that answers at all does so within a few milliseconds.
+const settleLimit = 4 * silence
+
+// settle waits for the late answers to a question that was repeated, or they would be taken for those to the next. There
+// need not be as many: etcd drops a question while a watch is not level with the store.
+func (s *stream) settle() {
+	answers := func() int {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return len(s.progress)
+	}
+	within(settleLimit, func() bool { return answers() >= s.asked })
+	s.asked = answers()
+}
+
 // progressOn repeats the question on one server until it is answered and checks the revision: nothing is being written.
 func (w *world) progressOn(t int, s *stream) error {
-	s.mu.Lock()
-	before := len(s.progress)
-	s.mu.Unlock()
-	asked := time.Time{}
+	s.settle()
+	before, asked := s.asked, time.Time{}
 	var lost answer
 	answered := eventually(func() bool {
 		if time.Since(asked) > silence {
 			asked = time.Now()
+			s.asked++
 			if a, ok := s.ask(progressRequest); !ok {
 				lost = a
 				return true
