@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"strings"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -73,6 +74,18 @@ func (t *Transport) admitRequest(w http.ResponseWriter, r *http.Request, method 
 		return false
 	}
 	return true
+}
+
+// addSender makes whoever sent a request a remote, if it says where it can be answered.
+func (t *Transport) addSender(h http.Header) {
+	from, err := parseID(h.Get(headerFrom))
+	if err != nil || h.Get(headerURLs) == "" || t.peer(from) != nil || t.cfg.Raft.IsIDRemoved(from) {
+		return
+	}
+	urls := strings.Split(h.Get(headerURLs), ",")
+	if len(parseURLs(urls, t.cfg.Log)) > 0 {
+		t.AddRemote(from, urls)
+	}
 }
 
 // serveMessage takes a message that was posted by itself.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,7 +38,7 @@ func (t *Transport) setHeader(h http.Header) {
 	h.Set(headerMinVersion, minClusterVersion)
 	h.Set(headerCluster, hex(t.cfg.ClusterID))
 	if len(t.cfg.URLs) > 0 {
-		h.Set(headerURLs, t.localURLs())
+		h.Set(headerURLs, strings.Join(slices.Sorted(slices.Values(t.cfg.URLs)), ","))
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // receive keeps a stream from the peer open and hands raft what comes.
@@ -110,4 +112,31 @@ func (p *peer) open(ctx context.Context, kind stream) (io.ReadCloser, error) {
 		return nil, fmt.Errorf("open %s at %s: %w", kind, u.Host, err)
 	}
 	return resp.Body, nil
+}
+
+// step hands raft what arrived, if it is for this member and from one that was not removed. The error's text is etcd's.
+func (t *Transport) step(m *raftpb.Message) error {
+	if err := t.admit(m); err != nil {
+		return err
+	}
+	if err := t.cfg.Raft.Step(m); err != nil {
+		return fmt.Errorf("step %v from %x: %w", m.GetType(), m.GetFrom(), err)
+	}
+	return nil
+}
+
+// Refusals that a sender gets as 403.
+var (
+	errFromRemoved = errors.New("cannot process message from removed member")
+	errNotForUs    = errors.New("cannot process message to mismatch member")
+)
+
+func (t *Transport) admit(m *raftpb.Message) error {
+	switch {
+	case t.cfg.Raft.IsIDRemoved(m.GetFrom()):
+		return errFromRemoved
+	case m.GetTo() != t.cfg.ID:
+		return errNotForUs
+	}
+	return nil
 }

@@ -17,12 +17,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -274,48 +270,4 @@ func (t *Transport) Stats() Stats {
 		}
 	}
 	return s
-}
-
-// addSender makes whoever sent a request a remote, if it says where it can be answered.
-func (t *Transport) addSender(h http.Header) {
-	from, err := parseID(h.Get(headerFrom))
-	if err != nil || h.Get(headerURLs) == "" || t.peer(from) != nil || t.cfg.Raft.IsIDRemoved(from) {
-		return
-	}
-	urls := strings.Split(h.Get(headerURLs), ",")
-	if len(parseURLs(urls, t.cfg.Log)) > 0 {
-		t.AddRemote(from, urls)
-	}
-}
-
-// step hands raft what arrived, if it is for this member and from one that was not removed. The error's text is etcd's.
-func (t *Transport) step(m *raftpb.Message) error {
-	if err := t.admit(m); err != nil {
-		return err
-	}
-	if err := t.cfg.Raft.Step(m); err != nil {
-		return fmt.Errorf("step %v from %x: %w", m.GetType(), m.GetFrom(), err)
-	}
-	return nil
-}
-
-// Refusals that a sender gets as 403.
-var (
-	errFromRemoved = errors.New("cannot process message from removed member")
-	errNotForUs    = errors.New("cannot process message to mismatch member")
-)
-
-func (t *Transport) admit(m *raftpb.Message) error {
-	switch {
-	case t.cfg.Raft.IsIDRemoved(m.GetFrom()):
-		return errFromRemoved
-	case m.GetTo() != t.cfg.ID:
-		return errNotForUs
-	}
-	return nil
-}
-
-// localURLs is the value of X-PeerURLs.
-func (t *Transport) localURLs() string {
-	return strings.Join(slices.Sorted(slices.Values(t.cfg.URLs)), ",")
 }
