@@ -177,9 +177,10 @@ func (r *memoryRun) use(m *inProcess) error {
 	work := load{journal: r.judge.journal, conn: m.conn, clients: 4, perEach: 60, ttls: []int64{600, 3600}}
 	working, stop := context.WithCancel(ctx)
 	defer stop()
+	failed := r.disk.failed
 	go func() { // ends with working
 		select {
-		case <-r.disk.failed:
+		case <-failed:
 			stop()
 		case <-working.Done():
 		}
