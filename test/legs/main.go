@@ -59,6 +59,7 @@ func all() []leg {
 		shell("race detector and fuzz seeds", 15*time.Minute, "go test -race -short $(go list ./... | grep -v '^holdfast/test')"),
 		shell("peer, short", 5*time.Minute, "go test -count=1 ./test/peer"),
 		shell("crash, short", 5*time.Minute, "go test -count=1 ./test/crash"),
+		shell("sim, short", 5*time.Minute, "go test -count=1 ./test/sim"),
 		shell("clients", 10*time.Minute, "go test -count=1 ./test/clients"),
 		shell("kube, short", 5*time.Minute, "cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 ."),
 	)
@@ -72,10 +73,22 @@ else
 	HOLDFAST_PEER_SELF=1 HOLDFAST_PEER_OPS="${OPS:-200000}" go test -count=1 -v -timeout 45m ./test/peer -peer.ops=4000
 fi`
 
+// fuzzAll runs each fuzz target for FUZZTIME.
+const fuzzAll = `for pkg in $(go list ./... | grep -v '^holdfast/test'); do
+	for target in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz' || true); do
+		echo "$pkg $target"
+		go test -run '^$' -fuzz "^$target$" -fuzztime "${FUZZTIME:-30s}" "$pkg"
+	done
+done`
+
 // long are the long forms of the whole-system tests.
 var long = map[string]leg{
 	"peer":    shell("peer", 45*time.Minute, peer),
 	"clients": shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients"),
+	"crash": shell("crash", 30*time.Minute,
+		"HOLDFAST_CRASHES=2000 HOLDFAST_KILLS=200 go test -count=1 -v -timeout 25m ./test/crash; HOLDFAST_CRASHES=2000 go test -count=1 -run Crash ./raftlog ./mvcc"),
+	"fuzz": shell("fuzz", 60*time.Minute, fuzzAll),
+	"bench": shell("bench", 60*time.Minute, "go run ./bench"),
 	"kube": shell("kube", 30*time.Minute,
 		"cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 -v -timeout 20m -run TestKube . -args -objects=10000 -limit=15m"),
 }
