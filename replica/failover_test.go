@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -316,4 +317,43 @@ func TestCatchUpFromDisk(t *testing.T) {
 		t.Fatal("fed from memory; the test shows nothing")
 	}
 	c.run(runOptions{noTicks: true}, 20, c.level)
+}
+
+// TestProposalOfADeposedLeader lets a leader sleep until another one is elected and the news of that wait for it, and propose
+// as it wakes, before it has looked at them. What it proposes for anybody to carry out is forwarded; what it proposes as the
+// leader that it was is not.
+func TestProposalOfADeposedLeader(t *testing.T) {
+	c, old := led(t)
+	term := old.r.Status().Term
+	propose := func(term uint64, data string) {
+		t.Helper()
+		if err := old.r.ProposeInTerm(context.Background(), term, []byte(data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	propose(term, "while it leads")
+	c.run(runOptions{}, 10, func() bool { return c.has("while it leads") })
+
+	asleep := old.r
+	old.r = nil
+	c.run(runOptions{}, 100, func() bool { return c.leader() != nil })
+	successor := c.leader()
+	old.r = asleep
+	news := &raftpb.Message{
+		Type: raftpb.MsgHeartbeat.Enum(), From: new(successor.id), To: new(old.id), Term: new(successor.r.Status().Term), Commit: new(uint64(0)),
+	}
+	if err := old.r.Step(news); err != nil {
+		t.Fatal(err)
+	}
+	propose(term, "as the old leader")
+	propose(0, "as anybody")
+	c.run(runOptions{}, 100, func() bool { return c.has("as anybody") && c.level() })
+	if c.has("as the old leader") {
+		t.Error("the deposed leader's proposal was carried out")
+	}
+}
+
+// has says whether an entry with data was applied anywhere.
+func (c *cluster) has(data string) bool {
+	return slices.ContainsFunc(c.history, func(r record) bool { return r.data == data })
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"go.etcd.io/raft/v3"
@@ -18,6 +19,7 @@ type proposal struct {
 	ctx  context.Context // ended: the caller has gone, and the entry need not come to be
 	data []byte
 	kind *raftpb.EntryType // shared: raft never writes through it
+	term uint64            // in which this member must lead, or the entry must not come to be; 0: whoever leads
 }
 
 // proposals is the bounded queue before the loop.
@@ -110,6 +112,13 @@ func (r *Replica) Propose(ctx context.Context, data []byte) error {
 	return r.propose(proposal{ctx: ctx, data: data, kind: normalEntry})
 }
 
+// ProposeInTerm is Propose for what only the leader of a term may ask for: unless this member leads in that term when the
+// proposal's turn comes, it is dropped without a word, and it is never forwarded. A deposed leader that has not heard of
+// its successor cannot do harm with it: what it still appends is not committed.
+func (r *Replica) ProposeInTerm(ctx context.Context, term uint64, data []byte) error {
+	return r.propose(proposal{ctx: ctx, data: data, kind: normalEntry, term: term})
+}
+
 // ProposeConfChange asks for a configuration change, as Propose does for data. While an earlier change is not applied,
 // the leader lets the entry come to be without effect, as in etcd.
 func (r *Replica) ProposeConfChange(ctx context.Context, change *raftpb.ConfChange) error {
@@ -138,6 +147,10 @@ func (l *loop) propose(q *proposals) {
 				return
 			}
 		}
+		l.batch = slices.DeleteFunc(l.batch, l.outdated)
+		if len(l.batch) == 0 {
+			continue
+		}
 		err := l.node.Step(l.proposalMessage())
 		if errors.Is(err, raft.ErrProposalDropped) {
 			l.dropped = true // the batch waits until something has changed
@@ -153,6 +166,11 @@ func (l *loop) propose(q *proposals) {
 			return // what follows joins the next append, see unsyncedSaves
 		}
 	}
+}
+
+// outdated says that a proposal was meant for a term in which this member does not lead any more.
+func (l *loop) outdated(p proposal) bool {
+	return p.term != 0 && (l.soft.RaftState != raft.StateLeader || p.term != l.term)
 }
 
 func (l *loop) mayPropose() bool {

@@ -1,9 +1,10 @@
 package sim
 
 import (
+	"context"
+	"errors"
 	"time"
 
-	"holdfast/apply"
 	"holdfast/kv"
 	"holdfast/lease"
 	"holdfast/replica"
@@ -70,6 +71,18 @@ func (l *life) renew(id kv.LeaseID) bool {
 	return true
 }
 
+// proposeAsLeader proposes what must not happen if another member leads by now: it has a clock of its own.
+func (l *life) proposeAsLeader(request uint64, payload []byte) {
+	ctx, cancel := context.WithCancel(context.Background())
+	err := l.replica.ProposeInTerm(ctx, l.led, payload)
+	if err != nil && !errors.Is(err, replica.ErrTooManyRequests) {
+		l.w.fail("%s cannot propose: %v", l.member, err)
+	}
+	l.w.after(revokeRetry, cancel)
+	l.poke(&l.loop)
+	l.w.note("%s proposes request %x as leader of term %d", l.member, request, l.led)
+}
+
 // endLeases proposes to revoke the leases that are over.
 func (l *life) endLeases() {
 	now := l.clock()
@@ -82,6 +95,6 @@ func (l *life) endLeases() {
 		payload, request := l.w.judge.ends(id)
 		l.w.counts["expirations proposed"]++
 		l.w.note("%s: lease %d is over, request %x", l.member, int64(id), request)
-		l.propose(request, payload, revokeRetry, func(*apply.Result, error) {})
+		l.proposeAsLeader(request, payload)
 	}
 }
