@@ -1,6 +1,6 @@
 # Holdfast: what a developer types. Needs Go and make; the rest is built or fetched here, into .cache and bin.
 
-.PHONY: run build check test fmt lint peer crash kube clients fuzz bench tidy clean
+.PHONY: run build check test fmt lint peer crash sim kube clients fuzz bench tidy clean
 
 # Start a member on 127.0.0.1:2379 with its data in ./default.etcd.
 run: build
@@ -29,6 +29,10 @@ peer: build
 # Kill and crash: the binary at every failpoint, and the parts in process on a disk that forgets.
 crash: build
 	go run ./test/legs crash
+
+# Whole clusters in one goroutine, broken as a seed says: SEED= is the first, ROUNDS= how many.
+sim:
+	go run ./test/legs sim
 
 # A real Kubernetes API server on Holdfast and on etcd.
 kube: build

@@ -1,7 +1,7 @@
 // Command legs runs the tests of this repository in parts, one after the other, and prints for each what it may take and
 // what it took. A part that fails or exceeds its budget fails the run; the others are run all the same.
 //
-//	legs check | test | peer | crash | kube | clients | fuzz | bench
+//	legs check | test | peer | crash | sim | kube | clients | fuzz | bench
 package main
 
 import (
@@ -84,10 +84,11 @@ done`
 // long are the long forms of the whole-system tests.
 var long = map[string]leg{
 	"peer":    shell("peer", 45*time.Minute, peer),
+	"sim":     shell("sim", 60*time.Minute, `go test -count=1 -v -timeout 60m ./test/sim -seed="${SEED:-1}" -rounds="${ROUNDS:-500}"`),
 	"clients": shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients"),
 	"crash": shell("crash", 30*time.Minute,
 		"HOLDFAST_CRASHES=2000 HOLDFAST_KILLS=200 go test -count=1 -v -timeout 25m ./test/crash; HOLDFAST_CRASHES=2000 go test -count=1 -run Crash ./raftlog ./mvcc"),
-	"fuzz": shell("fuzz", 60*time.Minute, fuzzAll),
+	"fuzz":  shell("fuzz", 60*time.Minute, fuzzAll),
 	"bench": shell("bench", 60*time.Minute, "go run ./bench"),
 	"kube": shell("kube", 30*time.Minute,
 		"cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 -v -timeout 20m -run TestKube . -args -objects=10000 -limit=15m"),
@@ -100,7 +101,9 @@ func legsOf(what string) ([]leg, error) {
 	case "test":
 		return all(), nil
 	}
-	if l, found := long[what]; found {
+	if l, found := long[what]; found && what == "sim" {
+		return []leg{l}, nil // all of it is here
+	} else if found {
 		return append(prepare(), l), nil
 	}
 	return nil, fmt.Errorf("legs: there is no %q", what)
@@ -108,7 +111,7 @@ func legsOf(what string) ([]leg, error) {
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|crash|kube|clients|fuzz|bench")
+		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|crash|sim|kube|clients|fuzz|bench")
 		os.Exit(2)
 	}
 	legs, err := legsOf(os.Args[1])
