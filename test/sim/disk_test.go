@@ -25,7 +25,7 @@ type disk struct {
 	mu      sync.Mutex // guards the fields below: Pebble has goroutines
 	full    bool
 	left    int    // operations until the power fails; 0: it does not
-	ofLog   bool   // only those of the raft log count
+	ofLog   bool   // only syncs of the raft log count
 	failing func() // called at that operation, before it happens
 }
 
@@ -43,7 +43,7 @@ func (d *disk) operation(op errorfs.Op, log bool) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.left > 0 && (log || !d.ofLog) {
+	if d.left > 0 && (!d.ofLog || log && isSync(op.Kind)) {
 		if d.left--; d.left == 0 {
 			d.failing()
 		}
@@ -65,7 +65,11 @@ func needsSpace(op errorfs.Op, log bool) bool {
 	return false
 }
 
-// failAfter lets the power fail at the nth operation from now, of the raft log if ofLog is set.
+func isSync(k errorfs.OpKind) bool {
+	return k == errorfs.OpFileSync || k == errorfs.OpFileSyncData || k == errorfs.OpFileSyncTo
+}
+
+// failAfter lets the power fail at the nth operation from now; at the nth sync of the raft log if ofLog is set.
 func (d *disk) failAfter(n int, ofLog bool, failing func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -145,14 +149,29 @@ func segments(mem *vfs.MemFS) []string {
 	return paths
 }
 
-// flip turns one bit of a raft log, where something is written, and says where.
-func flip(wal *vfs.MemFS, rng *rand.Rand) (name string, offset int, ok bool) {
-	names := segments(wal)
+// tables are the paths of the store's tables, in order.
+func tables(mem *vfs.MemFS) []string {
+	names, err := mem.List(storeDir)
+	if err != nil {
+		return nil
+	}
+	slices.Sort(names)
+	var paths []string
+	for _, name := range names {
+		if strings.HasSuffix(name, ".sst") {
+			paths = append(paths, mem.PathJoin(storeDir, name))
+		}
+	}
+	return paths
+}
+
+// flip turns one bit of one of the files, where something is written, and says where.
+func flip(mem *vfs.MemFS, names []string, rng *rand.Rand) (name string, offset int, ok bool) {
 	if len(names) == 0 {
 		return "", 0, false
 	}
 	name = names[rng.IntN(len(names))]
-	data, err := wal.UnsafeGetFileDataBuffer(name)
+	data, err := mem.UnsafeGetFileDataBuffer(name)
 	if err != nil {
 		panic(err)
 	}

@@ -1,13 +1,9 @@
 package sim
 
 import (
-	"errors"
-	"fmt"
-	"math/rand/v2"
-	"reflect"
+	"context"
 	"time"
 
-	"holdfast/raftlog"
 	"holdfast/replica"
 )
 
@@ -28,9 +24,11 @@ var faults = []fault{
 	{"reordering", false, func(w *world) { w.harmNetwork(func(n *network) { n.shuffle = true }) }},
 	{"one-way partition", false, (*world).cutOneWay},
 	{"partition", false, (*world).cutApart},
+	{"leadership transfer", false, (*world).transfer},
 	{"crash", true, (*world).crashSome},
 	{"torn write", true, (*world).tearWrite},
-	{"bit flip", true, (*world).flipBit},
+	{"bit flip in the log", true, (*world).flipLog},
+	{"bit flip in the store", true, (*world).flipStore},
 	{"full disk", true, (*world).fillDisk},
 	{"stalled log", true, func(w *world) {
 		m := w.some()
@@ -129,56 +127,6 @@ func (w *world) tearWrite() {
 	}
 }
 
-// flipBit crashes a member and turns a bit of its raft log while it is down. The member must not start from that, and is given
-// the log as it was: its operator has a copy. A bit that changes nothing of what is read is no harm.
-func (w *world) flipBit() {
-	m := w.some()
-	m.crash(loss(w.rnd.IntN(3)), w.between(time.Second, 4*time.Second))
-	if m.life != nil {
-		return
-	}
-	flipped := everything(m.disk.wal)
-	name, offset, ok := flip(flipped, rand.New(rand.NewPCG(w.rnd.Uint64(), 3)))
-	if !ok {
-		return
-	}
-	open := func(d *disk) (raftlog.Recovered, error) {
-		log, rec, err := raftlog.OpenAfter(raftlog.Config{FS: d.wal, Dir: walDir, Log: w.logger, SegmentBytes: segmentBytes}, 0)
-		if err != nil {
-			return rec, err
-		}
-		return rec, log.Close()
-	}
-	good, err := open(newDisk(everything(m.disk.wal), m.disk.store))
-	if err != nil {
-		w.fail("%s: the raft log cannot be opened after a crash: %v", m, err)
-	}
-	bad, err := open(newDisk(flipped, m.disk.store))
-	switch {
-	case errors.Is(err, raftlog.ErrDamaged):
-		w.counts["bit flips detected"]++
-	case err != nil:
-		w.fail("%s: a bit of %s flipped at %d shows as %v", m, name, offset, err)
-	case !equalLogs(good, bad):
-		w.fail("%s: a bit of %s flipped at %d was not detected: the log had %d entries to %d, state %+v, and has %d to %d, state %+v",
-			m, name, offset, len(good.Entries), good.Last, good.State, len(bad.Entries), bad.Last, bad.State)
-	default:
-		w.counts["bit flips without effect"]++
-	}
-}
-
-func equalLogs(a, b raftlog.Recovered) bool {
-	if len(a.Entries) != len(b.Entries) || a.State != b.State || a.Last != b.Last || !reflect.DeepEqual(a.Terms, b.Terms) {
-		return false
-	}
-	for i := range a.Entries {
-		if fmt.Sprintf("%x", a.Entries[i].GetData()) != fmt.Sprintf("%x", b.Entries[i].GetData()) {
-			return false
-		}
-	}
-	return true
-}
-
 // fillDisk takes the room from a member's disk for a while.
 func (w *world) fillDisk() {
 	m := w.some()
@@ -198,6 +146,21 @@ func (w *world) jumpClock() {
 	m.clockAhead += by
 	if by > 0 {
 		w.judge.forwards = append(w.judge.forwards, jump{w.now, by})
+	}
+}
+
+// transfer has a leader give the leadership to anybody.
+func (w *world) transfer() {
+	for _, m := range w.members {
+		if m.life == nil || m.life.led == 0 {
+			continue
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel() // nobody waits for it
+		if err := m.life.replica.TransferLeader(ctx, w.some().id); err != nil {
+			w.note("%s was asked to give the leadership away: %v", m, err)
+		}
+		m.life.poke(&m.life.loop)
 	}
 }
 

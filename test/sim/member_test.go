@@ -321,8 +321,8 @@ func (l *life) settle() {
 	}
 }
 
-// failAfter lets the power fail at the nth operation of the disk from now, be it in the middle of a write; of the raft log, if
-// ofLog is set.
+// failAfter lets the power fail at the nth operation of the disk from now, be it in the middle of a write. With ofLog it fails at
+// the nth sync of the raft log: what was written before it may be there in part.
 func (m *member) failAfter(n int, ofLog bool) {
 	d := m.disk
 	rng := rand.New(rand.NewPCG(m.w.rnd.Uint64(), 2))
