@@ -13,6 +13,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -202,13 +203,23 @@ func (s *Server) waitReady(ctx context.Context) error {
 	}
 }
 
+// Ports are drawn below the range from which the system gives ports to clients (32768 on Linux): a server that was killed
+// finds its port free when it comes back, unless another test happens to draw the same.
+const (
+	portMin, portMax = 10000, 32000
+	portTries        = 100
+)
+
 // freePorts returns n loopback addresses nobody listens on at the moment.
 func freePorts(n int) ([]string, error) {
 	var addrs []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for try := 0; len(addrs) < n; try++ {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", portMin+rand.IntN(portMax-portMin)))
 		if err != nil {
-			return nil, err
+			if try == portTries {
+				return nil, err
+			}
+			continue
 		}
 		defer l.Close() // all at the end, so that no port is handed out twice
 		addrs = append(addrs, l.Addr().String())
