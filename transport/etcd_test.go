@@ -76,9 +76,10 @@ func sameBytes(t *testing.T, kind stream, b []byte) map[raftpb.MessageType]int {
 // etcdProcess is an etcd with an empty data folder.
 type etcdProcess struct{ client, peer string }
 
-func startEtcd(t *testing.T, flags ...string) *etcdProcess {
+// startEtcd starts one whose peer URL is peer. In flags, PEER stands for that.
+func startEtcd(t *testing.T, peer string, flags ...string) *etcdProcess {
 	t.Helper()
-	e := &etcdProcess{client: freeURL(t), peer: freeURL(t)}
+	e := &etcdProcess{client: freeURL(t), peer: peer}
 	output, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -217,10 +218,11 @@ func (l *live) advance(t *testing.T) {
 	}
 	for l.node.HasReady() {
 		r := l.node.Ready()
-		err := l.log.Append(r.Entries)
+		var err error
 		if !raft.IsEmptySnap(r.Snapshot) {
-			err = errors.Join(l.log.ApplySnapshot(r.Snapshot), err)
+			err = l.log.ApplySnapshot(r.Snapshot)
 		}
+		err = errors.Join(err, l.log.Append(r.Entries))
 		if !raft.IsEmptyHardState(r.HardState) {
 			err = errors.Join(err, l.log.SetHardState(r.HardState))
 		}
@@ -320,7 +322,7 @@ func TestEtcdFounds(t *testing.T) {
 		t.Skip("starts an etcd")
 	}
 	url := freeURL(t)
-	e := startEtcd(t, "--initial-cluster", "e=PEER,us="+url, "--initial-cluster-token", "live")
+	e := startEtcd(t, freeURL(t), "--initial-cluster", "e=PEER,us="+url, "--initial-cluster-token", "live")
 	us, theirs := membership.MemberID([]string{url}, "live", 0), membership.MemberID([]string{e.peer}, "live", 0)
 	cluster := membership.ClusterID([]kv.MemberID{us, theirs})
 	l := startLive(t, url, uint64(us), cluster, uint64(theirs), e)
@@ -387,34 +389,60 @@ func compareWithEtcd(t *testing.T, l *live) map[stream][][]byte {
 	return all
 }
 
-// TestEtcdSendsSnapshot adds our node to an etcd that has forgotten the beginning of its log.
-func TestEtcdSendsSnapshot(t *testing.T) {
+// TestEtcdSnapshots adds our node to an etcd that has forgotten the beginning of its log, so that it is sent a snapshot. Then
+// our node leads and sends the same one to another etcd, which serves what is in it and the entries that follow.
+func TestEtcdSnapshots(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts an etcd")
+		t.Skip("starts etcds")
 	}
-	e := startEtcd(t, "--initial-cluster", "e=PEER", "--snapshot-count", "5", "--snapshot-catchup-entries", "5")
-	for i := range 30 {
+	e := startEtcd(t, freeURL(t), "--initial-cluster", "e=PEER", "--snapshot-count", "5", "--snapshot-catchup-entries", "5",
+		"--max-learners", "2", "--strict-reconfig-check=false") // it wants members to be connected for five seconds
+	for i := range 20 {
 		e.ctl(t, "put", fmt.Sprint("key", i), strings.Repeat("v", 1000))
 	}
-	url := freeURL(t)
-	var added struct {
-		Header struct {
-			ClusterID uint64 `json:"cluster_id"`
-			MemberID  uint64 `json:"member_id"`
-		} `json:"header"`
-		Member struct{ ID uint64 } `json:"member"`
-	}
-	if err := json.Unmarshal(e.ctl(t, "member", "add", "us", "--learner", "--peer-urls", url, "-w", "json"), &added); err != nil {
-		t.Fatal(err)
-	}
-	l := startLive(t, url, added.Member.ID, added.Header.ClusterID, added.Header.MemberID, e)
+	url, second := freeURL(t), freeURL(t)
+	added := e.add(t, "second", second) // first, so that the snapshot knows both: raft takes none that it is not in
+	us := e.add(t, "us", url)
+	l := startLive(t, url, us.Member.ID, us.Header.ClusterID, us.Header.MemberID, e)
 	eventually(t, "a snapshot arrives", func() bool { return l.got(raftpb.MsgSnap) > 0 })
-	kept, _ := l.snapshots.received()
-	const magic = "\xed\xda\x0c\xed" // of a bbolt file, behind the header of its first page
-	if len(kept) == 0 || len(kept[0]) < 4096 || string(kept[0][16:20]) != magic {
-		t.Fatalf("%d snapshots arrived; the first is no database", len(kept))
-	}
 	e.ctl(t, "put", "after", "it")
 	eventually(t, "entries follow", func() bool { return l.got(raftpb.MsgApp) > 1 })
 	compareWithEtcd(t, l)
+
+	e.ctl(t, "member", "promote", hex(us.Member.ID))
+	e.ctl(t, "move-leader", hex(us.Member.ID))
+	eventually(t, "we lead", l.leads)
+	kept, _ := l.snapshots.received()
+	database := kept[len(kept)-1]
+	l.snapshots.body, l.snapshots.size = bytes.NewReader(database), int64(len(database))
+	l.AddPeer(added.Member.ID, []string{second})
+	e2 := startEtcd(t, second, "--name", "second", "--initial-cluster-state", "existing",
+		"--initial-cluster", "second=PEER,us="+url+",e="+e.peer)
+	eventually(t, "the snapshot was sent", func() bool { return len(l.raft.reports()) > 0 })
+	if !l.raft.reports()[0] {
+		t.Error("etcd did not take a snapshot")
+	}
+	for key, want := range map[string]string{"key7": strings.Repeat("v", 1000), "after": "it"} {
+		eventually(t, "the second etcd has "+key, func() bool {
+			return string(e2.ctl(t, "get", key, "--print-value-only", "--consistency", "s")) == want+"\n"
+		})
+	}
+}
+
+// added is what etcdctl tells of a new member.
+type added struct {
+	Header struct {
+		ClusterID uint64 `json:"cluster_id"`
+		MemberID  uint64 `json:"member_id"`
+	} `json:"header"`
+	Member struct{ ID uint64 } `json:"member"`
+}
+
+// add makes whoever is to serve at peer a learner.
+func (e *etcdProcess) add(t *testing.T, name, peer string) (a added) {
+	t.Helper()
+	if err := json.Unmarshal(e.ctl(t, "member", "add", name, "--learner", "--peer-urls", peer, "-w", "json"), &a); err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
