@@ -103,7 +103,7 @@ func (c *client) span() (key, end []byte) {
 // value names the request; some are long, so that the log's segments fill up.
 func (c *client) value(o *op) []byte {
 	text := fmt.Sprintf("v%x", o.id)
-	if c.w.chance(10) {
+	if c.w.chance(20) {
 		text += strings.Repeat(".", 500+c.w.rnd.IntN(3000))
 	}
 	return []byte(text)
@@ -124,7 +124,7 @@ func (c *client) command(o *op, p int) []byte {
 		}
 		return sealed(o.id, kv.KindDeleteRange, &pb.DeleteRangeRequest{Key: key, RangeEnd: end, PrevKv: w.chance(30)})
 	case p < 92:
-		return sealed(o.id, kv.KindTxn, c.txn(o))
+		return sealed(o.id, kv.KindTxn, c.txn(o, &distinct{first: w.rnd.IntN(keysPerRun)}, 0))
 	case p < 96:
 		return kv.DraftLeaseGrant(&kv.LeaseGrantRequest{TTL: 1 + w.rnd.Int64N(8), ID: w.judge.newLease()}).Seal(kv.CommandHeader{ID: o.id})
 	case p < 98:
@@ -142,15 +142,16 @@ func sealed(id uint64, kind kv.Kind, m proto.Message) []byte {
 	return kv.DraftOf(kind, body).Seal(kv.CommandHeader{ID: id})
 }
 
-// txn draws a transaction that writes: in each branch every key is changed once, as the API demands.
-func (c *client) txn(o *op) *pb.TxnRequest {
+// txn draws a transaction that writes: in each branch, what is nested in it included, every key is changed once at most, as
+// the API demands.
+func (c *client) txn(o *op, keys *distinct, depth int) *pb.TxnRequest {
 	q := &pb.TxnRequest{}
 	for range c.w.rnd.IntN(3) {
 		q.Compare = append(q.Compare, c.compare())
 	}
-	q.Success = c.ops(o, "k%02d")
+	q.Success = c.ops(o, keys, depth)
 	if c.w.chance(70) {
-		q.Failure = c.ops(o, "k%02d")
+		q.Failure = c.ops(o, keys, depth)
 	}
 	return q
 }
@@ -174,18 +175,31 @@ func (c *client) compare() *pb.Compare {
 	return q
 }
 
-func (c *client) ops(o *op, form string) []*pb.RequestOp {
+// distinct gives keys, each once.
+type distinct struct{ first, given int }
+
+func (d *distinct) next() []byte {
+	d.given++
+	return fmt.Appendf(nil, "k%02d", (d.first+d.given)%keysPerRun)
+}
+
+func (c *client) ops(o *op, keys *distinct, depth int) []*pb.RequestOp {
 	var ops []*pb.RequestOp
-	at := c.w.rnd.IntN(keysPerRun)
-	for range 1 + c.w.rnd.IntN(4) {
-		key := fmt.Appendf(nil, form, at%keysPerRun)
-		at++
-		switch c.w.rnd.IntN(4) {
-		case 0:
+	for range 1 + c.w.rnd.IntN(3) {
+		if keys.given == keysPerRun {
+			break
+		}
+		key := keys.next()
+		switch p := c.w.rnd.IntN(9); {
+		case p < 2:
 			key, end := c.span()
 			ops = append(ops, &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: key, RangeEnd: end}}})
-		case 1:
+		case p < 4:
 			ops = append(ops, &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: key, PrevKv: true}}})
+		case p == 4 && depth == 0:
+			ops = append(ops, &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: c.txn(o, keys, depth+1)}})
+		case p == 5:
+			ops = append(ops, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: key, Value: c.value(o), Lease: int64(c.w.judge.someLease())}}})
 		default:
 			ops = append(ops, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: key, Value: c.value(o), PrevKv: c.w.chance(30)}}})
 		}

@@ -161,30 +161,67 @@ func (n *next) revoke(id kv.LeaseID) error {
 	return nil
 }
 
+// branch is what a transaction does, those nested in it included.
+type branch struct {
+	text   string
+	ops    []kv.Op
+	nested []branch // of the ops that are transactions, in order
+}
+
 // txn decides on the state before its first operation, and its operations see each other.
 func (n *next) txn(q *kv.TxnRequest) (string, error) {
-	ops, text := q.Success, "success"
-	if slices.ContainsFunc(q.Compare, func(c kv.Compare) bool { return !n.holds(&c) }) {
-		ops, text = q.Failure, "failure"
+	b := n.decide(q)
+	if err := n.checkBranch(b); err != nil {
+		return "", err
 	}
-	for i := range ops {
-		if ops[i].Put != nil {
-			if err := n.checkPut(ops[i].Put); err != nil {
-				return "", err
+	return n.execute(b), nil
+}
+
+func (n *next) decide(q *kv.TxnRequest) branch {
+	b := branch{text: "success", ops: q.Success}
+	if slices.ContainsFunc(q.Compare, func(c kv.Compare) bool { return !n.holds(&c) }) {
+		b = branch{text: "failure", ops: q.Failure}
+	}
+	for i := range b.ops {
+		if b.ops[i].Txn != nil {
+			b.nested = append(b.nested, n.decide(b.ops[i].Txn))
+		}
+	}
+	return b
+}
+
+func (n *next) checkBranch(b branch) error {
+	for i := range b.ops {
+		if b.ops[i].Put != nil {
+			if err := n.checkPut(b.ops[i].Put); err != nil {
+				return err
 			}
 		}
 	}
-	for i := range ops {
-		switch op := &ops[i]; {
+	for _, inner := range b.nested {
+		if err := n.checkBranch(inner); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *next) execute(b branch) string {
+	text := b.text
+	for i := range b.ops {
+		switch op := &b.ops[i]; {
 		case op.Put != nil:
 			text += "; " + n.put(op.Put)
 		case op.DeleteRange != nil:
 			text += "; " + n.delete(op.DeleteRange)
 		case op.Range != nil:
 			text += "; " + n.answer(op.Range)
+		case op.Txn != nil:
+			text += "; {" + n.execute(b.nested[0]) + "}"
+			b.nested = b.nested[1:]
 		}
 	}
-	return text, nil
+	return text
 }
 
 func (s *state) holds(c *kv.Compare) bool {
@@ -307,6 +344,8 @@ func showTxn(r *kv.TxnResult) string {
 			text += "; " + showDelete(op.DeleteRange)
 		case op.Range != nil:
 			text += "; " + showRange(op.Range.Count, op.Range.More, showRows(&op.Range.Rows))
+		case op.Txn != nil:
+			text += "; {" + showTxn(op.Txn) + "}"
 		}
 	}
 	return text

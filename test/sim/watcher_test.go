@@ -24,6 +24,7 @@ type watcher struct {
 	id   int
 	span kv.KeyRange
 	prev bool
+	only string        // "puts", "deletes", or empty for both
 	pace time.Duration // up to this passes before it pulls
 
 	life    *life // the member it is connected to; nil for none
@@ -42,6 +43,9 @@ func newWatcher(w *world, id int) *watcher {
 	case 2:
 		wt.span = kv.KeyRange{Key: []byte("k05")}
 	}
+	if w.chance(30) {
+		wt.only = []string{"puts", "deletes"}[w.rnd.IntN(2)]
+	}
 	if w.chance(40) {
 		wt.pace = w.between(0, 3*time.Second) // falls behind the log
 	}
@@ -59,7 +63,10 @@ func (wt *watcher) connect() {
 	stream := m.life.hub.NewStream(wt.wake)
 	wt.stream = stream
 	wt.w.note("watcher %d at %s from revision %d", wt.id, m, wt.next)
-	stream.Create(&kv.WatchCreate{KeyRange: wt.span, Start: wt.next, PrevKV: wt.prev, ProgressNotify: wt.w.chance(50)})
+	stream.Create(&kv.WatchCreate{
+		KeyRange: wt.span, Start: wt.next, PrevKV: wt.prev, NoPut: wt.only == "deletes", NoDelete: wt.only == "puts",
+		ProgressNotify: wt.w.chance(50),
+	})
 	wt.w.every(700*time.Millisecond, func() bool { return wt.still(stream) && wt.idle(stream) })
 	wt.w.after(wt.w.between(2*time.Second, 15*time.Second), func() {
 		if wt.still(stream) && !wt.w.calm {
@@ -172,7 +179,7 @@ func (wt *watcher) complete(rev kv.Revision, who string) {
 func (wt *watcher) due(rev kv.Revision) []change {
 	var due []change
 	for _, c := range wt.w.judge.changes[rev] {
-		if wt.span.Contains(c.now.Key) {
+		if wt.span.Contains(c.now.Key) && !(c.deleted && wt.only == "puts") && !(!c.deleted && wt.only == "deletes") {
 			due = append(due, c)
 		}
 	}
