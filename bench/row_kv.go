@@ -27,8 +27,8 @@ type kvLoad struct {
 }
 
 func (l kvLoad) question() string {
-	return fmt.Sprintf("what does a %s of %d B cost with %d callers on %d connections?",
-		l.name, valueBytes, l.callers, min(l.callers, connectionsMax))
+	return fmt.Sprintf("what does a %s of %d B cost, %d at a time, over at most %d connections?",
+		l.name, valueBytes, l.callers, connectionsMax)
 }
 
 func (l kvLoad) run(ctx context.Context, t *task) error {
