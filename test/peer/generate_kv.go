@@ -120,8 +120,8 @@ func (g *gen) randomTxn(depth int, used map[string]bool) *pb.TxnRequest {
 
 // spareEtcd shortens deletes from a key on that come before a put of one of these keys. Its check for keys written twice
 // takes such a range for an empty one and lets the txn through. When the put wants the old value kept, etcd ends with a panic; when
-// the revision is compacted, etcd throws the new value away and ends at the next read.
-func spareEtcd(r *pb.TxnRequest) {
+// the revision is compacted, etcd throws the new value away and ends at the next read. It returns whether there was one.
+func spareEtcd(r *pb.TxnRequest) (shortened bool) {
 	var endless []*pb.DeleteRangeRequest
 	eachOp(r, func(o *pb.RequestOp) {
 		if d := o.GetRequestDeleteRange(); bytes.Equal(d.GetRangeEnd(), []byte{0}) {
@@ -129,10 +129,11 @@ func spareEtcd(r *pb.TxnRequest) {
 		}
 		for _, d := range endless {
 			if p := o.GetRequestPut(); p != nil && bytes.Compare(p.Key, d.Key) >= 0 {
-				d.RangeEnd = nil
+				d.RangeEnd, shortened = nil, true
 			}
 		}
 	})
+	return shortened
 }
 
 // eachOp calls f with every operation of a txn and of those inside it.

@@ -60,6 +60,28 @@ func depth(r *pb.TxnRequest) int {
 	return deepest + 1
 }
 
+// TestSpareEtcd shortens what ends etcd and leaves what it takes.
+func TestSpareEtcd(t *testing.T) {
+	endless := func(key string) *pb.RequestOp {
+		return opDelete(&pb.DeleteRangeRequest{Key: []byte(key), RangeEnd: []byte{0}})
+	}
+	set := func(key string) *pb.RequestOp { return opPut(&pb.PutRequest{Key: []byte(key)}) }
+	for _, c := range []struct {
+		name string
+		r    *pb.TxnRequest
+		want bool
+	}{
+		{"a put after", then(endless("b"), set("c")), true},
+		{"a put after, inside", then(endless("b"), opTxn(then(set("b")))), true},
+		{"a put before", then(set("c"), endless("b")), false},
+		{"a put below", then(endless("b"), set("a")), false},
+	} {
+		if got := spareEtcd(c.r); got != c.want {
+			t.Errorf("%s: shortened %t, want %t", c.name, got, c.want)
+		}
+	}
+}
+
 // TestSymbols resolves each kind of symbol for both servers.
 func TestSymbols(t *testing.T) {
 	w := &world{current: 100, compacted: 20, selfID: 1 << 63, learnerID: [2]uint64{5, 6}, leases: [2]map[int64]int64{{1: 70}, {1: 80}}}

@@ -61,6 +61,9 @@ func (g *gen) damaged() op {
 	default:
 		b = append(b, b[at:]...)
 	}
+	if t, ok := parsed(d.path, b).(*pb.TxnRequest); ok && spareEtcd(t) {
+		b = bytesOf(t)
+	}
 	return g.raw(d.path, b)
 }
 
