@@ -286,12 +286,12 @@ func (c *client) renew() {
 		return
 	}
 	l := leaders[c.w.rnd.IntN(len(leaders))]
-	id, called := c.w.judge.someLease(), c.w.now
+	id, called, call := c.w.judge.someLease(), c.w.now, c.w.moment()
 	l.whenCommitted(func(err error) {
 		if err == nil && l.renew(id) {
 			c.w.counts["renewals"]++
 			c.w.note("client %d renewed lease %d at %s", c.id, int64(id), l.member)
-			c.w.judge.renewed(id, called)
+			c.w.judge.renewed(id, called, call)
 		}
 		c.think()
 	})

@@ -37,7 +37,8 @@ type judge struct {
 	nextID   kv.LeaseID
 	ending   map[uint64]kv.LeaseID // requests to end a lease because it is over
 	lives    map[kv.LeaseID]promise
-	forwards []jump
+	gone     map[kv.LeaseID]int64 // moment of the end of those that ended
+	forwards []jump               // of clocks
 	hashes   map[hashOf]uint32
 }
 
@@ -50,7 +51,7 @@ func newJudge(w *world) *judge {
 	return &judge{
 		w: w, now: s, states: []*state{s, s}, changes: [][]change{nil, nil}, results: map[uint64]result{}, moments: map[uint64]int64{}, places: map[uint64]int{}, begins: []int{0, 0},
 		sent: map[uint64]*vfs.MemFS{}, byID: map[uint64]*op{}, ending: map[uint64]kv.LeaseID{},
-		lives: map[kv.LeaseID]promise{}, hashes: map[hashOf]uint32{},
+		lives: map[kv.LeaseID]promise{}, gone: map[kv.LeaseID]int64{}, hashes: map[hashOf]uint32{},
 	}
 }
 
@@ -113,9 +114,11 @@ func (j *judge) command(e apply.Entry) {
 func (j *judge) lease(c *kv.Command) {
 	switch {
 	case c.LeaseGrant != nil:
+		delete(j.gone, c.LeaseGrant.ID)
 		j.leases = append(j.leases, c.LeaseGrant.ID)
 		j.lives[c.LeaseGrant.ID] = promise{j.w.now, time.Duration(max(c.LeaseGrant.TTL, leaseTTLMin)) * time.Second}
 	case c.LeaseRevoke != nil:
+		j.gone[c.LeaseRevoke.ID] = j.w.moment()
 		if id, over := j.ending[c.ID]; over {
 			j.w.counts["leases that ended"]++
 			j.ended(id)
@@ -141,7 +144,12 @@ func (j *judge) ended(id kv.LeaseID) {
 // promise is the life that a lease has from a moment on.
 type promise struct{ since, ttl time.Duration }
 
-func (j *judge) renewed(id kv.LeaseID, called time.Duration) {
+// renewed hears that a lease has its whole life again, at least from when it was asked for. A lease that had ended by then
+// has none.
+func (j *judge) renewed(id kv.LeaseID, called time.Duration, call int64) {
+	if at, gone := j.gone[id]; gone && at < call {
+		j.w.fail("lease %d was renewed, but had ended before that was asked for", int64(id))
+	}
 	life := j.lives[id]
 	life.since = max(life.since, called)
 	j.lives[id] = life
