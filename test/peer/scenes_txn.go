@@ -117,7 +117,7 @@ var txnScenes = []scene{
 				then(opTxn(&pb.TxnRequest{Success: []*pb.RequestOp{putOf(0)}, Failure: []*pb.RequestOp{putOf(0)}}))),
 			g.txn("1.7 three levels deep", done, then(putOf(1), opTxn(then(putOf(2), opTxn(then(putOf(3), getOf(2))))))),
 			g.call(txn, then(opDelete(&pb.DeleteRangeRequest{Key: sceneKey(3), RangeEnd: sceneKey(1)}), putOf(2))),
-			g.call(txn, then(putOf(2), opDelete(&pb.DeleteRangeRequest{Key: sceneKey(1), RangeEnd: []byte{0}}))), // see spareEtcd
+			g.call(txn, then(putOf(0), opDelete(&pb.DeleteRangeRequest{Key: sceneKey(1), RangeEnd: []byte{0}}))),
 			g.call(kvRange, sceneRange()))
 	},
 	func(g *gen) []op {
