@@ -16,7 +16,7 @@ import (
 const (
 	clientsPerRun = 12
 	keysPerRun    = 16
-	thinkMax      = 260 * time.Millisecond
+	thinkMax      = 200 * time.Millisecond
 )
 
 // client sends one request after the other.

@@ -23,13 +23,28 @@ import (
 const (
 	tick          = 100 * time.Millisecond
 	electionTicks = 10
-	// Small enough that a run cuts segments, flushes and releases often.
-	segmentBytes  = 64 << 10
-	flushBytes    = 48 << 10
+	segmentBytes  = 64 << 10 // small enough that a run cuts segments often
 	memTableBytes = 4 << 20
-	watchLogBytes = 24 << 10
 	leaseTTLMin   = 2
 )
+
+// tuning is what differs between seeds, because it decides which of the rare things happen often. All of it is far smaller
+// than in earnest, so that a run has room for many flushes, releases and snapshots.
+type tuning struct {
+	preVote                       bool
+	flushBytes                    int64
+	watchLogBytes                 int
+	compactionRows                int
+	keptEntries                   int // in memory, for followers
+	snapshotEvery, catchUpEntries uint64
+}
+
+func (w *world) drawTuning() tuning {
+	return tuning{
+		preVote: w.chance(80), flushBytes: 4<<10 + w.rnd.Int64N(80<<10), watchLogBytes: w.rnd.IntN(40 << 10), compactionRows: 1 + w.rnd.IntN(40),
+		keptEntries: 1 + w.rnd.IntN(120), snapshotEvery: 20 + w.rnd.Uint64N(300), catchUpEntries: w.rnd.Uint64N(200),
+	}
+}
 
 // member is a configured node: what outlives a crash, and what goes wrong with it.
 type member struct {
@@ -145,8 +160,8 @@ func (l *life) open() error {
 	}
 	l.appliedIndex = state.Applied
 	l.replica, err = replica.New(replica.Config{
-		ID: l.id, ElectionTicks: electionTicks, PreVote: true, ReadRetryTicks: 5, ReadTimeoutTicks: 70, ReadSeed: l.w.rnd.Uint64() >> 1,
-		Limits: replica.Limits{KeptEntries: 64, ApplyingBytes: 16 << 10},
+		ID: l.id, ElectionTicks: electionTicks, PreVote: l.w.tuning.preVote, ReadRetryTicks: 5, ReadTimeoutTicks: 70, ReadSeed: l.w.rnd.Uint64() >> 1,
+		Limits: replica.Limits{KeptEntries: l.w.tuning.keptEntries, ApplyingBytes: 16 << 10},
 		Log:    logOf{l}, Machine: machineOf{l}, Snapshots: snapshotsOf{l}, Transport: transportOf{l}, Logger: l.w.logger,
 	}, state)
 	return err
@@ -155,7 +170,7 @@ func (l *life) open() error {
 // openStore opens the store and what lives in it.
 func (l *life) openStore() (err error) {
 	l.store, err = storage.Open(storage.Config{
-		FS: l.disk.storeFS, Dir: storeDir, CacheBytes: 1 << 20, MemTableBytes: memTableBytes, FlushBytes: flushBytes,
+		FS: l.disk.storeFS, Dir: storeDir, CacheBytes: 1 << 20, MemTableBytes: memTableBytes, FlushBytes: l.w.tuning.flushBytes,
 		ManualCompactions: true, Log: l.w.logger, Now: func() time.Time { return time.Unix(0, 0).Add(l.clock()) },
 		OnFatal: func(err error) { l.fatal.CompareAndSwap(nil, &err) },
 	})
@@ -172,7 +187,7 @@ func (l *life) openStore() (err error) {
 		return err
 	}
 	if l.hub == nil {
-		l.hub = watch.New(watch.Config{LogBytes: watchLogBytes, FragmentBytes: 1 << 20, History: historyOf{l}})
+		l.hub = watch.New(watch.Config{LogBytes: l.w.tuning.watchLogBytes, FragmentBytes: 1 << 20, History: historyOf{l}})
 	}
 	l.hub.SetHead(l.keys.Revision())
 	l.machine = apply.New(apply.Config{

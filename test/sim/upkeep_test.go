@@ -11,13 +11,7 @@ import (
 	"holdfast/raftlog"
 )
 
-const (
-	upkeepInterval = 100 * time.Millisecond
-	// snapshotEvery and catchUpEntries make followers that were away for some seconds need a snapshot.
-	snapshotEvery  = 120
-	catchUpEntries = 60
-	compactionRows = 16
-)
+const upkeepInterval = 100 * time.Millisecond
 
 // upkeep makes the store durable, releases the log and removes what was compacted.
 func (l *life) upkeep() {
@@ -28,7 +22,7 @@ func (l *life) upkeep() {
 				return
 			}
 		}
-		if _, err := l.keys.CompactStep(compactionRows); err != nil {
+		if _, err := l.keys.CompactStep(l.w.tuning.compactionRows); err != nil {
 			l.stop(err)
 			return
 		}
@@ -51,7 +45,7 @@ func (l *life) release() error {
 	switch {
 	case l.releasing != 0 && l.recorded >= l.releasing:
 		l.releasing = 0
-		keep := max(uint64(l.recorded), catchUpEntries) - catchUpEntries
+		keep := uint64(l.recorded) - min(uint64(l.recorded), l.w.tuning.catchUpEntries)
 		record := raftlog.SnapshotRecord{Index: uint64(durable.Index), Term: uint64(durable.Term), ConfState: conf}
 		removed, err := l.log.Release(record, keep+1)
 		if err != nil {
@@ -61,7 +55,7 @@ func (l *life) release() error {
 		l.replica.Compact(keep)
 		l.released = durable.Index
 		l.w.note("%s released the log below %d, %d segments", l.member, keep+1, removed)
-	case l.releasing == 0 && durable.Index >= l.released+snapshotEvery:
+	case l.releasing == 0 && durable.Index >= l.released+kv.Index(l.w.tuning.snapshotEvery):
 		l.releasing, l.recorded = durable.Index, 0
 		l.checkpoint(durable.Index, durable.Term, conf)
 	default:

@@ -27,6 +27,7 @@ type world struct {
 	log    strings.Builder
 	counts map[string]int
 	logger *slog.Logger
+	tuning tuning
 
 	members  []*member
 	net      *network
@@ -152,7 +153,8 @@ func run(seed uint64, p plant, size int) (o outcome) {
 
 // begin founds the cluster and lets clients in.
 func (w *world) begin(size int) {
-	w.judge = newJudge(w)
+	w.judge, w.tuning = newJudge(w), w.drawTuning()
+	w.note("%d members, %+v", size, w.tuning)
 	w.net = newNetwork(w, size)
 	founders := foundersOf(size)
 	for i := range size {
