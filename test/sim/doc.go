@@ -18,6 +18,13 @@
 //
 // Where server offers such a piece as a call that ends, it belongs here in place of the copy.
 //
+// The judge is tested too: planted_test.go makes mistakes on purpose, in what stands between the parts, and each must be found.
+//
+//	go test ./test/sim -seed=1 -rounds=500      the long form; it counts how often each fault struck
+//	go test ./test/sim -run TestClusters -seed=7 -rounds=1 -eventlog=/tmp/7.log -plant=stale-read
+//
+// What it does not do yet: change the membership, fail single reads and writes, run the API above the server.
+//
 //	Shape   world: queue, network, members, clients, watchers, faults; judge: what is right
 //	Units   simulated time since the start; a tick of raft is 100 ms
 //	Source  FoundationDB and TigerBeetle for the idea; etcd's robustness tests for what is asked of watches
