@@ -19,10 +19,16 @@ import (
 	"google.golang.org/grpc/status"
 )
 
+// callWorkers is how many goroutines gRPC keeps for calls. A new goroutine for each call has its stack copied up to three
+// times on its way down: a fifth of the cost of a get (bench/NOTES.md). Beyond so many calls at once, and beside so many
+// open streams, new ones are started as before.
+const callWorkers = 256
+
 // newGRPC makes the gRPC server with all services.
 func (a *API) newGRPC() *grpc.Server {
 	opts := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
+		grpc.NumStreamWorkers(callWorkers),
 		grpc.UnaryInterceptor(a.unaryCall),
 		grpc.StreamInterceptor(a.streamCall),
 		grpc.MaxRecvMsgSize(a.cfg.RequestBytesMax + requestExtra),
@@ -48,13 +54,11 @@ func (a *API) newGRPC() *grpc.Server {
 
 // unaryCall checks what comes with a call before it runs.
 func (a *API) unaryCall(ctx context.Context, q any, info *grpc.UnaryServerInfo, run grpc.UnaryHandler) (any, error) {
-	if md, ok := metadata.FromIncomingContext(ctx); ok {
-		if err := checkClientVersion(md); err != nil {
-			return nil, err
-		}
-		if needsLeader(md) && a.member.Leader() == 0 {
-			return nil, rpctypes.ErrGRPCNoLeader
-		}
+	if err := checkClientVersion(ctx); err != nil {
+		return nil, err
+	}
+	if needsLeader(ctx) && a.member.Leader() == 0 {
+		return nil, rpctypes.ErrGRPCNoLeader
 	}
 	if a.cfg.SlowCall <= 0 {
 		return run(ctx, q)
@@ -78,14 +82,10 @@ func (a *API) logSlow(ctx context.Context, method string, took time.Duration, er
 
 // streamCall is unaryCall for streams; one that needs a leader ends when there has been none for a while.
 func (a *API) streamCall(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, run grpc.StreamHandler) error {
-	md, ok := metadata.FromIncomingContext(stream.Context())
-	if !ok {
-		return run(srv, stream)
-	}
-	if err := checkClientVersion(md); err != nil {
+	if err := checkClientVersion(stream.Context()); err != nil {
 		return err
 	}
-	if !needsLeader(md) {
+	if !needsLeader(stream.Context()) {
 		return run(srv, stream)
 	}
 	if a.member.Leader() == 0 {
@@ -96,15 +96,16 @@ func (a *API) streamCall(srv any, stream grpc.ServerStream, _ *grpc.StreamServer
 	return run(srv, streamWith{stream, ctx})
 }
 
-func checkClientVersion(md metadata.MD) error {
-	if v := md.Get(rpctypes.MetadataClientAPIVersionKey); len(v) > 0 && !utf8.ValidString(v[0]) {
+func checkClientVersion(ctx context.Context) error {
+	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey)
+	if len(v) > 0 && !utf8.ValidString(v[0]) {
 		return rpctypes.ErrGRPCInvalidClientAPIVersion
 	}
 	return nil
 }
 
-func needsLeader(md metadata.MD) bool {
-	v := md.Get(rpctypes.MetadataRequireLeaderKey)
+func needsLeader(ctx context.Context) bool {
+	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
 	return len(v) > 0 && v[0] == rpctypes.MetadataHasLeader
 }
 

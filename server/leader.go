@@ -92,6 +92,9 @@ func (s *Server) publish(ctx context.Context) error {
 
 func (s *Server) publishOnce(ctx context.Context) error {
 	failpointBeforePublishing()
+	if err := s.awaitCommitted(ctx); err != nil { // what is replayed at start comes first
+		return err
+	}
 	_, err := s.proposeCold(ctx, &pb.InternalRaftRequest{ClusterMemberAttrSet: &membershippb.ClusterMemberAttrSetRequest{
 		Member_ID:        uint64(s.id),
 		MemberAttributes: &membershippb.Attributes{Name: s.cfg.Name, ClientUrls: s.cfg.ClientURLs},

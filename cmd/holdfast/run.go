@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -76,10 +77,17 @@ func errUnbuilt(cfg config.Config) error {
 	return errors.Join(errs...)
 }
 
+// gcPercent is how much garbage may lie beside what lives before Go collects it. The caches and tables of the store are on
+// Go's heap; at Go's own 100 the process takes twice what they are given (bench/NOTES.md, memory under load).
+const gcPercent = 50
+
 // run runs a member. It returns the signal that ended it, if one did.
 func run(cfg config.Config, log *slog.Logger, terminal bool) (caught os.Signal, err error) {
 	if err := errUnbuilt(cfg); err != nil {
 		return nil, err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	if cfg.MemoryLock {
 		if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE); err != nil {
