@@ -68,9 +68,9 @@ func all() []leg {
 // peer holds 200,000 operations (OPS) against etcd, and then etcd against itself; or it repeats one SEED of so many
 // operations.
 const peer = `if test -n "${SEED:-}"; then
-	go test -count=1 -v -timeout 30m ./test/peer -run TestPeer/episodes -peer.seed="$SEED" -peer.ops="${OPS:-4000}"
+	go test -count=1 -v -timeout 30m ./test/peer -run TestPeer/episodes -peer.seed="$SEED" -peer.ops="${OPS:-8000}"
 else
-	HOLDFAST_PEER_SELF=1 HOLDFAST_PEER_OPS="${OPS:-200000}" go test -count=1 -v -timeout 45m ./test/peer -peer.ops=4000
+	HOLDFAST_PEER_SELF=1 HOLDFAST_PEER_OPS="${OPS:-200000}" go test -count=1 -v -timeout 45m ./test/peer -peer.ops=8000
 fi`
 
 // fuzzAll runs each fuzz target for FUZZTIME.
