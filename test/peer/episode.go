@@ -30,7 +30,7 @@ type Config struct {
 	Dir     string // folder for the data of an episode; emptied before each
 
 	Known  *regexp.Regexp // nil, or what differences are passed over whose line it matches, to look behind an open one
-	Skip   *regexp.Regexp // nil, or leaves out operations whose text it matches, for what ours does not serve yet
+	Skip   *regexp.Regexp // nil, or leaves out operations whose text it matches, for the same purpose
 	Tamper Tamper         // nil, or changes what the second server answers
 	Log    io.Writer      // nil, or gets every operation as it runs
 }
