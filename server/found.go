@@ -61,6 +61,9 @@ func (s *Server) openLog() (replica.State, error) {
 		if applied.Index > 0 {
 			return replica.State{}, fmt.Errorf("the store has applied entry %d but there is no raft log in %s: give its place with --wal-dir, or restore the member from a snapshot", applied.Index, cfg.Dir)
 		}
+		if err := s.refuseLogLeftBehind(cfg); err != nil {
+			return replica.State{}, err
+		}
 		meta := raftlog.Metadata{NodeID: uint64(s.cfg.founder().ID), ClusterID: s.cfg.clusterID()}
 		if s.raftLog, err = raftlog.Create(cfg, meta); err != nil {
 			return replica.State{}, err
@@ -79,6 +82,17 @@ func (s *Server) openLog() (replica.State, error) {
 		return s.found(rec.Metadata)
 	}
 	return s.resume(rec, applied.Index, applied.ConfState)
+}
+
+// refuseLogLeftBehind finds the raft log in its usual place when there is none in the one that was asked for. Everything that
+// a young member has acknowledged may be in there and nowhere else.
+func (s *Server) refuseLogLeftBehind(cfg raftlog.Config) error {
+	usual := s.dir.path("wal")
+	left, err := raftlog.Exists(cfg.FS, usual)
+	if err != nil || !left {
+		return err
+	}
+	return fmt.Errorf("the raft log of this member is in %s and there is none in %s: start without --wal-dir, or move the log there first", usual, cfg.Dir)
 }
 
 // found writes the founding entries into an empty log.

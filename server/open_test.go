@@ -32,6 +32,30 @@ func TestOpenLetsGoOfWhatItCannotUse(t *testing.T) {
 	}
 }
 
+// TestOpenRefusesToLeaveALogBehind kills a member before its store is durable and starts it with another --wal-dir: what it
+// acknowledged is in the log that stays behind.
+func TestOpenRefusesToLeaveALogBehind(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	dir, err := openDataDir(vfs.Default, cfg.DataDir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := raftlog.Create(raftlog.Config{FS: vfs.Default, Dir: dir.wal, Log: cfg.Log, SegmentBytes: cfg.SegmentBytes},
+		raftlog.Metadata{NodeID: uint64(cfg.Founders[0].ID), ClusterID: cfg.clusterID()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(log.Close(), dir.lock.Close()); err != nil {
+		t.Fatal(err)
+	}
+	moved := cfg
+	moved.WALDir = t.TempDir()
+	if _, err := Open(moved); err == nil || !strings.Contains(err.Error(), "start without --wal-dir") {
+		t.Fatalf("left the log behind: %v", err)
+	}
+	start(t, cfg).put("k", "v")
+}
+
 // TestOpenRefusesAnEmptyLogBehindAStore gives a member whose store has applied entries a log without any, as it may be left
 // when syncs were left out. That must not be taken for a new cluster.
 func TestOpenRefusesAnEmptyLogBehindAStore(t *testing.T) {

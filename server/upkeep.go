@@ -118,7 +118,10 @@ func (s *Server) flushDue() error {
 		return err
 	}
 	behind := s.replica.Status().Applied > uint64(durable.Index)
-	if !s.store.FlushDue(s.cfg.Now()) && !(behind && s.space.low.Load()) {
+	// A store that shows no entry is that of a member to be founded. One that is founded must not be taken for it for long:
+	// without its log, on a disk that was not mounted perhaps, it would begin anew.
+	young := behind && durable.Index == 0
+	if !young && !s.store.FlushDue(s.cfg.Now()) && !(behind && s.space.low.Load()) {
 		return nil
 	}
 	if err := s.store.Flush(); err != nil {

@@ -80,6 +80,19 @@ func TestQuietMemberBecomesDurable(t *testing.T) {
 	})
 }
 
+// TestYoungMemberBecomesDurable: soon after its founding a member's store shows that there is one, so that it is not founded
+// again if its log is missing.
+func TestYoungMemberBecomesDurable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, _ := memoryConfig()
+		m := start(t, cfg)
+		time.Sleep(2 * time.Second)
+		if durable, err := m.store.Durable(); err != nil || durable.Index == 0 {
+			t.Errorf("two seconds after its founding a member's store shows entry %d: %v", durable.Index, err)
+		}
+	})
+}
+
 // TestSnapshotIsADatabaseOfEtcd fills a member with everything that a database file holds, takes a snapshot while writes
 // go on, and reads it back: digest, keys, hash, leases, members, alarms and indexes are those of one moment.
 func TestSnapshotIsADatabaseOfEtcd(t *testing.T) {
