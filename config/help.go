@@ -24,11 +24,7 @@ func Usage(program string) string {
     In it durations are integer nanoseconds (600000000000 is 10m), but for --heartbeat-interval and --election-timeout,
     which are milliseconds as on the command line.
 
-  PROGRAM gateway
-    Run a proxy that forwards TCP connections and keeps no state.
-
-  PROGRAM grpc-proxy
-    Run a proxy of the gRPC API that keeps no state.
+The gateway and grpc-proxy of etcd are not part of this version. etcd's own work in front of it.
 `, "PROGRAM", program)
 }
 

@@ -98,7 +98,7 @@ var oldFlags = []Flag{
 	{Name: "experimental-enable-v2v3", Since: "3.4", Until: "3.5", Kind: Refused, bind: anyText, asks: isNotEmpty,
 		Why: "asks for the v2 API on top of v3, which is gone; remove the flag and let clients use the v3 API"},
 	{Name: "proxy", Since: "3.4", Until: "3.5", Kind: Refused, bind: proxyValue, asks: isNotOff,
-		Why: "asks for the v2 proxy, which is gone; start `gateway` or `grpc-proxy` instead"},
+		Why: "asks for the v2 proxy, which is gone; let clients connect to the members"},
 
 	ignoredByEtcd().in("cluster-active-size", "3.4", ""),
 	ignoredByEtcd().in("cluster-remove-delay", "3.4", ""),
