@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -21,9 +22,12 @@ func TestOpenSurvivesCrashes(t *testing.T) {
 	}
 	for range 20 {
 		disk := made.CrashClone(vfs.CrashCloneCfg{})
+		var mu sync.Mutex // guards images and rng: the database removes files in the background
 		var images []*vfs.MemFS
 		watched := errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
 			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+				mu.Lock()
+				defer mu.Unlock()
 				images = append(images, disk.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng}))
 			}
 			return nil
