@@ -46,16 +46,14 @@ func check() []leg {
 	}
 }
 
-func prepare() []leg {
-	return []leg{
-		shell("prepare etcd", 10*time.Minute, "go run ./test/etcd/build"),
-		shell("prepare kube-apiserver", 20*time.Minute, "cd test/kube && go run ./apiserver"),
-	}
-}
+// What is built once, from other modules.
+var (
+	prepareEtcd = shell("prepare etcd", 10*time.Minute, "go run ./test/etcd/build")
+	prepareKube = shell("prepare kube-apiserver", 20*time.Minute, "cd test/kube && go run ./apiserver")
+)
 
 func all() []leg {
-	legs := append(check(), prepare()...)
-	return append(legs,
+	return append(check(), prepareEtcd, prepareKube,
 		shell("race detector and fuzz seeds", 15*time.Minute, "go test -race -short $(go list ./... | grep -v '^holdfast/test')"),
 		shell("peer, short", 5*time.Minute, "go test -count=1 ./test/peer"),
 		shell("crash, short", 5*time.Minute, "go test -count=1 ./test/crash"),
@@ -81,17 +79,19 @@ const fuzzAll = `for pkg in $(go list ./... | grep -v '^holdfast/test'); do
 	done
 done`
 
-// long are the long forms of the whole-system tests.
-var long = map[string]leg{
-	"peer":    shell("peer", 45*time.Minute, peer),
-	"sim":     shell("sim", 60*time.Minute, `go test -count=1 -v -timeout 60m ./test/sim -seed="${SEED:-1}" -rounds="${ROUNDS:-500}"`),
-	"clients": shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients"),
-	"crash": shell("crash", 30*time.Minute,
-		"HOLDFAST_CRASHES=2000 HOLDFAST_KILLS=200 go test -count=1 -v -timeout 25m ./test/crash; HOLDFAST_CRASHES=2000 go test -count=1 -run Crash ./raftlog ./mvcc"),
-	"fuzz":  shell("fuzz", 60*time.Minute, fuzzAll),
-	"bench": shell("bench", 60*time.Minute, "go run ./bench"),
-	"kube": shell("kube", 30*time.Minute,
-		"cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 -v -timeout 20m -run TestKube . -args -objects=10000 -limit=15m"),
+// long are the long forms of the whole-system tests, with what they need.
+var long = map[string][]leg{
+	"peer":    {prepareEtcd, shell("peer", 45*time.Minute, peer)},
+	"sim":     {shell("sim", 60*time.Minute, `go test -count=1 -v -timeout 60m ./test/sim -seed="${SEED:-1}" -rounds="${ROUNDS:-500}"`)},
+	"clients": {prepareEtcd, shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients")},
+	"crash": {
+		shell("crash", 30*time.Minute, "HOLDFAST_CRASHES=2000 HOLDFAST_KILLS=200 go test -count=1 -v -timeout 25m ./test/crash"),
+		shell("crash, log and store", 30*time.Minute, "HOLDFAST_CRASHES=2000 go test -count=1 -v -run Crash ./raftlog ./mvcc"),
+	},
+	"fuzz":  {shell("fuzz", 60*time.Minute, fuzzAll)},
+	"bench": {prepareEtcd, shell("bench", 60*time.Minute, "go run ./bench")},
+	"kube": {prepareEtcd, prepareKube, shell("kube", 30*time.Minute,
+		"cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 -v -timeout 20m -run TestKube . -args -objects=10000 -limit=15m")},
 }
 
 func legsOf(what string) ([]leg, error) {
@@ -101,10 +101,8 @@ func legsOf(what string) ([]leg, error) {
 	case "test":
 		return all(), nil
 	}
-	if l, found := long[what]; found && what == "sim" {
-		return []leg{l}, nil // all of it is here
-	} else if found {
-		return append(prepare(), l), nil
+	if legs, found := long[what]; found {
+		return legs, nil
 	}
 	return nil, fmt.Errorf("legs: there is no %q", what)
 }
