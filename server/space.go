@@ -169,6 +169,7 @@ func (s *Server) raiseNoSpace(ctx context.Context) error {
 	if s.cluster.HasAlarm(membership.AlarmNoSpace) {
 		return nil
 	}
+	s.log.Warn("the quota is reached; raising the alarm", "quota-size-bytes", s.cfg.Quota)
 	_, err := s.Alarm(ctx, AlarmActivate, membership.Alarm{Member: s.id, Type: membership.AlarmNoSpace})
 	return err
 }
@@ -196,7 +197,6 @@ func (s *Server) raiseSpaceAlarms(ctx context.Context) error {
 		if len(held) == 0 {
 			continue
 		}
-		s.log.Warn("the quota is reached; raising the alarm", "quota-size-bytes", s.cfg.Quota)
 		if err := s.raiseNoSpace(ctx); err != nil {
 			s.log.Warn("could not raise the alarm that the quota is reached", "error", err)
 		}

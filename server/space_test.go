@@ -139,6 +139,8 @@ func TestQuota(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg, _ := memoryConfig()
 		cfg.Quota = 4096
+		var said strings.Builder
+		cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
 		m := start(t, cfg)
 		var err error
 		n := 0
@@ -168,6 +170,10 @@ func TestQuota(t *testing.T) {
 			t.Error(err)
 		}
 		m.put("k", "y")
+		m.stop()
+		if n := strings.Count(said.String(), "the quota is reached"); n != 1 {
+			t.Errorf("the log says %d times that the quota is reached", n)
+		}
 	})
 }
 

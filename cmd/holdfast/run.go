@@ -28,6 +28,7 @@ import (
 var built = map[config.Ask]bool{
 	config.AskUnixSocket: true, config.AskHTTPPort: true, config.AskMetricsPort: true, config.AskMemoryLock: true,
 	config.AskNoFsync: true, config.AskCheckpoints: true, config.AskProfiles: true,
+	config.AskCorruptCheck: true, config.AskLocalAddress: true, // both concern other members, and there are none
 }
 
 // idle are the settings that belong to what this version does not have. Whoever changes one is told so at start.
@@ -52,6 +53,7 @@ var idle = []struct {
 	{"raft-read-timeout", func(c *config.Config) any { return c.RaftReadTimeout }, "there are no other members"},
 	{"raft-write-timeout", func(c *config.Config) any { return c.RaftWriteTimeout }, "there are no other members"},
 	{"initial-election-tick-advance", func(c *config.Config) any { return c.ElectionTickAdvance }, "there are no other members"},
+	{"corrupt-check-time", func(c *config.Config) any { return c.CorruptCheckTime }, "there are no other members"},
 	{"compact-hash-check-time", func(c *config.Config) any { return c.CompactHashCheckTime }, "there are no other members"},
 	{"downgrade-check-time", func(c *config.Config) any { return c.DowngradeCheckTime }, "a cluster cannot be downgraded"},
 }
