@@ -1,9 +1,11 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -66,6 +68,9 @@ type Config struct {
 	// SlowApply is from when on a run of commands is logged that took so long to apply; 0 logs none.
 	SlowApply time.Duration
 
+	// Dial replaces net.Dialer in connections to other members, for simulated networks; nil is the real one.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
 	LogObserver raftlog.Observer // may be nil
 	Log         *slog.Logger     // required
 	Now         func() time.Time // nil is time.Now
@@ -125,6 +130,10 @@ func (c *Config) clusterID() uint64 {
 
 // electionTimeout is how long a follower waits for a word of its leader.
 func (c *Config) electionTimeout() time.Duration { return time.Duration(c.ElectionTicks) * c.Heartbeat }
+
+// peerDialTimeout is how long a connection to another member may take to come about, as in etcd: a second more than the
+// election timeout.
+func (c *Config) peerDialTimeout() time.Duration { return time.Second + c.electionTimeout() }
 
 // requestTimeout is how long a request may take, as in etcd: five seconds for the disks and two elections.
 func (c *Config) requestTimeout() time.Duration { return 5*time.Second + 2*c.electionTimeout() }

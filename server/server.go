@@ -52,6 +52,9 @@ type Server struct {
 	// released is the index at which the log was last told that it may begin; flushAndRelease's own once Run runs.
 	released kv.Index
 
+	// peers asks other members what goes beside raft.
+	peers *peerClient
+
 	ids     *ids
 	waiters *waiters
 	clock   *leaseClock
@@ -93,6 +96,7 @@ func Open(cfg Config) (*Server, error) {
 		ready: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	s.fullAnswers = queue.NewMailbox[apply.Result](s.fullWake)
+	s.peers = newPeerClient(peerClientConfig{DialTimeout: cfg.peerDialTimeout(), Dial: cfg.Dial})
 	var err error
 	if s.dir, err = openDataDir(cfg.FS, cfg.DataDir, cfg.WALDir); err != nil {
 		return nil, err
@@ -238,6 +242,7 @@ func (s *Server) Close() error {
 }
 
 func (s *Server) closeParts() error {
+	s.peers.close()
 	var errs []error
 	if s.raftLog != nil {
 		errs = append(errs, s.raftLog.Close())
