@@ -40,10 +40,12 @@ func (c *Cluster) Check(change Change) error {
 		if present != nil {
 			return ErrExists
 		}
+		if err := c.checkURLs(m); err != nil {
+			return err
+		}
 		if change.Kind == AddLearner && c.learners() >= c.learnersMax {
 			return ErrTooManyLearners
 		}
-		return c.checkURLs(m)
 	case Promote:
 		if present == nil {
 			return ErrNotFound

@@ -147,6 +147,7 @@ func TestCheck(t *testing.T) {
 		{"add a removed id", Change{AddVoter, member(4, "http://e:1")}, ErrRemoved},
 		{"add a taken address", Change{AddVoter, member(5, "http://e:1", "http://a:2")}, ErrPeerURLExists},
 		{"add a second learner", Change{AddLearner, member(5, "http://e:1")}, ErrTooManyLearners},
+		{"add a second learner at a taken address", Change{AddLearner, member(5, "http://c:1")}, ErrPeerURLExists},
 		{"add a present id as learner", Change{AddLearner, member(3, "http://c:1")}, ErrExists},
 		{"promote the learner", Change{Promote, member(3)}, nil},
 		{"promote a voter", Change{Promote, member(1)}, ErrNotLearner},
