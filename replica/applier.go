@@ -107,6 +107,9 @@ func (r *Replica) taskDone(t *task) {
 	l.noteReleased()
 	l.window.trim(r.cfg.Limits.KeptEntries, r.cfg.Limits.KeptBytes)
 	if t.kind == applyChange {
+		if r.cfg.ChangeSettled != nil {
+			r.cfg.ChangeSettled(t.change, t.refused)
+		}
 		held := l.heldTasks
 		l.changing, l.heldTasks = false, nil
 		r.assign(held)

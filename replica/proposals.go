@@ -119,8 +119,8 @@ func (r *Replica) ProposeInTerm(ctx context.Context, term uint64, data []byte) e
 	return r.propose(proposal{ctx: ctx, data: data, kind: normalEntry, term: term})
 }
 
-// ProposeConfChange asks for a configuration change, as Propose does for data. While an earlier change is not applied,
-// the leader lets the entry come to be without effect, as in etcd.
+// ProposeConfChange asks for a configuration change, as Propose does for data. While an earlier change is not settled, or a
+// leader is not, it lets the entry come to be without effect, as in etcd.
 func (r *Replica) ProposeConfChange(ctx context.Context, change *raftpb.ConfChange) error {
 	data, err := proto.Marshal(change)
 	if err != nil {

@@ -267,6 +267,43 @@ func TestConfChange(t *testing.T) {
 	}
 }
 
+// TestChangesInARow proposes each change as soon as the one before it is settled: none may be lost, though raft drops what
+// comes earlier. The leader knows of a new member at once.
+func TestChangesInARow(t *testing.T) {
+	log, m := &memLog{}, newMemMachine(1)
+	cfg := testConfig(1, log, m)
+	var r *Replica
+	var settled []string
+	change := func(kind raftpb.ConfChangeType, id uint64) {
+		if err := r.ProposeConfChange(t.Context(), &raftpb.ConfChange{Type: kind.Enum(), NodeId: &id}); err != nil {
+			t.Error(err)
+		}
+	}
+	cfg.ChangeSettled = func(c *raftpb.ConfChange, refused error) {
+		settled = append(settled, fmt.Sprintf("%v %d %v", c.GetType(), c.GetNodeId(), refused))
+		switch len(settled) {
+		case 1:
+			if _, knows := r.loop.progressTable()[2]; !knows {
+				t.Error("the leader does not know the member it added")
+			}
+			change(raftpb.ConfChangeRemoveNode, 9)
+		case 2:
+			change(raftpb.ConfChangeRemoveNode, 2)
+		}
+	}
+	var err error
+	if r, err = New(cfg, log.state(m)); err != nil {
+		t.Fatal(err)
+	}
+	settle(t, r)
+	change(raftpb.ConfChangeAddLearnerNode, 2)
+	settle(t, r)
+	want := []string{"ConfChangeAddLearnerNode 2 <nil>", "ConfChangeRemoveNode 9 cannot remove that member", "ConfChangeRemoveNode 2 <nil>"}
+	if !slices.Equal(settled, want) {
+		t.Fatalf("settled %q, want %q", settled, want)
+	}
+}
+
 // TestNoSnapshotDuringChange checks that a snapshot that overtakes a configuration change being made is not taken: raft would
 // make the change on top of the snapshot's configuration.
 func TestNoSnapshotDuringChange(t *testing.T) {

@@ -98,6 +98,9 @@ func TestStopAnswersEveryone(t *testing.T) {
 		if err := r.TransferLeader(t.Context(), 2); !errors.Is(err, ErrNotLeader) {
 			t.Fatal(err)
 		}
+		if _, err := r.Progress(t.Context()); !errors.Is(err, ErrNotLeader) {
+			t.Fatal(err)
+		}
 		if err := stop(); err != nil {
 			t.Fatalf("Run: %v, want nil after its context ended", err)
 		}

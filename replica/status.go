@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"fmt"
 	"maps"
 
@@ -84,6 +85,21 @@ func (r *Replica) Status() Status {
 	return s
 }
 
+// Progress returns what the leader knows about each member at this moment, itself included. Others get ErrNotLeader.
+func (r *Replica) Progress(ctx context.Context) (table map[uint64]Progress, err error) {
+	asked := r.do(ctx, func() {
+		if r.loop.soft.RaftState != raft.StateLeader {
+			err = ErrNotLeader
+			return
+		}
+		table = r.loop.progressTable()
+	})
+	if asked != nil {
+		return nil, asked
+	}
+	return table, err
+}
+
 // Stats counts what happened since the replica was made, but for the first two, which say how things are.
 type Stats struct {
 	Queued      int    // proposals that wait for a leader or for room in the log
@@ -144,6 +160,10 @@ func (l *loop) observeProgress() {
 		l.progress = nil
 		return
 	}
+	l.progress = l.progressTable()
+}
+
+func (l *loop) progressTable() map[uint64]Progress {
 	table := make(map[uint64]Progress)
 	l.node.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
 		table[id] = Progress{
@@ -154,5 +174,5 @@ func (l *loop) observeProgress() {
 			Snapshot:     p.State == tracker.StateSnapshot,
 		}
 	})
-	l.progress = table
+	return table
 }
