@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"holdfast/util/urllist"
 )
 
 // Resolver finds the address of a host and port. It retries as long as its context allows: at the first start of a cluster
@@ -145,7 +147,7 @@ func resolved(ctx context.Context, resolve Resolver, urls []url.URL) ([]url.URL,
 			return nil, fmt.Errorf("failed to resolve %q (%w)", u.String(), err)
 		}
 	}
-	slices.SortFunc(result, compareURLs)
+	slices.SortFunc(result, urllist.Compare)
 	return result, nil
 }
 

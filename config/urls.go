@@ -1,57 +1,16 @@
 package config
 
 import (
-	"cmp"
-	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"slices"
 	"strings"
+
+	"holdfast/util/urllist"
 )
 
-// ParseURLs reads URLs as etcd does: scheme http, https, unix or unixs, the first two with host and port and without a path.
-// The result is sorted.
-func ParseURLs(texts []string) ([]url.URL, error) {
-	if len(texts) == 0 {
-		return nil, errors.New("no valid URLs given")
-	}
-	urls := make([]url.URL, 0, len(texts))
-	for _, text := range texts {
-		u, err := parseURL(strings.TrimSpace(text))
-		if err != nil {
-			return nil, err
-		}
-		urls = append(urls, *u)
-	}
-	slices.SortFunc(urls, compareURLs)
-	return urls, nil
-}
-
-func compareURLs(a, b url.URL) int { return cmp.Compare(a.String(), b.String()) }
-
-func parseURL(text string) (*url.URL, error) {
-	u, err := url.Parse(text)
-	if err != nil {
-		return nil, err
-	}
-	switch u.Scheme {
-	case "unix", "unixs":
-		return u, nil
-	case "http", "https":
-		if _, _, err := net.SplitHostPort(u.Host); err != nil {
-			return nil, fmt.Errorf(`URL address does not have the form "host:port": %s`, text)
-		}
-		if u.Path != "" {
-			return nil, fmt.Errorf("URL must not contain a path: %s", text)
-		}
-		return u, nil
-	}
-	return nil, fmt.Errorf("URL scheme must be http, https, unix, or unixs: %s", text)
-}
-
 func mustURLs(text string) []url.URL {
-	urls, err := ParseURLs([]string{text})
+	urls, err := urllist.Parse([]string{text})
 	if err != nil {
 		panic(fmt.Sprintf("config: default %q is no URL: %v", text, err))
 	}
@@ -79,7 +38,7 @@ func (c Config) InitialMembers() (map[string][]url.URL, error) {
 	}
 	members := make(map[string][]url.URL, len(texts))
 	for name, list := range texts {
-		urls, err := ParseURLs(list)
+		urls, err := urllist.Parse(list)
 		if err != nil {
 			return nil, fmt.Errorf("error setting up initial cluster: %w", err)
 		}

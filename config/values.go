@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"holdfast/util/urllist"
 )
 
 // form says how a value looks in a configuration file; on the command line everything is text.
@@ -118,7 +120,7 @@ func urls(field func(*Config) *[]url.URL) binding {
 			if s == "" {
 				return nil
 			}
-			list, err := ParseURLs(strings.Split(s, ","))
+			list, err := urllist.Parse(strings.Split(s, ","))
 			if err != nil {
 				return err
 			}
@@ -136,7 +138,7 @@ func origins(field func(*Config) *[]string) binding {
 				*field(c) = []string{s}
 				return nil
 			}
-			list, err := ParseURLs(strings.Split(s, ","))
+			list, err := urllist.Parse(strings.Split(s, ","))
 			if err != nil {
 				return err
 			}
