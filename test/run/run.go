@@ -10,6 +10,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,13 +42,17 @@ type Config struct {
 	Args   []string // flags beside those of the ports and the data folder
 	Env    []string // added to the environment, "NAME=value"
 
+	// Name is the member's; "m" when empty. Cluster is its --initial-cluster; the member alone when empty.
+	Name    string
+	Cluster string
+
 	// AdvertisePeer and AdvertiseClient are advertised in place of the real addresses when set. Members whose
 	// advertised peer URLs, names and tokens agree get the same member and cluster id.
 	AdvertisePeer   string
 	AdvertiseClient string
 }
 
-// Server is one single-member server: a place for data, two ports, and at most one process.
+// Server is one member: a place for data, two ports, and at most one process.
 type Server struct {
 	Client string // address of the client port, "127.0.0.1:port"
 	Peer   string // address of the peer port
@@ -61,16 +66,9 @@ type Server struct {
 
 // Start picks free ports, starts the program and returns once it answers a linearizable read.
 func Start(ctx context.Context, cfg Config) (*Server, error) {
-	ports, err := freePorts(2)
+	s, err := Place(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", cfg.Binary, err)
-	}
-	s := &Server{
-		Client: ports[0],
-		Peer:   ports[1],
-		Data:   filepath.Join(cfg.Dir, "data"),
-		Log:    filepath.Join(cfg.Dir, "server.log"),
-		cfg:    cfg,
+		return nil, err
 	}
 	if err := s.Restart(ctx); err != nil {
 		return nil, err
@@ -78,9 +76,39 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 	return s, nil
 }
 
+// Place picks free ports and starts nothing: what the members of a cluster need before the first of them can start.
+func Place(cfg Config) (*Server, error) {
+	ports, err := freePorts(2)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", cfg.Binary, err)
+	}
+	return &Server{
+		Client: ports[0],
+		Peer:   ports[1],
+		Data:   filepath.Join(cfg.Dir, "data"),
+		Log:    filepath.Join(cfg.Dir, "server.log"),
+		cfg:    cfg,
+	}, nil
+}
+
+// Join sets the value of --initial-cluster for the starts to come.
+func (s *Server) Join(cluster string) { s.cfg.Cluster = cluster }
+
 // Restart starts the program again on the same data and ports and returns once it answers. The previous process must
 // have ended.
 func (s *Server) Restart(ctx context.Context) error {
+	if err := s.Launch(); err != nil {
+		return err
+	}
+	if err := s.waitReady(ctx); err != nil {
+		s.Kill()
+		return fmt.Errorf("start %s: %w\n%s", s.cfg.Binary, err, s.LogTail(20))
+	}
+	return nil
+}
+
+// Launch is Restart without the wait: a member of a cluster answers only when others run too.
+func (s *Server) Launch() error {
 	if s.cmd != nil {
 		panic(fmt.Sprintf("run: process %d still runs", s.cmd.Process.Pid))
 	}
@@ -101,10 +129,6 @@ func (s *Server) Restart(ctx context.Context) error {
 		_ = cmd.Wait() // the exit code of a server that was told to end says nothing
 		close(s.done)
 	}()
-	if err := s.waitReady(ctx); err != nil {
-		s.Kill()
-		return fmt.Errorf("start %s: %w\n%s", s.cfg.Binary, err, s.LogTail(20))
-	}
 	return nil
 }
 
@@ -164,14 +188,18 @@ func (s *Server) args() []string {
 	if advertiseClient == "" {
 		advertiseClient = "http://" + s.Client
 	}
+	name, cluster := cmp.Or(s.cfg.Name, "m"), s.cfg.Cluster
+	if cluster == "" {
+		cluster = name + "=" + advertisePeer
+	}
 	return append([]string{
-		"--name=m",
+		"--name=" + name,
 		"--data-dir=" + s.Data,
 		"--listen-client-urls=http://" + s.Client,
 		"--advertise-client-urls=" + advertiseClient,
 		"--listen-peer-urls=http://" + s.Peer,
 		"--initial-advertise-peer-urls=" + advertisePeer,
-		"--initial-cluster=m=" + advertisePeer,
+		"--initial-cluster=" + cluster,
 	}, s.cfg.Args...)
 }
 
