@@ -41,7 +41,7 @@ func (w *world) everyHash() error {
 	}
 	step := max(1, (w.current-w.compacted)/hashesMax)
 	for rev := max(1, w.compacted); rev <= w.current; rev += step {
-		c := &call{path: hashKV}
+		c := &call{path: hashKV, conn: int(rev) % clients}
 		c.requests = append(c.requests, &pb.HashKVRequest{Revision: rev})
 		if err := c.run(w); err != nil {
 			return err

@@ -28,11 +28,15 @@ type differences struct {
 	prefixes map[string]string                // beginning of a text -> the word that stands for all such
 	unbuilt  map[protoreflect.FullName]string // service or method that ours does not serve -> reason
 	answered map[protoreflect.FullName]string // request that ours answers where etcd is silent -> reason
+	omitted  map[protoreflect.FullName]string // service or method that neither side is asked for -> reason
 }
 
 // differences returns what may differ between the two servers. Etcd against itself has only what any two servers have.
 func (cfg Config) differences() differences {
 	d := loadDifferences(differencesText)
+	if cfg.Cluster != nil {
+		d.load(cfg.Cluster.Differences)
+	}
 	if cfg.Ours == cfg.Etcd {
 		d.unbuilt, d.answered = nil, nil
 	}
@@ -47,7 +51,14 @@ func loadDifferences(text string) differences {
 		prefixes: map[string]string{},
 		unbuilt:  map[protoreflect.FullName]string{},
 		answered: map[protoreflect.FullName]string{},
+		omitted:  map[protoreflect.FullName]string{},
 	}
+	d.load(text)
+	return d
+}
+
+// load adds the lines of a text to what may differ.
+func (d differences) load(text string) {
 	for n, line := range strings.Split(text, "\n") {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
@@ -56,7 +67,6 @@ func loadDifferences(text string) differences {
 			panic(fmt.Sprintf("peer: differences.txt:%d: %v", n+1, err))
 		}
 	}
-	return d
 }
 
 func (d differences) add(line string) error {
@@ -81,6 +91,8 @@ func (d differences) add(line string) error {
 		d.fields[name], exists = treatment{how: how, bound: bound}, fieldExists(name)
 	case "unbuilt":
 		d.unbuilt[name], exists = reason, methodExists(name)
+	case "omitted":
+		d.omitted[name], exists = reason, methodExists(name)
 	case "answered":
 		d.answered[name], exists = reason, messageExists(name)
 	default:
@@ -111,11 +123,11 @@ func methodExists(name protoreflect.FullName) bool {
 	return s != nil && s.Methods().ByName(name.Name()) != nil
 }
 
-// unbuiltLine returns the name that stands in differences.txt for the method at path or its whole service, "" when none does.
-func (d differences) unbuiltLine(path string) protoreflect.FullName {
+// methodLine returns the name that stands among lines for the method at path or its whole service, "" when none does.
+func (d differences) methodLine(lines map[protoreflect.FullName]string, path string) protoreflect.FullName {
 	name := protoreflect.FullName(strings.ReplaceAll(strings.TrimPrefix(path, "/"), "/", "."))
 	for _, line := range []protoreflect.FullName{name, name.Parent()} {
-		if d.unbuilt[line] != "" {
+		if lines[line] != "" {
 			return line
 		}
 	}

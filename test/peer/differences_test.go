@@ -17,7 +17,7 @@ etcdserverpb.Cluster.MemberAdd | unbuilt | because`)
 		memberList:           "",
 		put:                  "",
 	} {
-		if got := d.unbuiltLine(path); string(got) != want {
+		if got := d.methodLine(d.unbuilt, path); string(got) != want {
 			t.Errorf("the line for %s is %q, want %q", path, got, want)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -24,10 +25,11 @@ const advertisedClient = "http://127.0.0.1:11"
 
 // Config says what is compared with what.
 type Config struct {
-	Etcd    string // path of etcd's server, the reference
-	Ours    string // path of the server that is held against it
-	Etcdutl string // path of etcd's etcdutl, which reads both servers' snapshots; "" leaves that out
-	Dir     string // folder for the data of an episode; emptied before each
+	Etcd    string   // path of etcd's server, the reference
+	Ours    string   // path of the server that is held against it
+	Cluster *Cluster // nil, or takes the place of Ours
+	Etcdutl string   // path of etcd's etcdutl, which reads both servers' snapshots; "" leaves that out
+	Dir     string   // folder for the data of an episode; emptied before each
 
 	Known  *regexp.Regexp // nil, or what differences are passed over whose line it matches, to look behind an open one
 	Skip   *regexp.Regexp // nil, or leaves out operations whose text it matches, for the same purpose
@@ -67,6 +69,14 @@ func settingsOf(seed uint64) settings {
 	return s
 }
 
+// forCluster gives settings the election timeout of a cluster, which has more to do for an election than one server.
+func (s settings) forCluster(c *Cluster) settings {
+	s.minTTL = c.minTTL()
+	s.flags = append(s.flags, fmt.Sprintf("--election-timeout=%d", c.ElectionMillis),
+		fmt.Sprintf("--heartbeat-interval=%d", c.ElectionMillis/10))
+	return s
+}
+
 // An Episode is what is run from one seed.
 type Episode struct {
 	Seed uint64
@@ -98,9 +108,14 @@ func Run(ctx context.Context, cfg Config, e Episode, tally *Tally) (int, error) 
 		settings:    settingsOf(e.Seed),
 		etcdutl:     cfg.Etcdutl,
 		known:       cfg.Known,
+		cluster:     cfg.Cluster,
+		began:       time.Now(),
 		current:     1,
 		leases:      [2]map[int64]int64{{}, {}},
 		chosen:      map[int64]int64{},
+	}
+	if cfg.Cluster != nil {
+		w.settings = w.settings.forCluster(cfg.Cluster)
 	}
 	ops := generate(e.Seed, e.Ops, w.settings)
 	if err := w.open(ctx, cfg); err != nil {
@@ -115,13 +130,19 @@ func Run(ctx context.Context, cfg Config, e Episode, tally *Tally) (int, error) 
 		if err := ctx.Err(); err != nil {
 			return ran.count, err
 		}
+		if d := cfg.disturbance(i); d != nil {
+			ran.add(fmt.Sprintf("%6d  disturbed: %s", i, d.Name))
+			if err := w.disturb(ctx, d); err != nil {
+				return ran.count, ran.failed(w, e.Seed, i, len(ops), err)
+			}
+		}
 		ran.add(fmt.Sprintf("%6d  %s", i, o))
 		if err := o.run(w); err != nil {
 			return ran.count, ran.failed(w, e.Seed, i, len(ops), err)
 		}
 	}
 	for _, part := range w.closing(e.Seed) {
-		if w.unbuilt[part.needs] != "" || cfg.Skip != nil && cfg.Skip.MatchString(part.name) {
+		if w.unbuilt[part.needs] != "" || w.omitted[part.needs] != "" || cfg.Skip != nil && cfg.Skip.MatchString(part.name) {
 			continue
 		}
 		ran.add("        " + part.name)
@@ -130,6 +151,14 @@ func Run(ctx context.Context, cfg Config, e Episode, tally *Tally) (int, error) 
 		}
 	}
 	return ran.count, nil
+}
+
+// disturbance returns what happens to a cluster before the operation at a place.
+func (cfg Config) disturbance(place int) *Disturbance {
+	if cfg.Cluster == nil || cfg.Cluster.Disturb == nil {
+		return nil
+	}
+	return cfg.Cluster.Disturb(place)
 }
 
 // transcript remembers the operations run last.
@@ -180,15 +209,12 @@ func (w *world) open(ctx context.Context, cfg Config) error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("start an episode: %w", err)
 		}
-		server, err := run.Start(ctx, run.Config{
-			Binary: binary, Dir: dir, Args: w.settings.flags,
-			AdvertisePeer: advertisedPeer, AdvertiseClient: advertisedClient,
-		})
+		side, err := w.start(ctx, t, binary, dir)
 		if err != nil {
 			w.close()
 			return err
 		}
-		w.targets[t] = &target{name: name, server: server}
+		w.targets[t] = &target{name: name, dir: dir, server: side}
 	}
 	w.targets[1].tamper = cfg.Tamper
 	for t := range w.targets {
@@ -198,23 +224,53 @@ func (w *world) open(ctx context.Context, cfg Config) error {
 		}
 	}
 	w.keys = map[string]keyState{}
-	if r, ok := w.targets[0].call(0, memberStatus, nil, &pb.StatusRequest{}).only().(*pb.StatusResponse); ok {
-		w.selfID = r.Header.MemberId
+	for t := range w.targets {
+		if r, ok := w.targets[t].call(0, memberStatus, nil, &pb.StatusRequest{}).only().(*pb.StatusResponse); ok {
+			w.selfID[t] = r.Header.MemberId
+		}
+	}
+	if w.chosen != nil {
+		w.chosen[int64(w.selfID[0])] = int64(w.selfID[1])
 	}
 	return nil
 }
 
-// connect opens connections and history of a server that has just started. The history begins with the oldest revision
-// kept, as a watch from the past is owed everything from there on.
+// start starts one side.
+func (w *world) start(ctx context.Context, t int, binary, dir string) (Side, error) {
+	if t == 1 && w.cluster != nil {
+		return w.cluster.Open(ctx, dir, w.settings.flags)
+	}
+	server, err := run.Start(ctx, run.Config{
+		Binary: binary, Dir: dir, Args: w.settings.flags,
+		AdvertisePeer: advertisedPeer, AdvertiseClient: advertisedClient,
+	})
+	return single{server}, err
+}
+
+// connect opens connections and histories of a side that has just started, one history on each member. They begin with the
+// oldest revision kept, as a watch from the past is owed everything from there on.
 func (w *world) connect(t int) error {
-	if err := w.targets[t].connect(); err != nil {
+	target := w.targets[t]
+	if err := target.connect(); err != nil {
 		return err
 	}
-	h, err := w.targets[t].openHistory(max(2, w.compacted))
-	if err != nil {
-		return w.differ("%v", err)
+	if t == 1 && w.cluster != nil {
+		if err := target.learnIDs(); err != nil {
+			return w.differ("%v", err)
+		}
 	}
-	w.histories[t] = h
+	var all []*history
+	for conn := range target.members {
+		h, err := target.openHistory(conn, max(2, w.compacted))
+		if err != nil {
+			return w.differ("%v", err)
+		}
+		all = append(all, h)
+	}
+	w.histories[t] = all[0]
+	if t == 1 {
+		w.others = all[1:]
+	}
 	return nil
 }
 

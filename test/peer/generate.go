@@ -228,7 +228,7 @@ func (g *gen) compact(rev int64, physical bool) *call {
 	}
 	c.after = func(w *world, want answer, rev int64) {
 		if want.text == "" {
-			w.compacted, w.hashReady, w.restarted = rev, false, false
+			w.compacted, w.hashReady, w.restarted, w.patchy = rev, false, false, false
 			w.tally.hit("1.8 compact")
 		}
 	}

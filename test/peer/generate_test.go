@@ -84,7 +84,7 @@ func TestSpareEtcd(t *testing.T) {
 
 // TestSymbols resolves each kind of symbol for both servers.
 func TestSymbols(t *testing.T) {
-	w := &world{current: 100, compacted: 20, selfID: 1 << 63, learnerID: [2]uint64{5, 6}, leases: [2]map[int64]int64{{1: 70}, {1: 80}}}
+	w := &world{current: 100, compacted: 20, selfID: [2]uint64{1 << 63, 1 << 63}, learnerID: [2]uint64{5, 6}, leases: [2]map[int64]int64{{1: 70}, {1: 80}}}
 	r := &pb.RangeRequest{Revision: atCurrent(-3), MinModRevision: atCompacted(1), MaxModRevision: atMiddle(500), Limit: 4}
 	want := &pb.RangeRequest{Revision: 97, MinModRevision: 21, MaxModRevision: 60, Limit: 4}
 	if got := w.resolve(r, 0); short(got) != short(want) {

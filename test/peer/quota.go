@@ -95,7 +95,7 @@ func (w *world) fillUp(target *target) ([]string, error) {
 	lines = append(lines, "compaction "+compacted.text)
 	say(defragment, &pb.DefragmentRequest{})
 	say(put, small("still refused while the alarm stands"))
-	say(alarm, &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, MemberID: w.selfID, Alarm: pb.AlarmType_NOSPACE})
+	say(alarm, &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, MemberID: w.selfID[0], Alarm: pb.AlarmType_NOSPACE})
 	say(put, small("free"))
 	say(leaseGrant, &pb.LeaseGrantRequest{ID: 1, TTL: longTTL})
 	say(put, &pb.PutRequest{Key: []byte("again"), Value: value})

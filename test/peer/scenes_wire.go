@@ -132,7 +132,7 @@ func (b badMetadata) String() string {
 
 func (b badMetadata) run(w *world) error {
 	_, _, err := w.exchange(b.request, func(t int) answer {
-		a, err := b.post("http://" + w.targets[t].server.Client)
+		a, err := b.post("http://" + w.targets[t].server.Clients()[0])
 		if err != nil {
 			return answer{code: codes.Unavailable, text: fmt.Sprintf("peer: %v", err)}
 		}

@@ -74,7 +74,7 @@ func (w *world) snapshot(t *target) (string, error) {
 	if sum := sha256.Sum256(body); !bytes.Equal(sum[:], digest) {
 		return "", w.differ("the digest at the end of %s's snapshot is %x, that of its content %x", t.name, digest, sum)
 	}
-	name := filepath.Join(filepath.Dir(t.server.Data), "snapshot.db")
+	name := filepath.Join(t.dir, "snapshot.db")
 	if err := os.WriteFile(name, file.Bytes(), 0o600); err != nil {
 		return "", fmt.Errorf("keep the snapshot: %w", err)
 	}

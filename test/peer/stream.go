@@ -47,7 +47,7 @@ type watchLog struct {
 	// dueToCancel is set for a watch created below the compacted revision: the server owes it a cancellation.
 	dueToCancel bool
 
-	// compared counts the events already held against the other server, expected those the history demands so far,
+	// compared counts the events already held against the reference's, expected those the history demands so far,
 	// seen the length of the history that was counted.
 	compared, expected, seen int
 }

@@ -55,7 +55,7 @@ func (w *world) number(n int64, t int) int64 {
 	case kindLease:
 		return w.leases[t][offset]
 	case kindSelf:
-		return int64(w.selfID)
+		return int64(w.selfID[t])
 	case kindMember:
 		return int64(w.learnerID[t])
 	}

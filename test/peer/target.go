@@ -23,16 +23,35 @@ import (
 )
 
 const (
-	clients     = 4                // connections to each server; operations are spread over them
+	clients     = 4                // connections to each side; operations are spread over them
 	callTimeout = 30 * time.Second // an answer that takes longer is a difference in itself
 )
 
-// A target is one of the two servers under comparison and the connections to it.
+// A Side is what operations are sent to: one server, or several members of a cluster.
+type Side interface {
+	// Clients returns the addresses of those who serve, at least one; the connections are dealt out over them.
+	Clients() []string
+	Kill()
+	Stop() error
+	Restart(ctx context.Context) error
+	LogTail(lines int) string
+}
+
+// single is a side of one server.
+type single struct{ *run.Server }
+
+func (s single) Clients() []string { return []string{s.Client} }
+
+// A target is one of the two sides under comparison and the connections to it.
 type target struct {
-	name   string
-	server *run.Server
-	conns  []*grpc.ClientConn
-	tamper Tamper // nil except in tests of this package
+	name    string
+	dir     string // where the files of the side may be put
+	server  Side
+	members int // how many serve; connection i goes to member i modulo members
+	conns   []*grpc.ClientConn
+	ids     []memberID // of the member behind each connection; empty when they are not checked
+	last    int        // the connection that served the last operation
+	tamper  Tamper     // nil except in tests of this package
 }
 
 // Tamper may change what a server answered before it is compared; the tests of this package plant differences with it.
@@ -69,8 +88,10 @@ func (a answer) String() string {
 // connect opens the connections; receive limits are lifted because answers may be of any size.
 func (t *target) connect() error {
 	t.close()
-	for range clients {
-		conn, err := grpc.NewClient(t.server.Client,
+	addresses := t.server.Clients()
+	t.members = len(addresses)
+	for i := range clients {
+		conn, err := grpc.NewClient(addresses[i%t.members],
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)),
 			grpc.WithDisableServiceConfig())
@@ -86,7 +107,7 @@ func (t *target) close() {
 	for _, c := range t.conns {
 		_ = c.Close() // only ever refused when closed already
 	}
-	t.conns = nil
+	t.conns, t.ids = nil, nil
 }
 
 // method describes a gRPC method by its path, "/etcdserverpb.KV/Range".
@@ -164,6 +185,9 @@ func (t *target) call(conn int, path string, md metadata.MD, requests ...proto.M
 		}
 		if t.tamper != nil {
 			t.tamper(path, reply, "")
+		}
+		if err := t.checkOrigin(conn, reply); err != nil {
+			return answer{code: codes.DataLoss, text: err.Error()}
 		}
 		got = append(got, reply)
 		if !m.stream.ServerStreams {

@@ -23,9 +23,9 @@ type history struct {
 	log    *watchLog
 }
 
-// openHistory starts the watch on everything from revision from.
-func (t *target) openHistory(from int64) (*history, error) {
-	s, err := t.openStream(0)
+// openHistory starts the watch on everything from revision from, on one connection.
+func (t *target) openHistory(conn int, from int64) (*history, error) {
+	s, err := t.openStream(conn)
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +87,15 @@ func (w *world) barrier() error {
 	}
 	if err := w.sameEvents("everything", w.histories[0].log, w.histories[1].log); err != nil {
 		return err
+	}
+	for n, h := range w.others {
+		name := fmt.Sprintf("everything on member %d", n+1)
+		if !eventually(func() bool { return h.reached(w.current) }) {
+			return w.differ("the watch on %s has not reached revision %d", name, w.current)
+		}
+		if err := w.sameEvents(name, w.histories[0].log, h.log); err != nil {
+			return err
+		}
 	}
 	for slot, pair := range w.streams {
 		if pair == nil {
@@ -222,14 +231,14 @@ func (w *world) sameLog(name string, want, got *watchLog) error {
 // sameEvents compares the events that arrived since the last barrier. For a watch that did not ask for previous values
 // ours must send none; etcd's may carry some, see differences.txt.
 func (w *world) sameEvents(name string, want, got *watchLog) error {
-	for ; want.compared < min(len(want.events), len(got.events)); want.compared++ {
-		a, b := want.events[want.compared], got.events[want.compared]
+	for ; got.compared < min(len(want.events), len(got.events)); got.compared++ {
+		a, b := want.events[got.compared], got.events[got.compared]
 		if want.request != nil && !want.request.PrevKv {
 			a.PrevKv = nil
 		}
 		found := w.compare(nil, answer{messages: []proto.Message{a}}, answer{messages: []proto.Message{b}})
 		if len(found) > 0 {
-			return w.differ("%s: event %d: %s\n  etcd %s\n  ours %s", name, want.compared, found[0], short(a), short(b))
+			return w.differ("%s: event %d: %s\n  etcd %s\n  ours %s", name, got.compared, found[0], short(a), short(b))
 		}
 	}
 	if len(want.events) != len(got.events) {

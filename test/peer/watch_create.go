@@ -40,6 +40,9 @@ func (c *createWatch) run(w *world) error {
 	if err != nil {
 		return err
 	}
+	if err := w.catchUp(w.targets[1], c.slot%clients, "", nil); err != nil {
+		return err
+	}
 	want, got, err := w.exchange(request, func(t int) answer { return pair[t].create(request) }, nil)
 	if err != nil {
 		return err
@@ -263,6 +266,10 @@ func (w *world) closeStreams() {
 		}
 		w.histories[t] = nil
 	}
+	for _, h := range w.others {
+		h.stream.close()
+	}
+	w.others = nil
 }
 
 // liveIDs returns the ids of the reference's live watches in slot, lowest first.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 )
@@ -15,6 +16,7 @@ type world struct {
 	differences
 	targets   [2]*target // the reference first, ours second
 	histories [2]*history
+	others    []*history // of the second side's other members
 	streams   [streamSlots]*[2]*stream
 	tally     *Tally
 	settings  settings
@@ -26,8 +28,11 @@ type world struct {
 	compacted int64 // revision of the last compaction, 0 before the first
 	hashReady bool  // the last compaction has left its hash in the cache of both servers
 	restarted bool  // since the last compaction, which empties that cache
+	patchy    bool  // since the last compaction some members of the second side have lost or never had that hash
+	cluster   *Cluster
+	began     time.Time
 
-	selfID    uint64
+	selfID    [2]uint64
 	learnerID [2]uint64
 	// versionKnown is set once both servers report the version of their storage.
 	versionKnown bool
@@ -80,7 +85,7 @@ func (w *world) exchange(request proto.Message, send func(t int) answer, pair fu
 // leftOut says whether differences.txt has the method at path as not built and ours says the same. Then the reference is
 // not asked, so that the two do not drift apart. Otherwise send has ours' answer and the comparison goes its way.
 func (w *world) leftOut(path string, send *func(t int) answer) bool {
-	line := w.unbuiltLine(path)
+	line := w.methodLine(w.unbuilt, path)
 	if line == "" {
 		return false
 	}
