@@ -16,11 +16,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -31,9 +27,6 @@ import (
 // startTimeout bounds the time from exec to the first answer. A server needs about a second; the rest is for a machine
 // that compiles beside the test.
 const startTimeout = 30 * time.Second
-
-// stopTimeout bounds a graceful stop; afterwards the process is killed and the stop counts as failed.
-const stopTimeout = 20 * time.Second
 
 // Config says what to start. A zero Env inherits the environment of the test.
 type Config struct {
@@ -54,14 +47,12 @@ type Config struct {
 
 // Server is one member: a place for data, two ports, and at most one process.
 type Server struct {
+	Process
 	Client string // address of the client port, "127.0.0.1:port"
 	Peer   string // address of the peer port
 	Data   string // the data folder
-	Log    string // path of the log
 
-	cfg  Config
-	cmd  *exec.Cmd     // nil when no process runs
-	done chan struct{} // closed when cmd has ended
+	cfg Config
 }
 
 // Start picks free ports, starts the program and returns once it answers a linearizable read.
@@ -83,11 +74,11 @@ func Place(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("start %s: %w", cfg.Binary, err)
 	}
 	return &Server{
-		Client: ports[0],
-		Peer:   ports[1],
-		Data:   filepath.Join(cfg.Dir, "data"),
-		Log:    filepath.Join(cfg.Dir, "server.log"),
-		cfg:    cfg,
+		Process: Process{Log: filepath.Join(cfg.Dir, "server.log")},
+		Client:  ports[0],
+		Peer:    ports[1],
+		Data:    filepath.Join(cfg.Dir, "data"),
+		cfg:     cfg,
 	}, nil
 }
 
@@ -109,74 +100,7 @@ func (s *Server) Restart(ctx context.Context) error {
 
 // Launch is Restart without the wait: a member of a cluster answers only when others run too.
 func (s *Server) Launch() error {
-	if s.cmd != nil {
-		panic(fmt.Sprintf("run: process %d still runs", s.cmd.Process.Pid))
-	}
-	log, err := os.OpenFile(s.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		return fmt.Errorf("start %s: %w", s.cfg.Binary, err)
-	}
-	defer log.Close() // the child holds its own copy
-	cmd := exec.Command(s.cfg.Binary, s.args()...)
-	cmd.Env = append(os.Environ(), s.cfg.Env...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a killed test leaves nothing behind
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start %s: %w", s.cfg.Binary, err)
-	}
-	s.cmd, s.done = cmd, make(chan struct{})
-	go func() {
-		_ = cmd.Wait() // the exit code of a server that was told to end says nothing
-		close(s.done)
-	}()
-	return nil
-}
-
-// Kill ends the process as a power cut would end it and waits until it is gone. It does nothing when none runs.
-func (s *Server) Kill() {
-	if s.cmd == nil {
-		return
-	}
-	_ = s.cmd.Process.Kill() // fails only when the process is gone already
-	<-s.done
-	s.cmd = nil
-}
-
-// Stop asks the process to end and waits for it; one that does not end is killed and reported.
-func (s *Server) Stop() error {
-	if s.cmd == nil {
-		return nil
-	}
-	_ = s.cmd.Process.Signal(syscall.SIGTERM) // fails only when the process is gone already
-	select {
-	case <-s.done:
-		s.cmd = nil
-		return nil
-	case <-time.After(stopTimeout):
-		s.Kill()
-		return fmt.Errorf("stop %s: still there after %s", s.cfg.Binary, stopTimeout)
-	}
-}
-
-// Pid returns the id of the running process, 0 when none runs.
-func (s *Server) Pid() int {
-	if s.cmd == nil {
-		return 0
-	}
-	return s.cmd.Process.Pid
-}
-
-// Ended is closed once the process started last has ended, by whatever cause.
-func (s *Server) Ended() <-chan struct{} { return s.done }
-
-// LogTail returns the last n lines the program wrote.
-func (s *Server) LogTail(n int) string {
-	text, err := os.ReadFile(s.Log)
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+	return s.Exec(append([]string{s.cfg.Binary}, s.args()...), s.cfg.Env)
 }
 
 // args joins the flags of the ports with those of the caller, which come last and so win.
