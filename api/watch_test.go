@@ -222,6 +222,9 @@ func TestSlowWatch(t *testing.T) {
 		if err := slow.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("k")}}}); err != nil {
 			t.Fatal(err)
 		}
+		if r, err := slow.Recv(); err != nil || !r.Created { // it watches from here on; what follows it does not read
+			t.Fatal(r, err)
+		}
 		quick := s.openWatch()
 		quick.create(&pb.WatchCreateRequest{Key: []byte("k")})
 		<-quick.got
