@@ -3,6 +3,7 @@ package holdfast_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -129,5 +131,69 @@ func TestStartCanBeGivenUp(t *testing.T) {
 	}
 	if err := m.Stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestHugeRevision deletes a million keys with one request: one revision with a million events. A watcher that takes fragments
+// and one that does not get every event, in the order of the keys, once, and other calls are answered meanwhile.
+func TestHugeRevision(t *testing.T) {
+	keys := 1_000_000
+	if testing.Short() {
+		keys = 100_000
+	}
+	m := startMember(t, holdfast.Config{DataDir: t.TempDir()})
+	kv := pb.NewKVClient(m.Conn())
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	const perTxn = 128
+	for n := 0; n < keys; n += perTxn {
+		q := new(pb.TxnRequest)
+		for i := n; i < min(n+perTxn, keys); i++ {
+			q.Success = append(q.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: fmt.Appendf(nil, "k%07d", i)}}})
+		}
+		if _, err := kv.Txn(ctx, q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	streams := map[bool]pb.Watch_WatchClient{}
+	for _, fragment := range []bool{false, true} {
+		w, err := pb.NewWatchClient(m.Conn()).Watch(ctx, grpc.MaxCallRecvMsgSize(1<<30))
+		if err != nil {
+			t.Fatal(err)
+		}
+		create := &pb.WatchCreateRequest{Key: []byte("k"), RangeEnd: []byte("l"), Fragment: fragment}
+		if err := w.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}}); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := w.Recv(); err != nil || !r.Created {
+			t.Fatal(r, err)
+		}
+		streams[fragment] = w
+	}
+	r, err := kv.DeleteRange(ctx, &pb.DeleteRangeRequest{Key: []byte("k"), RangeEnd: []byte("l")})
+	if err != nil || r.Deleted != int64(keys) {
+		t.Fatal(r, err)
+	}
+	for fragment, w := range streams {
+		responses := 0
+		for n := 0; n < keys; responses++ {
+			got, err := w.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range got.Events {
+				if want := fmt.Sprintf("k%07d", n); string(e.Kv.Key) != want || e.Kv.ModRevision != r.Header.Revision || e.Type != mvccpb.DELETE {
+					t.Fatalf("event %d is %v of %s at %d, want the deletion of %s at %d", n, e.Type, e.Kv.Key, e.Kv.ModRevision, want, r.Header.Revision)
+				}
+				n++
+			}
+			if more := n < keys; got.Fragment != more || !fragment && more {
+				t.Fatalf("fragments asked for: %t; after %d of %d events the response says %t", fragment, n, keys, got.Fragment)
+			}
+		}
+		if put, err := kv.Put(ctx, &pb.PutRequest{Key: []byte("other")}); err != nil {
+			t.Fatal(put, err)
+		}
+		t.Logf("fragments %t: %d events in %d responses", fragment, keys, responses)
 	}
 }
