@@ -13,6 +13,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // Goal: whatever a crash does to unsynced writes, the reopened log is one of the states between the last acknowledged
@@ -45,6 +46,42 @@ func TestCrashesDuringCreate(t *testing.T) {
 				t.Fatalf("seed %d, operation %d: %v\n%s", seed+i, r.crashAt, err, r.history())
 			}
 		}
+	}
+}
+
+// What a log is created with is in it from the start: a crash at each disk operation leaves no log, or one with all of it.
+func TestCrashesDuringCreateWithEntries(t *testing.T) {
+	_, seed := crashPlan(t, 0)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	first := Save{Entries: []*raftpb.Entry{normal(1, 1, []byte("a")), normal(1, 2, []byte("b"))}, State: HardState{1, 0, 2}}
+	without, with := 0, 0
+	for at, done := 1, false; !done; at++ {
+		mem, ops := vfs.NewCrashableMem(), 0
+		var left *vfs.MemFS
+		crash := errorfs.InjectorFunc(func(errorfs.Op) error {
+			if ops++; ops == at {
+				left = mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
+			}
+			return nil
+		})
+		cfg := Config{FS: errorfs.Wrap(mem, crash), Dir: "wal", Log: quiet(), SegmentBytes: 6 << 10}
+		must(must1(Create(cfg, Metadata{1, 2}, first)).Close())
+		if done = left == nil; done {
+			left = mem.CrashClone(vfs.CrashCloneCfg{})
+		}
+		if cfg.FS = left; !must1(Exists(left, cfg.Dir)) {
+			without++
+			continue
+		}
+		with++
+		log, rec, err := OpenAfter(cfg, 0)
+		if err != nil || rec.Last != 2 || len(rec.Entries) != 2 || rec.State != first.State {
+			t.Fatalf("seed %d, operation %d: left %+v, %v", seed, at, rec, err)
+		}
+		must(log.Close())
+	}
+	if without == 0 || with == 0 {
+		t.Errorf("seed %d: %d crashes left no log, %d left one: the test shows nothing", seed, without, with)
 	}
 }
 

@@ -90,8 +90,9 @@ func (cfg *Config) fill() error {
 func (cfg *Config) path(name string) string { return cfg.FS.PathJoin(cfg.Dir, name) }
 
 // Create makes a new log. It exists from the moment its first segment has its name, so a crash leaves either nothing that
-// Exists would see or a whole log. Only the log's own directory and its entry in the parent are made durable.
-func Create(cfg Config, meta Metadata) (*Log, error) {
+// Exists would see or a whole log: what it begins with, if anything, is in it from the start. Only the log's own directory and
+// its entry in the parent are made durable.
+func Create(cfg Config, meta Metadata, first ...Save) (*Log, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
@@ -107,15 +108,15 @@ func Create(cfg Config, meta Metadata) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{cfg: cfg, meta: meta.encode()}
-	if err := l.writeFirst(); err != nil {
+	if err := l.writeFirst(first); err != nil {
 		return nil, errors.Join(fmt.Errorf("create raft log: %w", err), l.closeFiles())
 	}
 	cfg.Log.Info("created a raft log", "dir", cfg.Dir)
 	return l, nil
 }
 
-// writeFirst writes the segment every log begins with: header and the snapshot record at index 0.
-func (l *Log) writeFirst() error {
+// writeFirst writes the segment every log begins with: header, the snapshot record at index 0, and the first saves.
+func (l *Log) writeFirst(first []Save) error {
 	origin := SnapshotRecord{}
 	data, err := origin.encode()
 	if err != nil {
@@ -126,6 +127,11 @@ func (l *Log) writeFirst() error {
 	b.header(l.meta)
 	b.add(TypeSnapshot, data, nil)
 	b.checked(b.hist.snapshot(origin))
+	if len(first) > 0 {
+		if err := b.addSaves(first); err != nil {
+			return err
+		}
+	}
 	if err := l.makeSpare(); err != nil {
 		return err
 	}

@@ -27,6 +27,9 @@ type Config struct {
 	// Founders are the members of the cluster that a member without data founds. It is the one named Name. With data
 	// present they are not looked at.
 	Founders []membership.Member
+	// Joined is what a member without data belongs to if it founds no cluster: Founders are not looked at then. With data
+	// present it is not looked at itself.
+	Joined *Joined
 
 	// Heartbeat is raft's tick; ElectionTicks is how many of them without a leader start an election.
 	Heartbeat     time.Duration
@@ -111,7 +114,7 @@ func (c *Config) fill() error {
 	if c.WatchLogBytes <= 0 {
 		c.WatchLogBytes = WatchLogBytesDefault
 	}
-	if len(c.Founders) != 1 {
+	if c.Joined == nil && len(c.Founders) != 1 {
 		return fmt.Errorf("a cluster of %d members was asked for: this version runs a single member; name only this member in --initial-cluster", len(c.Founders))
 	}
 	return nil

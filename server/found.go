@@ -64,22 +64,17 @@ func (s *Server) openLog() (replica.State, error) {
 		if err := s.refuseLogLeftBehind(cfg); err != nil {
 			return replica.State{}, err
 		}
-		meta := raftlog.Metadata{NodeID: uint64(s.cfg.founder().ID), ClusterID: s.cfg.clusterID()}
-		if s.raftLog, err = raftlog.Create(cfg, meta); err != nil {
-			return replica.State{}, err
+		if s.cfg.Joined != nil {
+			return s.join(cfg)
 		}
-		return s.found(meta)
+		return s.found(cfg)
 	}
 	var rec raftlog.Recovered
 	if s.raftLog, rec, err = raftlog.OpenAfter(cfg, uint64(applied.Index)); err != nil {
 		return replica.State{}, err
 	}
-	if rec.Last == 0 && applied.Index == 0 { // a crash came between the creation of the log and its first entries
-		if founder := s.cfg.founder(); rec.Metadata.NodeID != uint64(founder.ID) {
-			return replica.State{}, fmt.Errorf("the founding of a cluster was interrupted in %s: it was begun for member %v, the settings name member %v now; start with --initial-cluster and --initial-cluster-token as before, or remove that directory, which holds nothing yet",
-				s.cfg.DataDir, kv.MemberID(rec.Metadata.NodeID), founder.ID)
-		}
-		return s.found(rec.Metadata)
+	if rec.Last == 0 && applied.Index == 0 {
+		return s.joinOn(rec), nil
 	}
 	return s.resume(rec, applied.Index, applied.ConfState)
 }
@@ -95,21 +90,23 @@ func (s *Server) refuseLogLeftBehind(cfg raftlog.Config) error {
 	return fmt.Errorf("the raft log of this member is in %s and there is none in %s: start without --wal-dir, or move the log there first", usual, cfg.Dir)
 }
 
-// found writes the founding entries into an empty log.
-func (s *Server) found(meta raftlog.Metadata) (replica.State, error) {
-	s.identify(meta)
+// found makes a log that begins with the founding entries. They are in it from the start: a crash leaves either nothing, or
+// a member of the cluster that was asked for.
+func (s *Server) found(cfg raftlog.Config) (replica.State, error) {
+	meta := raftlog.Metadata{NodeID: uint64(s.cfg.founder().ID), ClusterID: s.cfg.clusterID()}
 	entries, err := foundingEntries(s.cfg.Founders)
 	if err != nil {
-		return replica.State{}, err
-	}
-	state := raftlog.HardState{Term: 1, Commit: uint64(len(entries))}
-	if err := s.raftLog.Append(raftlog.Save{Entries: entries, State: state}); err != nil {
 		return replica.State{}, err
 	}
 	conf, err := foundingConfState(entries)
 	if err != nil {
 		return replica.State{}, err
 	}
+	state := raftlog.HardState{Term: 1, Commit: uint64(len(entries))}
+	if s.raftLog, err = raftlog.Create(cfg, meta, raftlog.Save{Entries: entries, State: state}); err != nil {
+		return replica.State{}, err
+	}
+	s.identify(meta)
 	s.log.Info("starting a new cluster", "member", s.id, "cluster", fmt.Sprintf("%x", s.clusterID))
 	return replica.State{HardState: hardState(state), Entries: entries, ConfState: conf}, nil
 }

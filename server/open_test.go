@@ -11,7 +11,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"holdfast/lease"
-	"holdfast/membership"
 	"holdfast/raftlog"
 )
 
@@ -40,8 +39,13 @@ func TestOpenRefusesToLeaveALogBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	entries, err := foundingEntries(cfg.Founders)
+	if err != nil {
+		t.Fatal(err)
+	}
 	log, err := raftlog.Create(raftlog.Config{FS: vfs.Default, Dir: dir.wal, Log: cfg.Log, SegmentBytes: cfg.SegmentBytes},
-		raftlog.Metadata{NodeID: uint64(cfg.Founders[0].ID), ClusterID: cfg.clusterID()})
+		raftlog.Metadata{NodeID: uint64(cfg.Founders[0].ID), ClusterID: cfg.clusterID()},
+		raftlog.Save{Entries: entries, State: raftlog.HardState{Term: 1, Commit: 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,30 +82,6 @@ func TestOpenRefusesAnEmptyLogBehindAStore(t *testing.T) {
 	if s, err := Open(cfg); !errors.Is(err, raftlog.ErrDamaged) {
 		t.Fatalf("opened %v with an empty log: %v", s, err)
 	}
-}
-
-// TestOpenRefusesToFoundForAnother leaves the log of a founding that was interrupted, and starts with another member's
-// settings: with the one's name and the other's vote nobody could ever lead.
-func TestOpenRefusesToFoundForAnother(t *testing.T) {
-	cfg := testConfig(t.TempDir())
-	dir, err := openDataDir(vfs.Default, cfg.DataDir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	log, err := raftlog.Create(raftlog.Config{FS: vfs.Default, Dir: dir.wal, Log: cfg.Log, SegmentBytes: cfg.SegmentBytes},
-		raftlog.Metadata{NodeID: uint64(cfg.Founders[0].ID), ClusterID: cfg.clusterID()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(log.Close(), dir.lock.Close()); err != nil {
-		t.Fatal(err)
-	}
-	other := cfg
-	other.Founders = []membership.Member{{ID: cfg.Founders[0].ID + 1, Name: "other"}}
-	if _, err := Open(other); err == nil || !strings.Contains(err.Error(), "--initial-cluster") {
-		t.Fatalf("founded for another member: %v", err)
-	}
-	start(t, cfg).put("k", "v")
 }
 
 // TestLeaseClockTellsWhenItRuns starts and stops the clock that LeaseTimeToLive and LeaseRenew wait for.

@@ -1,0 +1,60 @@
+package server
+
+import (
+	"errors"
+	"testing"
+
+	"holdfast/membership"
+	"holdfast/raftlog"
+)
+
+// TestJoinIsTakenUpAgain crashes before each operation on the disk while a member that joins makes its log, and starts it
+// again with settings that would found a cluster: it has either nothing yet, or waits under the ids that it was given.
+func TestJoinIsTakenUpAgain(t *testing.T) {
+	seed := drawSeed(t)
+	disk := newCrashingFS(seed)
+	cfg := testConfig("data")
+	cfg.FS = disk
+	joining := cfg
+	joining.Joined = &Joined{ClusterID: 7, ID: 8, Peers: []membership.Member{{ID: 8}, {ID: 9, PeerURLs: []string{"http://localhost:1"}}}}
+	open := func(cfg Config) *Server {
+		s, err := Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	open(joining)
+	fresh, waiting := 0, 0
+	for i, fs := range disk.crashes {
+		cfg.FS = fs
+		had, err := raftlog.Exists(fs, "data/member/wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := open(cfg)
+		switch {
+		case !had && s.ID() == cfg.Founders[0].ID && s.ClusterID() == cfg.clusterID():
+			fresh++
+		case had && s.ID() == 8 && s.ClusterID() == 7 && s.raftLog.Stats().Last == 0:
+			waiting++
+		default:
+			t.Errorf("crash %d: a log was there: %v; came up as %v of %x", i, had, s.ID(), s.ClusterID())
+		}
+	}
+	if fresh == 0 || waiting == 0 {
+		t.Errorf("%d crashes before the log was there, %d after: the test shows nothing", fresh, waiting)
+	}
+}
+
+// TestOpenAsksForAnOrigin: a member without data has to be told what it belongs to.
+func TestOpenAsksForAnOrigin(t *testing.T) {
+	cfg, _ := memoryConfig()
+	cfg.Founders = nil
+	if s, err := Open(cfg); err == nil {
+		t.Error("opened without founders and without a cluster to join", errors.Join(s.Close()))
+	}
+}
