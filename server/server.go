@@ -108,7 +108,7 @@ func Open(cfg Config) (*Server, error) {
 }
 
 func (s *Server) openParts() (err error) {
-	if s.space, err = newSpaceGuard(s.dir.fs, s.dir.path()); err != nil {
+	if s.space, err = newSpaceGuard(s.dir.fs, s.dir.path(), s.dir.wal); err != nil {
 		return err
 	}
 	if s.cfg.SegmentBytes == 0 {

@@ -28,66 +28,92 @@ const (
 	lookShare  = 16
 )
 
-// spaceGuard watches how much of the disk is free.
+// spaceGuard watches how much is free on the disks that hold the member: that of the store, and that of the raft log, which
+// may be another.
 type spaceGuard struct {
-	fs      vfs.FS
-	dir     string
-	total   uint64 // 0 where the file system does not tell
-	reserve uint64
-	low     atomic.Bool
+	fs         vfs.FS
+	store, log disk
+	watched    []*disk     // each once
+	low        atomic.Bool // one of them is
 	// pending is what the store has taken in and not written yet, in bytes; nil for none.
 	pending func() int64
-	// admitted counts the bytes admitted since the disk was looked at.
+	// admitted counts the bytes admitted since the disks were looked at.
 	admitted atomic.Int64
-	// lowered has one slot: the disk has become low.
+	// lowered has one slot: a disk has become low.
 	lowered chan struct{}
 }
 
-func newSpaceGuard(disk vfs.FS, dir string) (*spaceGuard, error) {
-	g := &spaceGuard{fs: disk, dir: dir, lowered: make(chan struct{}, 1)}
-	usage, err := disk.GetDiskUsage(dir)
-	if errors.Is(err, vfs.ErrUnsupported) {
-		return g, nil
+// disk is one file system, by a directory in it.
+type disk struct {
+	dir            string
+	total, reserve uint64 // 0 where the file system does not tell
+	low            atomic.Bool
+}
+
+// newSpaceGuard looks at the disks for the first time. logDir may be about to be made; store and log may share a disk.
+func newSpaceGuard(fs vfs.FS, storeDir, logDir string) (*spaceGuard, error) {
+	g := &spaceGuard{fs: fs, lowered: make(chan struct{}, 1)}
+	for !exists(fs, logDir) && fs.PathDir(logDir) != logDir {
+		logDir = fs.PathDir(logDir)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("ask for the free space of %s: %w", dir, err)
+	g.store.dir, g.log.dir = storeDir, logDir
+	var usages []vfs.DiskUsage
+	for _, d := range []*disk{&g.store, &g.log} {
+		usage, err := fs.GetDiskUsage(d.dir)
+		if err != nil && !errors.Is(err, vfs.ErrUnsupported) {
+			return nil, fmt.Errorf("ask for the free space of %s: %w", d.dir, err)
+		}
+		usages = append(usages, usage)
+		d.total = usage.TotalBytes
+		d.reserve = min(spaceReserve, d.total/8)
+		d.low.Store(usage.AvailBytes < d.reserve)
 	}
-	g.total = usage.TotalBytes
-	g.reserve = min(spaceReserve, g.total/8)
-	g.low.Store(usage.AvailBytes < g.reserve)
+	if usages[0] == usages[1] {
+		g.watched = []*disk{&g.store} // they share a disk; to look at it twice would only say everything twice
+	} else {
+		g.watched = []*disk{&g.store, &g.log}
+	}
+	g.low.Store(g.store.low.Load() || g.log.low.Load())
 	return g, nil
 }
+
+func exists(fs vfs.FS, path string) bool {
+	_, err := fs.Stat(path)
+	return err == nil
+}
+
+// tells reports whether the file systems say how full they are.
+func (g *spaceGuard) tells() bool { return g.store.total > 0 || g.log.total > 0 }
 
 // segmentBytes is the size for files of the raft log: etcd's, or less on a disk of which two of them would take more than
 // a sixteenth.
 func (g *spaceGuard) segmentBytes() int64 {
-	if g.total == 0 {
-		return raftlog.SegmentBytesDefault
-	}
-	return max(1<<20, min(raftlog.SegmentBytesDefault, int64(g.total/32)))
+	return g.log.fitting(raftlog.SegmentBytesDefault, 1<<20, 32)
 }
 
 // flushBytes is how much may be applied before the store is made durable: the default, or less on a small disk, which
 // must have room for it when it comes.
 func (g *spaceGuard) flushBytes() int64 {
-	if g.total == 0 {
-		return storage.FlushBytesDefault
-	}
-	return max(1<<20, min(storage.FlushBytesDefault, int64(g.total/64)))
+	return g.store.fitting(storage.FlushBytesDefault, 1<<20, 64)
 }
 
 // tableBytes is the size for the store's table files: the default, or less on a disk whose reserve would have no room for
 // a compaction of such tables.
 func (g *spaceGuard) tableBytes() int64 {
-	if g.total == 0 {
-		return storage.TableBytesDefault
-	}
-	return max(64<<10, min(storage.TableBytesDefault, int64(g.total/512)))
+	return g.store.fitting(storage.TableBytesDefault, 64<<10, 512)
 }
 
-// watch looks at the disk until ctx ends.
+// fitting is most bytes, or a share of a small disk, but at least least.
+func (d *disk) fitting(most, least, share int64) int64 {
+	if d.total == 0 {
+		return most
+	}
+	return max(least, min(most, int64(d.total)/share))
+}
+
+// watch looks at the disks until ctx ends.
 func (g *spaceGuard) watch(ctx context.Context, log *slog.Logger) error {
-	if g.total == 0 {
+	if !g.tells() {
 		return nil
 	}
 	tick := time.NewTicker(spaceCheck)
@@ -104,44 +130,62 @@ func (g *spaceGuard) watch(ctx context.Context, log *slog.Logger) error {
 	}
 }
 
-// look asks the disk how much is free.
+// look asks the disks how much is free.
 func (g *spaceGuard) look(log *slog.Logger) error {
-	usage, err := g.fs.GetDiskUsage(g.dir)
-	if err != nil {
-		return fmt.Errorf("ask for the free space of %s: %w", g.dir, err)
+	low := false
+	for _, d := range g.watched {
+		if d.total == 0 {
+			continue
+		}
+		usage, err := g.fs.GetDiskUsage(d.dir)
+		if err != nil {
+			return fmt.Errorf("ask for the free space of %s: %w", d.dir, err)
+		}
+		free := usage.AvailBytes
+		if d == &g.store && g.pending != nil {
+			free -= min(free, uint64(g.pending()))
+		}
+		low = d.set(free, log) || low
 	}
-	free := usage.AvailBytes
-	if g.pending != nil {
-		free -= min(free, uint64(g.pending()))
+	if !g.low.Swap(low) && low {
+		poke(g.lowered)
 	}
-	g.set(free, log)
 	return nil
 }
 
-// set takes in how much is free and says so when the answer to writers changes.
-func (g *spaceGuard) set(free uint64, log *slog.Logger) {
-	low := free < g.reserve
-	if g.low.Swap(low) == low {
-		return
-	}
-	if low {
-		poke(g.lowered)
+// set takes in how much is free, says so when the answer to writers changes, and returns whether it is too little.
+func (d *disk) set(free uint64, log *slog.Logger) bool {
+	low := free < d.reserve
+	switch was := d.low.Swap(low); {
+	case low && !was:
 		log.Warn("the disk is nearly full: writes are refused until there is more space; delete and compact, or make room on the disk",
-			"dir", g.dir, "free-bytes", free, "reserve-bytes", g.reserve)
-		return
+			"dir", d.dir, "free-bytes", free, "reserve-bytes", d.reserve)
+	case was && !low:
+		log.Info("there is enough free disk space again: writes are accepted", "dir", d.dir, "free-bytes", free, "reserve-bytes", d.reserve)
 	}
-	log.Info("there is enough free disk space again: writes are accepted", "dir", g.dir, "free-bytes", free, "reserve-bytes", g.reserve)
+	return low
 }
 
-// admit counts a request that is about to be written and tells whether the disk has room for it.
+// admit counts a request that is about to be written and tells whether the disks have room for it.
 func (g *spaceGuard) admit(cost int64, log *slog.Logger) (bool, error) {
-	if g.total > 0 && g.admitted.Add(cost) > int64(g.reserve/lookShare) {
+	if g.tells() && g.admitted.Add(cost) > g.lookAfter() {
 		g.admitted.Store(0)
 		if err := g.look(log); err != nil {
 			return false, err
 		}
 	}
 	return !g.low.Load(), nil
+}
+
+// lookAfter is how much may be admitted between two looks.
+func (g *spaceGuard) lookAfter() int64 {
+	reserve := uint64(spaceReserve)
+	for _, d := range g.watched {
+		if d.total > 0 {
+			reserve = min(reserve, d.reserve)
+		}
+	}
+	return int64(reserve / lookShare)
 }
 
 // needSpace refuses a request that the quota or the disk has no room for, and one that the store cannot keep up with. Going

@@ -33,18 +33,21 @@ func TestSpaceGuard(t *testing.T) {
 	} {
 		cfg, _ := memoryConfig()
 		disk := &fullFS{FS: cfg.FS, total: c.total, free: c.total}
-		g, err := newSpaceGuard(disk, "data")
+		g, err := newSpaceGuard(disk, "data", "wal")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if g.reserve != c.reserve || g.segmentBytes() != c.segment {
-			t.Errorf("%s: keeps %d free, segments of %d", c.name, g.reserve, g.segmentBytes())
+		if g.store.reserve != c.reserve || g.segmentBytes() != c.segment {
+			t.Errorf("%s: keeps %d free, segments of %d", c.name, g.store.reserve, g.segmentBytes())
 		}
 		for _, step := range []struct {
 			free uint64
 			low  bool
 		}{{c.reserve, false}, {c.reserve - 1, true}, {0, true}, {c.reserve, false}} {
-			g.set(step.free, slog.New(slog.DiscardHandler))
+			disk.set(step.free, nil)
+			if err := g.look(slog.New(slog.DiscardHandler)); err != nil {
+				t.Fatal(err)
+			}
 			if g.low.Load() != step.low {
 				t.Errorf("%s: with %d free low is %t", c.name, step.free, g.low.Load())
 			}
@@ -55,14 +58,14 @@ func TestSpaceGuard(t *testing.T) {
 // TestSpaceGuardWhereTheDiskDoesNotTell: nothing is known of a file system in memory, and nothing is refused.
 func TestSpaceGuardWhereTheDiskDoesNotTell(t *testing.T) {
 	cfg, _ := memoryConfig()
-	g, err := newSpaceGuard(cfg.FS, "data")
+	g, err := newSpaceGuard(cfg.FS, "data", "wal")
 	if err != nil || g.low.Load() || g.segmentBytes() != raftlog.SegmentBytesDefault {
 		t.Errorf("%+v, %v", g, err)
 	}
 	if err := g.watch(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
-	if _, err := newSpaceGuard(&fullFS{FS: cfg.FS, err: errors.New("no such disk")}, "data"); err == nil {
+	if _, err := newSpaceGuard(&fullFS{FS: cfg.FS, err: errors.New("no such disk")}, "data", "wal"); err == nil {
 		t.Error("a disk that cannot be asked is accepted")
 	}
 }
