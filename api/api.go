@@ -50,7 +50,13 @@ type Member interface {
 	Snapshot(context.Context) (server.Snapshot, error)
 	Defragment(context.Context) error
 	MoveLeader(context.Context, kv.MemberID) error
+
 	Members(ctx context.Context, linearizable bool) ([]membership.Member, error)
+	MemberAdd(ctx context.Context, peerURLs []string, learner bool) (membership.Member, []membership.Member, error)
+	MemberRemove(context.Context, kv.MemberID) ([]membership.Member, error)
+	MemberUpdate(ctx context.Context, id kv.MemberID, peerURLs []string) ([]membership.Member, error)
+	MemberPromote(context.Context, kv.MemberID) ([]membership.Member, error)
+	IsLearner() bool
 }
 
 // Config bounds what clients may do.

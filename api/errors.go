@@ -15,7 +15,10 @@ import (
 	"holdfast/server"
 )
 
-// wire is the only table from errors to codes and texts on the wire. Two of etcd's errors leave it without their code,
+// errNotEnoughStarted has no code of its own in etcd.
+var errNotEnoughStarted = status.Error(codes.Unknown, "etcdserver: re-configuration failed due to not enough started members")
+
+// wire is the only table from errors to codes and texts on the wire. Some of etcd's errors leave it without their code,
 // and clients have learnt to live with that.
 var wire = []struct{ err, on error }{
 	{mvcc.ErrCompacted, rpctypes.ErrGRPCCompacted},
@@ -35,6 +38,7 @@ var wire = []struct{ err, on error }{
 	{membership.ErrPeerURLExists, rpctypes.ErrGRPCPeerURLExist},
 	{membership.ErrNotLearner, rpctypes.ErrGRPCMemberNotLearner},
 	{membership.ErrTooManyLearners, rpctypes.ErrGRPCTooManyLearners},
+	{membership.ErrLastVoter, errNotEnoughStarted},
 
 	{server.ErrTimeout, rpctypes.ErrGRPCTimeout},
 	{server.ErrTimeoutLeaderFail, rpctypes.ErrGRPCTimeoutDueToLeaderFail},
@@ -44,6 +48,10 @@ var wire = []struct{ err, on error }{
 	{server.ErrNotLeader, rpctypes.ErrGRPCNotLeader},
 	{server.ErrBadLeaderTransferee, rpctypes.ErrGRPCBadLeaderTransferee},
 	{server.ErrLeaderTransferTimeout, status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long")},
+	{server.ErrTimeoutWaitApplied, rpctypes.ErrGRPCTimeoutWaitAppliedIndex},
+	{server.ErrNotEnoughStarted, errNotEnoughStarted},
+	{server.ErrUnhealthy, rpctypes.ErrGRPCUnhealthy},
+	{server.ErrLearnerNotReady, rpctypes.ErrGRPCLearnerNotReady},
 	{server.ErrStopped, rpctypes.ErrGRPCStopped},
 	{server.ErrTooManyRequests, status.Error(codes.Unknown, "etcdserver: too many requests")},
 	{server.ErrRequestTooLarge, rpctypes.ErrGRPCRequestTooLarge},

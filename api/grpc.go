@@ -54,6 +54,9 @@ func (a *API) newGRPC() *grpc.Server {
 
 // unaryCall checks what comes with a call before it runs.
 func (a *API) unaryCall(ctx context.Context, q any, info *grpc.UnaryServerInfo, run grpc.UnaryHandler) (any, error) {
+	if a.member.IsLearner() && !learnerAnswers(q) {
+		return nil, rpctypes.ErrGRPCNotSupportedForLearner
+	}
 	if err := checkClientVersion(ctx); err != nil {
 		return nil, err
 	}
@@ -81,7 +84,10 @@ func (a *API) logSlow(ctx context.Context, method string, took time.Duration, er
 }
 
 // streamCall is unaryCall for streams; one that needs a leader ends when there has been none for a while.
-func (a *API) streamCall(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, run grpc.StreamHandler) error {
+func (a *API) streamCall(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, run grpc.StreamHandler) error {
+	if a.member.IsLearner() && info.FullMethod != pb.Maintenance_Snapshot_FullMethodName {
+		return rpctypes.ErrGRPCNotSupportedForLearner
+	}
 	if err := checkClientVersion(stream.Context()); err != nil {
 		return err
 	}
@@ -94,6 +100,18 @@ func (a *API) streamCall(srv any, stream grpc.ServerStream, _ *grpc.StreamServer
 	ctx, leave := a.leaders.join(stream.Context())
 	defer leave()
 	return run(srv, streamWith{stream, ctx})
+}
+
+// learnerAnswers tells whether a member without a vote answers a unary call: only of what it has itself, and only this, as
+// in etcd, so that clients do not take it for one to rely on. Of streams it serves snapshots.
+func learnerAnswers(q any) bool {
+	switch q := q.(type) {
+	case *pb.StatusRequest:
+		return true
+	case *rangeCall:
+		return q.Serializable
+	}
+	return false
 }
 
 func checkClientVersion(ctx context.Context) error {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -124,50 +123,4 @@ func (s *maintenance) MoveLeader(ctx context.Context, q *pb.MoveLeaderRequest) (
 // Downgrade implements pb.MaintenanceServer.
 func (s *maintenance) Downgrade(context.Context, *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "holdfast: this version cannot downgrade a cluster")
-}
-
-type cluster struct {
-	*API
-	pb.UnimplementedClusterServer
-}
-
-// MemberList implements pb.ClusterServer.
-func (s *cluster) MemberList(ctx context.Context, q *pb.MemberListRequest) (*pb.MemberListResponse, error) {
-	members, err := s.member.Members(ctx, q.Linearizable)
-	if err != nil {
-		return nil, toWire(err)
-	}
-	answer := &pb.MemberListResponse{Header: s.headerAt(0)} // etcd leaves the revision out
-	for _, m := range members {
-		answer.Members = append(answer.Members, &pb.Member{
-			ID: uint64(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, IsLearner: m.IsLearner,
-		})
-	}
-	return answer, nil
-}
-
-// errNoCluster answers changes of the membership.
-var errNoCluster = status.Error(codes.Unimplemented, "holdfast: this version runs a single member and cannot change the membership")
-
-// MemberAdd implements pb.ClusterServer.
-func (s *cluster) MemberAdd(_ context.Context, q *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
-	if len(q.PeerURLs) == 0 {
-		return nil, rpctypes.ErrGRPCMemberBadURLs
-	}
-	return nil, errNoCluster
-}
-
-// MemberRemove implements pb.ClusterServer.
-func (s *cluster) MemberRemove(context.Context, *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
-	return nil, errNoCluster
-}
-
-// MemberUpdate implements pb.ClusterServer.
-func (s *cluster) MemberUpdate(context.Context, *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
-	return nil, errNoCluster
-}
-
-// MemberPromote implements pb.ClusterServer.
-func (s *cluster) MemberPromote(context.Context, *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
-	return nil, errNoCluster
 }

@@ -43,6 +43,7 @@ type service struct {
 type fakeMember struct {
 	*server.Server
 	leaderless atomic.Bool
+	learner    atomic.Bool
 	rangeErr   error // of every range, if set
 }
 
@@ -62,13 +63,16 @@ func (m *fakeMember) Leader() kv.MemberID {
 	return m.Server.Leader()
 }
 
+// IsLearner implements Member.
+func (m *fakeMember) IsLearner() bool { return m.learner.Load() || m.Server.IsLearner() }
+
 func testServerConfig() server.Config {
 	urls := []string{"http://localhost:2380"}
 	return server.Config{
 		FS: vfs.NewMem(), DataDir: "data", Name: "default", ClientURLs: []string{"http://localhost:2379"},
 		Founders:  []membership.Member{{ID: membership.MemberID(urls, "etcd-cluster", 0), Name: "default", PeerURLs: urls}},
 		Heartbeat: 100 * time.Millisecond, ElectionTicks: 10, PreVote: true,
-		SnapshotEvery: 10000, CatchUpEntries: 5000, SegmentBytes: 1 << 20, RequestBytesMax: 1 << 20, LearnersMax: 1,
+		SnapshotEvery: 10000, CatchUpEntries: 5000, SegmentBytes: 1 << 20, RequestBytesMax: 1 << 20, LearnersMax: 1, StrictReconfigCheck: true,
 		Log: slog.New(slog.DiscardHandler),
 	}
 }

@@ -57,6 +57,9 @@ func (c *Cluster) Check(change Change) error {
 		if present == nil {
 			return ErrNotFound
 		}
+		if !present.IsLearner && len(c.members)-c.learners() == 1 {
+			return ErrLastVoter
+		}
 	case Update:
 		if present == nil {
 			return ErrNotFound

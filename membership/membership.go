@@ -9,7 +9,7 @@
 //	         table member_removed: id (8 B, big endian) -> empty
 //	         table cluster:        "version" -> text such as 3.7.0
 //	         table alarm:          type (4 B, big endian) member id (8 B, big endian) -> empty
-//	Errors   ErrRemoved, ErrExists, ErrNotFound, ErrPeerURLExists, ErrNotLearner, ErrTooManyLearners
+//	Errors   ErrRemoved, ErrExists, ErrNotFound, ErrPeerURLExists, ErrNotLearner, ErrTooManyLearners, ErrLastVoter
 //	Source   etcd v3 API, services Cluster and Maintenance; etcd's derivation of ids from URLs and token
 package membership
 
@@ -39,6 +39,9 @@ var (
 	ErrNotLearner = errors.New("membership: can only promote a learner member")
 	// ErrTooManyLearners says that the cluster has as many learners as it may.
 	ErrTooManyLearners = errors.New("membership: too many learner members in cluster")
+	// ErrLastVoter says that nobody who votes would be left. raft, and etcd with it, ends at such an entry each time it
+	// meets it.
+	ErrLastVoter = errors.New("membership: the last voting member cannot be removed")
 )
 
 // Member is one configured node. The JSON form is etcd's: it is the context of a configuration change in the log and the

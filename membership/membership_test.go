@@ -164,12 +164,25 @@ func TestCheck(t *testing.T) {
 		{"update a removed member", Change{Update, member(4, "http://z:1")}, ErrRemoved},
 	} {
 		before := r.text()
-		if err := r.Check(c.change); !errors.Is(err, c.want) {
+		if err := r.Check(c.change); !errors.Is(err, c.want) || c.want == nil && err != nil {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
 		if r.text() != before {
 			t.Errorf("%s: asking changed the cluster", c.name)
 		}
+	}
+}
+
+// TestLastVoter: whoever votes alone is not removed, whatever learners there are. raft could not go on.
+func TestLastVoter(t *testing.T) {
+	r := openRoll(t)
+	r.apply(Change{AddVoter, member(1, "http://a:1")}, Change{AddLearner, member(2, "http://b:1")})
+	if err := r.Check(Change{Remove, member(1)}); !errors.Is(err, ErrLastVoter) {
+		t.Errorf("the only voter: %v", err)
+	}
+	r.apply(Change{Promote, member(2)}, Change{Remove, member(1)})
+	if err := r.Check(Change{Remove, member(2)}); !errors.Is(err, ErrLastVoter) {
+		t.Errorf("the one that is left: %v", err)
 	}
 }
 

@@ -117,9 +117,5 @@ func (m *machineOf) ApplyConfChange(e *raftpb.Entry, c *raftpb.ConfChange, state
 		}
 		err = m.machine.ApplyConfChange(entryOf(e), &change, confState)
 	}
-	if err != nil {
-		return err
-	}
-	m.waiters.deliver(apply.Result{ID: c.GetId(), Err: refused})
-	return nil
+	return err
 }

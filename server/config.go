@@ -50,6 +50,8 @@ type Config struct {
 	RequestBytesMax int
 	// LearnersMax bounds how many learners the cluster may have.
 	LearnersMax int
+	// StrictReconfigCheck refuses changes of the membership after which those who work might be no majority.
+	StrictReconfigCheck bool
 
 	// AutoCompaction compacts the history by itself.
 	AutoCompaction AutoCompaction

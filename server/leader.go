@@ -10,6 +10,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"holdfast/kv"
+	"holdfast/membership"
 	"holdfast/util/version"
 )
 
@@ -52,6 +53,24 @@ func (s *Server) Leader() kv.MemberID { return kv.MemberID(s.replica.Status().Le
 
 // leads tells whether this member leads.
 func (s *Server) leads() bool { return s.Leader() == s.id }
+
+// awaitLeader waits until this member knows who leads and where that member can be asked.
+func (s *Server) awaitLeader(ctx context.Context) (membership.Member, error) {
+	for {
+		changed := s.replica.LeadershipChange()
+		if m, found := s.cluster.Member(s.Leader()); found {
+			return m, nil
+		}
+		select {
+		case <-changed:
+		case <-time.After(s.cfg.electionTimeout()): // the leader may be one whom this member has yet to hear of
+		case <-ctx.Done():
+			return membership.Member{}, ErrNoLeader
+		case <-s.stopped:
+			return membership.Member{}, ErrStopped
+		}
+	}
+}
 
 // MoveLeader hands the leadership to another member.
 func (s *Server) MoveLeader(ctx context.Context, to kv.MemberID) error {

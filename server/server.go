@@ -59,6 +59,8 @@ type Server struct {
 	waiters *waiters
 	clock   *leaseClock
 	space   *spaceGuard
+	// reconfiguring has one slot: whoever has it may propose a change of the membership.
+	reconfiguring chan struct{}
 
 	// leaderLost is when the last leader was lost; nil if none was. leaderChanges counts.
 	leaderLost    atomic.Pointer[time.Time]
@@ -93,7 +95,7 @@ func Open(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Log, ids: newIDs(), waiters: newWaiters(), clock: newLeaseClock(cfg.Now),
 		fullWake: make(chan struct{}, 1), compacted: make(chan struct{}, 1), flushable: make(chan struct{}, 1),
 		failed: make(chan error, 1), stuck: make(chan error, 1), reclaimable: make(chan struct{}, 1),
-		ready: make(chan struct{}), stopped: make(chan struct{}),
+		ready: make(chan struct{}), stopped: make(chan struct{}), reconfiguring: make(chan struct{}, 1),
 	}
 	s.fullAnswers = queue.NewMailbox[apply.Result](s.fullWake)
 	s.peers = newPeerClient(peerClientConfig{DialTimeout: cfg.peerDialTimeout(), Dial: cfg.Dial})
@@ -178,6 +180,7 @@ func (s *Server) openReplica() error {
 		ReadSeed:         s.ids.draw(),
 		Log:              logOf{s.raftLog},
 		Machine:          &machineOf{Server: s},
+		ChangeSettled:    s.changeSettled,
 		Logger:           s.log,
 	}, state)
 	return err

@@ -30,7 +30,7 @@ func testConfig(dir string) Config {
 		DataDir: dir, Name: "default", ClientURLs: []string{"http://localhost:2379"},
 		Founders:  []membership.Member{{ID: membership.MemberID(urls, "etcd-cluster", 0), Name: "default", PeerURLs: urls}},
 		Heartbeat: 100 * time.Millisecond, ElectionTicks: 10, PreVote: true,
-		SnapshotEvery: 10000, CatchUpEntries: 5000, SegmentBytes: 1 << 20, RequestBytesMax: 1572864, LearnersMax: 1,
+		SnapshotEvery: 10000, CatchUpEntries: 5000, SegmentBytes: 1 << 20, RequestBytesMax: 1572864, LearnersMax: 1, StrictReconfigCheck: true,
 		Log: slog.New(slog.DiscardHandler),
 	}
 }

@@ -33,7 +33,7 @@ func (s *Server) Status() Status {
 		Version: version.EtcdVersion, StorageVersion: etcdStorage,
 		Size: s.store.Size(), SizeInUse: s.keys.SizeInUse(), Quota: s.cfg.Quota,
 		Leader: kv.MemberID(r.Leader), Committed: kv.Index(r.Commit), Applied: kv.Index(r.Applied), Term: kv.Term(r.Term),
-		IsLearner: s.cluster.IsLearner(s.id),
+		IsLearner: s.IsLearner(),
 	}
 	if status.Leader == 0 {
 		status.Errors = append(status.Errors, "etcdserver: no leader")
@@ -46,6 +46,9 @@ func (s *Server) Status() Status {
 	}
 	return status
 }
+
+// IsLearner tells whether this member has no vote.
+func (s *Server) IsLearner() bool { return s.cluster.IsLearner(s.id) }
 
 // HasAlarm tells whether any member has raised an alarm of the type.
 func (s *Server) HasAlarm(t membership.AlarmType) bool { return s.cluster.HasAlarm(t) }

@@ -39,7 +39,7 @@ type waiterShard struct {
 // waiter is one waiting request. done has room for its one result, so that delivering never waits.
 type waiter struct {
 	done     chan apply.Result
-	deadline time.Time
+	deadline time.Time // zero: none
 }
 
 func newWaiters() *waiters {
@@ -52,7 +52,7 @@ func newWaiters() *waiters {
 
 func (w *waiters) shard(id uint64) *waiterShard { return &w.shards[id>>1%waiterShards] }
 
-// add makes id wait until deadline.
+// add makes id wait until deadline; zero is without end.
 func (w *waiters) add(id uint64, deadline time.Time) *waiter {
 	one := w.pool.Get().(*waiter)
 	one.deadline = deadline
@@ -111,7 +111,7 @@ func (s *waiterShard) expired(now time.Time) []*waiter {
 	defer s.mu.Unlock()
 	var late []*waiter
 	for id, one := range s.waiting {
-		if now.After(one.deadline) {
+		if !one.deadline.IsZero() && now.After(one.deadline) {
 			late = append(late, one)
 			delete(s.waiting, id)
 		}
