@@ -8,6 +8,7 @@ package api
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"google.golang.org/grpc"
@@ -57,6 +58,9 @@ type Member interface {
 	MemberUpdate(ctx context.Context, id kv.MemberID, peerURLs []string) ([]membership.Member, error)
 	MemberPromote(context.Context, kv.MemberID) ([]membership.Member, error)
 	IsLearner() bool
+
+	// RaftHandler serves /raft and what is below it to other members.
+	RaftHandler() http.Handler
 }
 
 // Config bounds what clients may do.

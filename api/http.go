@@ -44,28 +44,6 @@ func (a *API) metricsHandler() http.Handler {
 	return mux
 }
 
-// peerHandler serves what members and tools ask a member as one of its cluster.
-func (a *API) peerHandler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("/version", a.version)
-	mux.HandleFunc("/members", a.members)
-	return mux
-}
-
-// members lists the cluster in etcd's JSON.
-func (a *API) members(w http.ResponseWriter, r *http.Request) {
-	if !getOnly(w, r) {
-		return
-	}
-	members, err := a.member.Members(r.Context(), false)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("X-Etcd-Cluster-ID", fmt.Sprintf("%x", a.member.ClusterID()))
-	writeJSON(w, http.StatusOK, "application/json", members)
-}
-
 func (a *API) addHealth(mux *http.ServeMux) {
 	mux.HandleFunc("/health", a.health)
 	registry := prometheus.NewRegistry()

@@ -29,13 +29,11 @@ type Listeners struct {
 	HTTP, Metrics []net.Listener
 	// Memory carries gRPC only, from within the process.
 	Memory []net.Listener
-	// Peers carry what members and tools ask of each other over HTTP.
-	Peers []net.Listener
 }
 
 // Run serves until ctx ends, then lets calls under way end. It can be called once.
 func (a *API) Run(ctx context.Context, at Listeners) error {
-	full, metrics, peers := a.newHTTP(a.handler()), a.newHTTP(a.metricsHandler()), a.newHTTP(a.peerHandler())
+	full, metrics := a.newHTTP(a.handler()), a.newHTTP(a.metricsHandler())
 	g, serving := errgroup.WithContext(ctx)
 	for _, l := range at.Clients {
 		s := newSplit(l, a.log)
@@ -52,13 +50,10 @@ func (a *API) Run(ctx context.Context, at Listeners) error {
 	for _, l := range at.Metrics {
 		g.Go(func() error { return serveHTTP(metrics, l) })
 	}
-	for _, l := range at.Peers {
-		g.Go(func() error { return serveHTTP(peers, l) })
-	}
 	g.Go(func() error { return a.watchLeader(serving) })
 	g.Go(func() error {
 		<-serving.Done()
-		return a.stop(at.Clients, full, metrics, peers)
+		return a.stop(at.Clients, full, metrics)
 	})
 	return g.Wait()
 }
@@ -97,12 +92,18 @@ func (a *API) stop(clients []net.Listener, servers ...*http.Server) error {
 	cut := time.AfterFunc(stopTimeout, a.grpc.Stop)
 	defer cut.Stop()
 	a.grpc.GracefulStop()
-	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
-	defer cancel()
 	for _, s := range servers {
-		if err := s.Shutdown(ctx); err != nil {
-			errs = append(errs, s.Close())
-		}
+		errs = append(errs, shutDown(s))
 	}
 	return errors.Join(errs...)
+}
+
+// shutDown lets requests under way end, and cuts those that do not.
+func shutDown(s *http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	if s.Shutdown(ctx) != nil {
+		return s.Close()
+	}
+	return nil
 }

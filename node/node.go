@@ -41,6 +41,7 @@ type Node struct {
 	member *server.Server
 	api    *api.API
 	at     api.Listeners
+	peers  []net.Listener
 	memory *bufconn.Listener
 }
 
@@ -61,7 +62,7 @@ func (n *Node) open() (err error) {
 		flag string
 		to   *[]net.Listener
 	}{
-		{n.cfg.PeerURLs, "--listen-peer-urls", &n.at.Peers},
+		{n.cfg.PeerURLs, "--listen-peer-urls", &n.peers},
 		{n.cfg.ClientURLs, "--listen-client-urls", &n.at.Clients},
 		{n.cfg.HTTPURLs, "--listen-client-http-urls", &n.at.HTTP},
 		{n.cfg.MetricsURLs, "--listen-metrics-urls", &n.at.Metrics},
@@ -133,14 +134,15 @@ func removeSocket(path string) error {
 	return os.Remove(path)
 }
 
-// Run serves until ctx ends, which is no error, or a part fails. The doors open when the member is ready, so that nobody is
-// told that there is no leader because there is none yet; until then connections wait. They close before the member stops,
-// so that calls under way are still answered. Call Close afterwards.
+// Run serves until ctx ends, which is no error, or a part fails. Other members are served as long as the member lives. The
+// doors for clients open when it is ready, so that nobody is told that there is no leader because there is none yet; until
+// then connections wait. They close before the member stops, so that calls under way are still answered. Call Close afterwards.
 func (n *Node) Run(ctx context.Context) error {
 	g, serving := errgroup.WithContext(ctx)
 	living, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g.Go(func() error { return n.member.Run(living) })
+	g.Go(func() error { return n.api.RunPeers(living, n.peers) })
 	g.Go(func() error {
 		defer stop()
 		select {
@@ -158,7 +160,7 @@ func (n *Node) Close() error { return errors.Join(n.closeListeners(), n.member.C
 
 func (n *Node) closeListeners() error {
 	var errs []error
-	for _, group := range [][]net.Listener{n.at.Clients, n.at.HTTP, n.at.Metrics, n.at.Peers, n.at.Memory} {
+	for _, group := range [][]net.Listener{n.at.Clients, n.at.HTTP, n.at.Metrics, n.peers, n.at.Memory} {
 		for _, l := range group {
 			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 				errs = append(errs, err)

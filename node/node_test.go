@@ -157,7 +157,7 @@ func TestRun(t *testing.T) {
 		}{
 			"clients": {http.DefaultClient, n.ClientAddrs()[0], "/health"}, "the socket": {overSocket, n.at.Metrics[0].Addr(), "/health"},
 			"HTTP": {http.DefaultClient, n.at.HTTP[0].Addr(), "/version"}, "metrics": {http.DefaultClient, n.at.Metrics[0].Addr(), "/metrics"},
-			"peers": {http.DefaultClient, n.at.Peers[0].Addr(), "/members"},
+			"peers": {http.DefaultClient, n.peers[0].Addr(), "/members"},
 		} {
 			if code, body := get(t, c.client, "http://"+c.at.String()+c.path); code != http.StatusOK {
 				t.Errorf("%s: %d %s", what, code, body)

@@ -109,13 +109,15 @@ func (m *machineOf) ApplyConfChange(e *raftpb.Entry, c *raftpb.ConfChange, state
 	}
 	if refused != nil {
 		m.log.Warn("refused a configuration change", "index", e.GetIndex(), "error", refused)
-		err = m.machine.ApplyConfChange(entryOf(e), nil, confState)
-	} else {
-		change, readErr := readChange(c)
-		if readErr != nil {
-			return readErr
-		}
-		err = m.machine.ApplyConfChange(entryOf(e), &change, confState)
+		return m.machine.ApplyConfChange(entryOf(e), nil, confState)
 	}
-	return err
+	change, err := readChange(c)
+	if err != nil {
+		return err
+	}
+	if err := m.machine.ApplyConfChange(entryOf(e), &change, confState); err != nil {
+		return err
+	}
+	m.followMembership(change)
+	return nil
 }

@@ -24,8 +24,10 @@ type Config struct {
 	// Name and ClientURLs are what the member publishes about itself.
 	Name       string
 	ClientURLs []string
-	// Founders are the members of the cluster that a member without data founds. It is the one named Name. With data
-	// present they are not looked at.
+	// PeerURLs are where other members reach this one, as it tells those that do not know it yet.
+	PeerURLs []string
+	// Founders are the members of the cluster that a member without data founds, together with the others. It is the one
+	// named Name. With data present they are not looked at.
 	Founders []membership.Member
 	// Joined is what a member without data belongs to if it founds no cluster: Founders are not looked at then. With data
 	// present it is not looked at itself.
@@ -116,14 +118,18 @@ func (c *Config) fill() error {
 	if c.WatchLogBytes <= 0 {
 		c.WatchLogBytes = WatchLogBytesDefault
 	}
-	if c.Joined == nil && len(c.Founders) != 1 {
-		return fmt.Errorf("a cluster of %d members was asked for: this version runs a single member; name only this member in --initial-cluster", len(c.Founders))
-	}
 	return nil
 }
 
 // founder is this member among the founders.
-func (c *Config) founder() membership.Member { return c.Founders[0] }
+func (c *Config) founder() (membership.Member, error) {
+	for _, m := range c.Founders {
+		if m.Name == c.Name {
+			return m, nil
+		}
+	}
+	return membership.Member{}, fmt.Errorf("no member of --initial-cluster has the name %q of this one: add it there, or correct --name", c.Name)
+}
 
 func (c *Config) clusterID() uint64 {
 	ids := make([]kv.MemberID, len(c.Founders))

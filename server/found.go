@@ -1,9 +1,11 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -23,8 +25,10 @@ type changeContext struct {
 	IsPromote bool `json:"isPromote"`
 }
 
-// foundingEntries add the members of a new cluster.
-func foundingEntries(members []membership.Member) ([]*raftpb.Entry, error) {
+// foundingEntries add the members of a new cluster. Each founder writes the same: what all begin with is committed, though
+// they have not heard of each other yet.
+func foundingEntries(founders []membership.Member) ([]*raftpb.Entry, error) {
+	members := slices.SortedFunc(slices.Values(founders), func(a, b membership.Member) int { return cmp.Compare(a.ID, b.ID) })
 	entries := make([]*raftpb.Entry, len(members))
 	for i := range members {
 		context, err := json.Marshal(&members[i])
@@ -93,7 +97,11 @@ func (s *Server) refuseLogLeftBehind(cfg raftlog.Config) error {
 // found makes a log that begins with the founding entries. They are in it from the start: a crash leaves either nothing, or
 // a member of the cluster that was asked for.
 func (s *Server) found(cfg raftlog.Config) (replica.State, error) {
-	meta := raftlog.Metadata{NodeID: uint64(s.cfg.founder().ID), ClusterID: s.cfg.clusterID()}
+	founder, err := s.cfg.founder()
+	if err != nil {
+		return replica.State{}, err
+	}
+	meta := raftlog.Metadata{NodeID: uint64(founder.ID), ClusterID: s.cfg.clusterID()}
 	entries, err := foundingEntries(s.cfg.Founders)
 	if err != nil {
 		return replica.State{}, err
@@ -107,7 +115,7 @@ func (s *Server) found(cfg raftlog.Config) (replica.State, error) {
 		return replica.State{}, err
 	}
 	s.identify(meta)
-	s.log.Info("starting a new cluster", "member", s.id, "cluster", fmt.Sprintf("%x", s.clusterID))
+	s.log.Info("starting a new cluster", "member", s.id, "members", len(entries), "cluster", fmt.Sprintf("%x", s.clusterID))
 	return replica.State{HardState: hardState(state), Entries: entries, ConfState: conf}, nil
 }
 

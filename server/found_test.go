@@ -67,12 +67,12 @@ func TestMemberKeepsItsIdentity(t *testing.T) {
 	})
 }
 
-// TestOpenRefusesOtherMembers: this version founds clusters of one.
-func TestOpenRefusesOtherMembers(t *testing.T) {
+// TestOpenRefusesStrangers: who is not among the founders has nothing to found.
+func TestOpenRefusesStrangers(t *testing.T) {
 	cfg, _ := memoryConfig()
-	cfg.Founders = append(cfg.Founders, membership.Member{ID: 2})
+	cfg.Name = "other"
 	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), "--initial-cluster") {
-		t.Errorf("opened with two founders: %v", err)
+		t.Errorf("opened as a member that is not there: %v", err)
 	}
 }
 

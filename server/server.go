@@ -25,6 +25,7 @@ import (
 	"holdfast/raftlog"
 	"holdfast/replica"
 	"holdfast/storage"
+	"holdfast/transport"
 	"holdfast/util/queue"
 	"holdfast/watch"
 )
@@ -45,8 +46,9 @@ type Server struct {
 	machine *apply.Machine
 	hub     *watch.Hub
 
-	raftLog *raftlog.Log
-	replica *replica.Replica
+	raftLog   *raftlog.Log
+	replica   *replica.Replica
+	transport *transport.Transport
 	// replayed is the last index that the log held at start.
 	replayed kv.Index
 	// released is the index at which the log was last told that it may begin; flushAndRelease's own once Run runs.
@@ -171,6 +173,7 @@ func (s *Server) openReplica() error {
 	if err != nil {
 		return err
 	}
+	s.openTransport()
 	s.replica, err = replica.New(replica.Config{
 		ID:               uint64(s.id),
 		ElectionTicks:    s.cfg.ElectionTicks,
@@ -181,6 +184,7 @@ func (s *Server) openReplica() error {
 		Log:              logOf{s.raftLog},
 		Machine:          &machineOf{Server: s},
 		ChangeSettled:    s.changeSettled,
+		Transport:        s.transport,
 		Logger:           s.log,
 	}, state)
 	return err
@@ -197,6 +201,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer ticks.Stop()
 	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.replica.Run(running, ticks.C) }) // owns raft, the end of the log, the state machine
+	g.Go(func() error { return s.transport.Run(running) })        // owns the connections to other members
 	g.Go(func() error { return s.followLeadership(running) })     // starts and stops the lease clock
 	g.Go(func() error { return s.expireLeases(running) })         // on the leader: proposes to revoke
 	g.Go(func() error { return s.checkpointLeases(running) })     // on the leader: proposes checkpoints

@@ -27,8 +27,8 @@ import (
 // built says what of Config.Asks this version can do.
 var built = map[config.Ask]bool{
 	config.AskUnixSocket: true, config.AskHTTPPort: true, config.AskMetricsPort: true, config.AskMemoryLock: true,
-	config.AskNoFsync: true, config.AskCheckpoints: true, config.AskProfiles: true,
-	config.AskCorruptCheck: true, config.AskLocalAddress: true, // both concern other members, and there are none
+	config.AskCluster: true, config.AskNoFsync: true, config.AskCheckpoints: true, config.AskProfiles: true,
+	config.AskCorruptCheck: true, config.AskLocalAddress: true, // see idle
 }
 
 // idle are the settings that belong to what this version does not have. Whoever changes one is told so at start.
@@ -48,11 +48,11 @@ var idle = []struct {
 	{"cipher-suites", func(c *config.Config) any { return c.CipherSuites }, "there is no TLS"},
 	{"tls-min-version", func(c *config.Config) any { return c.TLSMin }, "there is no TLS"},
 	{"tls-max-version", func(c *config.Config) any { return c.TLSMax }, "there is no TLS"},
-	{"raft-read-timeout", func(c *config.Config) any { return c.RaftReadTimeout }, "there are no other members"},
-	{"raft-write-timeout", func(c *config.Config) any { return c.RaftWriteTimeout }, "there are no other members"},
-	{"initial-election-tick-advance", func(c *config.Config) any { return c.ElectionTickAdvance }, "there are no other members"},
-	{"corrupt-check-time", func(c *config.Config) any { return c.CorruptCheckTime }, "there are no other members"},
-	{"compact-hash-check-time", func(c *config.Config) any { return c.CompactHashCheckTime }, "there are no other members"},
+	{"raft-read-timeout", func(c *config.Config) any { return c.RaftReadTimeout }, "the time is always 5s"},
+	{"raft-write-timeout", func(c *config.Config) any { return c.RaftWriteTimeout }, "the time is always 5s"},
+	{"initial-election-tick-advance", func(c *config.Config) any { return c.ElectionTickAdvance }, "no election comes early"},
+	{"corrupt-check-time", func(c *config.Config) any { return c.CorruptCheckTime }, "members are not compared"},
+	{"compact-hash-check-time", func(c *config.Config) any { return c.CompactHashCheckTime }, "members are not compared"},
 	{"downgrade-check-time", func(c *config.Config) any { return c.DowngradeCheckTime }, "a cluster cannot be downgraded"},
 }
 
@@ -165,7 +165,7 @@ func nodeConfig(ctx context.Context, cfg config.Config, settled bool, log *slog.
 		ReusePort: cfg.SocketReusePort, ReuseAddress: cfg.SocketReuseAddress,
 		Server: server.Config{
 			DataDir: cfg.DataDir, WALDir: cfg.WALDir, Name: cfg.Name, ClientURLs: config.Texts(cfg.AdvertiseClientURLs),
-			Founders:  founders,
+			PeerURLs: config.Texts(cfg.AdvertisePeerURLs), Founders: founders,
 			Heartbeat: cfg.Heartbeat(), ElectionTicks: cfg.ElectionTicks(), PreVote: cfg.PreVote,
 			SnapshotEvery: cfg.SnapshotCount, CatchUpEntries: cfg.SnapshotCatchUpEntries, UnsafeNoSync: cfg.UnsafeNoFsync,
 			Quota: quota, RequestBytesMax: int(cfg.MaxRequestBytes), LearnersMax: cfg.MaxLearners,

@@ -1,0 +1,63 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// peerRoute is a path that members and tools ask a member for on its peer URLs. A path that ends in a slash stands for all below it.
+type peerRoute struct {
+	path  string
+	serve func(*API, http.ResponseWriter, *http.Request)
+}
+
+// peerRoutes is everything on the peer URLs but raft's own paths.
+var peerRoutes = []peerRoute{
+	{"/version", (*API).version},
+	{"/members", (*API).members},
+}
+
+// peerHandler serves what other members, and tools, ask a member as one of its cluster.
+func (a *API) peerHandler() http.Handler {
+	mux := http.NewServeMux()
+	raft := a.member.RaftHandler()
+	mux.Handle("/raft", raft)
+	mux.Handle("/raft/", raft)
+	for _, route := range peerRoutes {
+		mux.HandleFunc(route.path, func(w http.ResponseWriter, r *http.Request) { route.serve(a, w, r) })
+	}
+	return mux
+}
+
+// RunPeers serves other members until ctx ends. The listeners are closed then. It is separate from Run because a member must
+// talk to the others before it can be ready for clients, and until it has stopped.
+func (a *API) RunPeers(ctx context.Context, at []net.Listener) error {
+	server := a.newHTTP(a.peerHandler())
+	g, serving := errgroup.WithContext(ctx)
+	for _, l := range at {
+		g.Go(func() error { return serveHTTP(server, l) })
+	}
+	g.Go(func() error {
+		<-serving.Done()
+		return shutDown(server)
+	})
+	return g.Wait()
+}
+
+// members lists the cluster in etcd's JSON.
+func (a *API) members(w http.ResponseWriter, r *http.Request) {
+	if !getOnly(w, r) {
+		return
+	}
+	members, err := a.member.Members(r.Context(), false)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("X-Etcd-Cluster-ID", fmt.Sprintf("%x", a.member.ClusterID()))
+	writeJSON(w, http.StatusOK, "application/json", members)
+}

@@ -1,0 +1,145 @@
+package server
+
+import (
+	"context"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+)
+
+// network connects members in memory, under the time of a bubble. An address is known once somebody has listened there; when
+// nobody does any more it refuses, as a machine does whose process has ended.
+type network struct {
+	mu        sync.Mutex // guards the fields below
+	listeners map[string]*pipeListener
+	conns     map[*pipeConn]bool
+	silent    map[string]bool // addresses cut off: nothing arrives there or from there, and nobody is told
+}
+
+func newNetwork() *network {
+	return &network{listeners: map[string]*pipeListener{}, conns: map[*pipeConn]bool{}, silent: map[string]bool{}}
+}
+
+func (n *network) listen(address string) net.Listener {
+	closed := make(chan struct{})
+	l := &pipeListener{address: address, accept: make(chan net.Conn), closed: closed, close: sync.OnceFunc(func() { close(closed) })}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.listeners[address] = l
+	return l
+}
+
+// dialFrom connects for whoever listens at from.
+func (n *network) dialFrom(from string) func(context.Context, string, string) (net.Conn, error) {
+	return func(ctx context.Context, _, to string) (net.Conn, error) {
+		n.mu.Lock()
+		l, silent := n.listeners[to], n.silent[from] || n.silent[to]
+		n.mu.Unlock()
+		if l == nil {
+			return nil, &net.DNSError{Err: "no such host", Name: to, IsNotFound: true}
+		}
+		if silent {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		a, b := net.Pipe()
+		near := &pipeConn{Conn: a, n: n, from: from, to: to}
+		far := &pipeConn{Conn: b, n: n, from: to, to: from}
+		select {
+		case l.accept <- far:
+		case <-l.closed:
+			return nil, &net.OpError{Op: "dial", Net: "pipe", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.conns[near], n.conns[far] = true, true
+		return near, nil
+	}
+}
+
+// silence cuts an address off, or connects it again. Connections stay open on both sides, which hear nothing.
+func (n *network) silence(address string, silent bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.silent[address] = silent
+}
+
+// hangUp ends everything at an address, as the end of a process does.
+func (n *network) hangUp(address string) {
+	n.mu.Lock()
+	l := n.listeners[address]
+	var open []*pipeConn
+	for c := range n.conns {
+		if c.from == address || c.to == address {
+			open = append(open, c)
+		}
+	}
+	n.mu.Unlock()
+	l.close()
+	for _, c := range open {
+		c.Close()
+	}
+}
+
+type pipeListener struct {
+	address string
+	accept  chan net.Conn
+	closed  chan struct{}
+	close   func()
+}
+
+// Accept implements net.Listener.
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.accept:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (l *pipeListener) Close() error { l.close(); return nil }
+
+// Addr implements net.Listener.
+func (l *pipeListener) Addr() net.Addr { return pipeAddr(l.address) }
+
+type pipeAddr string
+
+func (pipeAddr) Network() string  { return "pipe" }
+func (a pipeAddr) String() string { return string(a) }
+
+// pipeConn is one end of a connection. What is written while an end is silent is lost.
+type pipeConn struct {
+	net.Conn
+	n        *network
+	from, to string
+}
+
+// Write implements net.Conn.
+func (c *pipeConn) Write(b []byte) (int, error) {
+	c.n.mu.Lock()
+	silent := c.n.silent[c.from] || c.n.silent[c.to]
+	c.n.mu.Unlock()
+	if silent {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+// Close implements net.Conn.
+func (c *pipeConn) Close() error {
+	c.n.mu.Lock()
+	delete(c.n.conns, c)
+	c.n.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// LocalAddr implements net.Conn.
+func (c *pipeConn) LocalAddr() net.Addr { return pipeAddr(c.from) }
+
+// RemoteAddr implements net.Conn.
+func (c *pipeConn) RemoteAddr() net.Addr { return pipeAddr(c.to) }
