@@ -22,14 +22,19 @@ func TestJoinIsTakenUpAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		return s
+	}
+	shut := func(s *Server) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		return s
 	}
-	open(joining)
+	first := open(joining)
+	n := disk.crash()
+	crashes := disk.crashes[:n+2]
+	shut(first)
 	fresh, waiting := 0, 0
-	for i, fs := range disk.crashes {
+	for i, fs := range crashes {
 		cfg.FS = fs
 		had, err := raftlog.Exists(fs, "data/member/wal")
 		if err != nil {
@@ -44,6 +49,7 @@ func TestJoinIsTakenUpAgain(t *testing.T) {
 		default:
 			t.Errorf("crash %d: a log was there: %v; came up as %v of %x", i, had, s.ID(), s.ClusterID())
 		}
+		shut(s)
 	}
 	if fresh == 0 || waiting == 0 {
 		t.Errorf("%d crashes before the log was there, %d after: the test shows nothing", fresh, waiting)
