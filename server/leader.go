@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/membershippb"
@@ -15,11 +14,10 @@ import (
 	"holdfast/util/version"
 )
 
-// followLeadership does the leader's duties while this member leads.
+// followLeadership runs the lease clock while this member leads.
 func (s *Server) followLeadership(ctx context.Context) error {
-	var ledTerm uint64 // in which this member does the duties; 0 if it does not
-	resign := func() {}
-	defer func() { resign() }()
+	defer s.clock.stop()
+	var ledTerm uint64 // the term in which the clock runs; 0 if it does not
 	var before kv.MemberID
 	for {
 		changed := s.replica.LeadershipChange()
@@ -33,35 +31,20 @@ func (s *Server) followLeadership(ctx context.Context) error {
 			s.log.Info("leader changed", "from", before.String(), "to", leader.String(), "term", now.Term)
 			before = leader
 		}
-		var term uint64 // in which this member leads and knows what came before
-		if now.Settled && kv.MemberID(now.Leader) == s.id {
-			term = now.Term
-		}
-		if term != ledTerm {
-			resign()
-			if resign = func() {}; term != 0 {
-				resign = s.lead(ctx, term)
-			}
-			ledTerm = term
+		leads := now.Settled && kv.MemberID(now.Leader) == s.id
+		switch {
+		case leads && ledTerm != now.Term:
+			s.clock.start(s.leases.All, s.cfg.electionTimeout())
+			ledTerm = now.Term
+		case !leads && ledTerm != 0:
+			s.clock.stop()
+			ledTerm = 0
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
 			return nil
 		}
-	}
-}
-
-// lead begins the duties of the leader of a term. resign ends them, and returns when they have ended.
-func (s *Server) lead(ctx context.Context, term uint64) (resign func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	s.clock.start(term, s.leases.All, s.cfg.electionTimeout())
-	var duties sync.WaitGroup
-	duties.Go(func() { s.tendLeases(ctx, term) }) // revokes those that are over
-	return func() {
-		s.clock.stop()
-		cancel()
-		duties.Wait()
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -61,10 +60,7 @@ type Server struct {
 	ids     *ids
 	waiters *waiters
 	clock   *leaseClock
-	// agreeing is held from when the clock decides on checkpoints until they are proposed, so that they stand in the log
-	// before what takes them back.
-	agreeing sync.Mutex
-	space    *spaceGuard
+	space   *spaceGuard
 	// reconfiguring has one slot: whoever has it may propose a change of the membership.
 	reconfiguring chan struct{}
 
@@ -98,7 +94,7 @@ func Open(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Log, ids: newIDs(), waiters: newWaiters(), clock: newLeaseClock(cfg.Now, !cfg.LeaseCheckpointsOff),
+		cfg: cfg, log: cfg.Log, ids: newIDs(), waiters: newWaiters(), clock: newLeaseClock(cfg.Now),
 		fullWake: make(chan struct{}, 1), compacted: make(chan struct{}, 1), flushable: make(chan struct{}, 1),
 		failed: make(chan error, 1), stuck: make(chan error, 1), reclaimable: make(chan struct{}, 1),
 		ready: make(chan struct{}), stopped: make(chan struct{}), reconfiguring: make(chan struct{}, 1),
@@ -206,7 +202,9 @@ func (s *Server) Run(ctx context.Context) error {
 	g, running := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.replica.Run(running, ticks.C) }) // owns raft, the end of the log, the state machine
 	g.Go(func() error { return s.transport.Run(running) })        // owns the connections to other members
-	g.Go(func() error { return s.followLeadership(running) })     // on the leader: does what only the leader does
+	g.Go(func() error { return s.followLeadership(running) })     // starts and stops the lease clock
+	g.Go(func() error { return s.expireLeases(running) })         // on the leader: proposes to revoke
+	g.Go(func() error { return s.checkpointLeases(running) })     // on the leader: proposes checkpoints
 	g.Go(func() error { return s.expireWaiters(running) })        // answers requests that take too long
 	g.Go(func() error { return s.publish(running) })              // tells the cluster who this member is, once
 	g.Go(func() error { return s.raiseSpaceAlarms(running) })     // answers requests that found no space
