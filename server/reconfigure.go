@@ -250,4 +250,4 @@ func (s *Server) unanswered(ctx context.Context, began time.Time) error {
 }
 
 // activeSince tells since when a member has been connected; the zero time if it is not.
-func (s *Server) activeSince(kv.MemberID) time.Time { return time.Time{} }
+func (s *Server) activeSince(id kv.MemberID) time.Time { return s.transport.ActiveSince(uint64(id)) }
