@@ -156,6 +156,9 @@ func (s *Server) openState() (err error) {
 	if s.cluster, err = membership.Load(s.store, s.cfg.LearnersMax); err != nil {
 		return err
 	}
+	if err := checkVersion(s.cluster.Version()); err != nil {
+		return err
+	}
 	s.hub = watch.New(watch.Config{
 		LogBytes: s.cfg.WatchLogBytes, FragmentBytes: s.cfg.RequestBytesMax + watchFragmentExtra, History: s.keys,
 	})
@@ -206,6 +209,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.expireLeases(running) })         // on the leader: proposes to revoke
 	g.Go(func() error { return s.checkpointLeases(running) })     // on the leader: proposes checkpoints
 	g.Go(func() error { return s.expireWaiters(running) })        // answers requests that take too long
+	g.Go(func() error { return s.monitorVersion(running) })       // on the leader: proposes the cluster's version
 	g.Go(func() error { return s.publish(running) })              // tells the cluster who this member is, once
 	g.Go(func() error { return s.raiseSpaceAlarms(running) })     // answers requests that found no space
 	g.Go(func() error { return s.space.watch(running, s.log) })   // owns whether the disk is low
