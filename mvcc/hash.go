@@ -45,9 +45,6 @@ func (s *Store) HashKV(ctx context.Context, rev kv.Revision) (Hash, error) {
 		if at == 0 {
 			at = now.revision
 		}
-		if at < now.compacted {
-			continue // Replace is under way
-		}
 		h, err := s.hashAt(ctx, now, at)
 		if err == errMoved {
 			continue
@@ -267,11 +264,7 @@ func (s *Store) ForgetHashes() {
 	c.mu.Lock()
 	c.hash, c.hashed = nil, nil
 	c.mu.Unlock()
-	s.hashes.forget()
-}
-
-func (c *hashCache) forget() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.hashes = nil
+	s.hashes.mu.Lock()
+	defer s.hashes.mu.Unlock()
+	s.hashes.hashes = nil
 }

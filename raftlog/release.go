@@ -9,8 +9,6 @@ import "fmt"
 //
 // It returns how many segments were removed. The one that holds the entry below stays, as do all behind it.
 //
-// A received snapshot may have put the beginning of the log behind rec meanwhile: then there is nothing to do.
-//
 // Appends wait while the record is written, not while files are removed.
 func (l *Log) Release(rec SnapshotRecord, below uint64) (removed int, err error) {
 	if below > rec.Index+1 {
@@ -18,7 +16,7 @@ func (l *Log) Release(rec SnapshotRecord, below uint64) (removed int, err error)
 	}
 	l.releasing.Lock()
 	defer l.releasing.Unlock()
-	if overtaken, err := l.makeReleasable(rec); overtaken || err != nil {
+	if err := l.makeReleasable(rec); err != nil {
 		return 0, err
 	}
 	for _, seg := range l.releasable(min(below, rec.Index)) {
@@ -32,20 +30,16 @@ func (l *Log) Release(rec SnapshotRecord, below uint64) (removed int, err error)
 	return removed, nil
 }
 
-// makeReleasable has rec recorded, unless the log begins behind it.
-func (l *Log) makeReleasable(rec SnapshotRecord) (overtaken bool, err error) {
+func (l *Log) makeReleasable(rec SnapshotRecord) error {
 	l.write.Lock()
 	defer l.write.Unlock()
 	if err := l.failed(); err != nil {
-		return false, err
-	}
-	if rec.Index < l.hist.base.Index {
-		return true, nil
+		return err
 	}
 	if err := l.record(rec); err != nil {
-		return false, l.fail(fmt.Errorf("release raft log %s: %w", l.cfg.Dir, err))
+		return l.fail(fmt.Errorf("release raft log %s: %w", l.cfg.Dir, err))
 	}
-	return false, nil
+	return nil
 }
 
 // record makes rec and a state that reaches it durable.

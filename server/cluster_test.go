@@ -2,13 +2,12 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +18,7 @@ import (
 
 	"holdfast/kv"
 	"holdfast/membership"
-	"holdfast/util/version"
+	"holdfast/transport"
 )
 
 // cluster is some members on a network in memory. It belongs into a bubble of testing/synctest.
@@ -35,8 +34,10 @@ type clusterMember struct {
 	cfg     Config
 	fs      *vfs.MemFS
 	address string
-	// end stops the member, or kills it.
-	end func(kill bool)
+	// end stops the member, or kills it; wantRunError says that Run is to have failed then.
+	end          func(kill bool)
+	wantRunError bool
+	result       chan error // of Run
 }
 
 // newCluster describes n members that found a cluster together. None runs yet. change may alter their settings.
@@ -52,7 +53,9 @@ func newCluster(t *testing.T, n int, change ...func(i int, cfg *Config)) *cluste
 		m := &clusterMember{cfg: testConfig("data"), fs: vfs.NewCrashableMem(), address: clusterAddress(i)}
 		m.cfg.Name, m.cfg.Founders, m.cfg.PeerURLs = founders[i].Name, founders, founders[i].PeerURLs
 		m.cfg.ClientURLs = []string{fmt.Sprintf("http://m%d:2379", i)}
-		m.cfg.Dial = c.net.dialFrom(m.address)
+		if testing.Verbose() {
+			m.cfg.Log = slog.New(slog.NewTextHandler(t.Output(), nil)).With("at", m.cfg.Name)
+		}
 		for _, f := range change {
 			f(i, &m.cfg)
 		}
@@ -78,68 +81,61 @@ func startCluster(t *testing.T, n int, change ...func(i int, cfg *Config)) *clus
 func (c *cluster) start(i int) {
 	c.t.Helper()
 	m := c.members[i]
-	m.cfg.FS = m.fs
+	m.cfg.FS, m.cfg.Dial = m.fs, c.net.dialFrom(m.address)
 	s, err := Open(m.cfg)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	listener := c.net.listen(m.address)
-	peers := &http.Server{Handler: peerHandler(s)}
+	peers := &http.Server{Handler: s.RaftHandler()}
 	ctx, cancel := context.WithCancel(context.Background())
-	served, ended := make(chan struct{}), make(chan error, 1)
+	served, result := make(chan struct{}), make(chan error, 1)
 	go func() {
 		defer close(served)
 		_ = peers.Serve(listener) // ends when closed
 	}()
-	go func() { ended <- s.Run(ctx) }()
-	m.member = &member{Server: s, t: c.t}
+	go func() { result <- s.Run(ctx) }()
+	m.member, m.result, m.wantRunError = &member{Server: s, t: c.t}, result, false
 	var once sync.Once
+	buried := make(chan struct{})
 	m.end = func(kill bool) {
 		once.Do(func() {
 			if kill {
+				c.net.hangUp(m.address) // first: what the others hear from it must be on its disk
 				m.fs = m.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rand.New(rand.NewPCG(1, 2))})
-				c.net.hangUp(m.address)
-			}
-			cancel()
-			if err := <-ended; (err != nil) != m.wantRunError {
-				c.t.Errorf("run m%d: %v", i, err)
-			}
-			c.net.hangUp(m.address)
-			_ = peers.Close()
-			<-served
-			if err := s.Close(); err != nil && !kill {
-				c.t.Errorf("close m%d: %v", i, err)
 			}
 			m.member = nil
+			cancel()
+			bury := func() {
+				defer close(buried)
+				err := <-result
+				result <- err
+				if !kill && (err != nil) != m.wantRunError {
+					c.t.Errorf("run m%d: %v", i, err)
+				}
+				_ = peers.Close()
+				<-served
+				if err := s.Close(); err != nil {
+					c.t.Errorf("close m%d: %v", i, err)
+				}
+			}
+			if kill {
+				go bury() // what goes on until then nobody sees
+				return
+			}
+			bury()
+			c.net.hangUp(m.address)
 		})
 	}
-	c.t.Cleanup(func() { m.end(false) })
+	end := m.end
+	c.t.Cleanup(func() { end(false); <-buried })
 }
 
-// peerHandler serves what members ask each other: what package api makes of it, in short.
-func peerHandler(s *Server) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/raft", s.RaftHandler())
-	mux.Handle("/raft/", s.RaftHandler())
-	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, `{"etcdserver":%q,"etcdcluster":%q}`, version.EtcdVersion, s.ClusterVersion())
-	})
-	mux.HandleFunc("POST /members/promote/{id}", func(w http.ResponseWriter, r *http.Request) {
-		id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
-		var members []membership.Member
-		if err == nil {
-			members, err = s.MemberPromote(r.Context(), kv.MemberID(id))
-		}
-		switch {
-		case errors.Is(err, membership.ErrNotFound):
-			http.Error(w, err.Error(), http.StatusNotFound)
-		case err != nil:
-			http.Error(w, err.Error(), http.StatusPreconditionFailed)
-		default:
-			_ = json.NewEncoder(w).Encode(members) // a member that went away hears nothing
-		}
-	})
-	return mux
+// runError waits until Run has returned.
+func (m *clusterMember) runError() error {
+	err := <-m.result
+	m.result <- err
+	return err
 }
 
 // stop ends member i in good order, kill at once, with what was not synced half lost.
@@ -290,4 +286,142 @@ func TestClusterComesBack(t *testing.T) {
 			}
 		}
 	})
+}
+
+// timeUntil measures how long it takes until something holds, in the time of the bubble.
+func (c *cluster) timeUntil(what string, holds func() bool) time.Duration {
+	c.t.Helper()
+	began := time.Now()
+	c.eventually(what, holds)
+	return time.Since(began)
+}
+
+// writable tells whether a member takes a write at once.
+func (m *clusterMember) writable(t *testing.T) bool {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	_, err := m.tryPut(ctx, "k", "v", 0)
+	return err == nil
+}
+
+// TestFailover kills the leader of a quiet cluster again and again: its machine refuses connections, so the others need not wait
+// for raft's timeout, which is a second at least.
+func TestFailover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startCluster(t, 3)
+		for round := range 10 {
+			time.Sleep(time.Second)
+			down := c.leader()
+			other := c.members[c.follower()]
+			c.kill(down)
+			gap := c.timeUntil("the others take writes", func() bool { return other.writable(t) })
+			if gap > 5*c.members[0].cfg.Heartbeat {
+				t.Errorf("round %d: %v without writes", round, gap)
+			}
+			c.start(down)
+			c.awaitReady()
+		}
+		c.awaitEqual()
+	})
+}
+
+// TestSilenceIsNoFailure cuts the leader off: nobody refuses a connection, and so raft's timeout passes before there is
+// another leader.
+func TestSilenceIsNoFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startCluster(t, 3)
+		time.Sleep(time.Second)
+		cut := c.leader()
+		old, other := c.members[cut], c.members[c.follower()]
+		c.net.silence(old.address, true)
+		gap := c.timeUntil("another leads", func() bool { return other.Leader() != old.ID() && other.Leader() != 0 })
+		if timeout := other.cfg.electionTimeout(); gap < timeout-other.cfg.Heartbeat {
+			t.Errorf("another led after %v of silence, before %v were over", gap, timeout)
+		}
+		c.net.silence(old.address, false)
+		c.leader()
+		other.put("k", "v")
+		c.awaitEqual()
+	})
+}
+
+// TestStopHandsOver stops the leader in good order: another leads at once, and the writes that come meanwhile find it.
+func TestStopHandsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startCluster(t, 3)
+		for range 3 {
+			time.Sleep(time.Second)
+			leader := c.leader()
+			old, other := c.members[leader], c.members[c.follower()]
+			id, term := old.ID(), other.Header().RaftTerm
+			c.stop(leader)
+			if other.Leader() == id || other.Leader() == 0 {
+				t.Errorf("the leader has stopped and %v leads", other.Leader())
+			}
+			if gap := c.timeUntil("the others take writes", func() bool { return other.writable(t) }); gap > 10*time.Millisecond {
+				t.Errorf("%v without writes", gap)
+			}
+			if now := other.Header().RaftTerm; now != term+1 {
+				t.Errorf("term %d after %d", now, term)
+			}
+			c.start(leader)
+			c.awaitReady()
+		}
+	})
+}
+
+// TestRemovedMemberLeaves removes a follower, the leader, and one that is down: each ends with etcd's words, when it hears of
+// it, and does not start again.
+func TestRemovedMemberLeaves(t *testing.T) {
+	for _, which := range []string{"follower", "leader", "absent"} {
+		synctest.Test(t, func(t *testing.T) {
+			c := startCluster(t, 3)
+			time.Sleep(6 * time.Second) // members count as healthy when they have been connected for five seconds
+			i := c.follower()
+			if which == "leader" {
+				i = c.leader()
+			}
+			m, id := c.members[i], c.members[i].ID()
+			if which == "absent" {
+				c.kill(i)
+			}
+			by := c.members[(i+1)%3]
+			if _, err := by.MemberRemove(t.Context(), id); err != nil {
+				t.Fatalf("%s: %v", which, err)
+			}
+			if which == "absent" {
+				c.start(i)
+			}
+			c.expectRemoved(i)
+			c.members[c.leader()].put("k", "v")
+			c.awaitEqual()
+			m.cfg.FS = m.fs
+			s, err := Open(m.cfg)
+			if err == nil { // it has heard of its removal from the others only, and hears it again
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+				c.start(i)
+				c.expectRemoved(i)
+			} else if !errors.Is(err, transport.ErrRemoved) {
+				t.Errorf("%s: opening again: %v", which, err)
+			}
+		})
+	}
+}
+
+// expectRemoved waits until member i has ended because the cluster has removed it.
+func (c *cluster) expectRemoved(i int) {
+	c.t.Helper()
+	m := c.members[i]
+	m.wantRunError = true
+	select {
+	case <-m.Stopped():
+	case <-time.After(patience):
+		c.t.Fatalf("%s goes on although it was removed", m.cfg.Name)
+	}
+	if err := m.runError(); !errors.Is(err, transport.ErrRemoved) {
+		c.t.Errorf("%s ended with %v", m.cfg.Name, err)
+	}
+	c.stop(i)
 }

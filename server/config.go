@@ -50,6 +50,8 @@ type Config struct {
 	Quota int64
 	// RequestBytesMax bounds the log entry that a request becomes.
 	RequestBytesMax int
+	// LeaseCheckpointsOff keeps the members from agreeing on what is left of leases: a new leader gives each its whole life.
+	LeaseCheckpointsOff bool
 	// LearnersMax bounds how many learners the cluster may have.
 	LearnersMax int
 	// StrictReconfigCheck refuses changes of the membership after which those who work might be no majority.

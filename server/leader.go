@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/membershippb"
@@ -11,12 +12,14 @@ import (
 
 	"holdfast/kv"
 	"holdfast/membership"
+	"holdfast/util/version"
 )
 
-// followLeadership runs the lease clock while this member leads.
+// followLeadership does the leader's duties while this member leads.
 func (s *Server) followLeadership(ctx context.Context) error {
-	defer s.clock.stop()
-	var ledTerm uint64 // the term in which the clock runs; 0 if it does not
+	var ledTerm uint64 // in which this member does the duties; 0 if it does not
+	resign := func() {}
+	defer func() { resign() }()
 	var before kv.MemberID
 	for {
 		changed := s.replica.LeadershipChange()
@@ -30,20 +33,35 @@ func (s *Server) followLeadership(ctx context.Context) error {
 			s.log.Info("leader changed", "from", before.String(), "to", leader.String(), "term", now.Term)
 			before = leader
 		}
-		leads := now.Settled && kv.MemberID(now.Leader) == s.id
-		switch {
-		case leads && ledTerm != now.Term:
-			s.clock.start(s.leases.All, s.cfg.electionTimeout())
-			ledTerm = now.Term
-		case !leads && ledTerm != 0:
-			s.clock.stop()
-			ledTerm = 0
+		var term uint64 // in which this member leads and knows what came before
+		if now.Settled && kv.MemberID(now.Leader) == s.id {
+			term = now.Term
+		}
+		if term != ledTerm {
+			resign()
+			if resign = func() {}; term != 0 {
+				resign = s.lead(ctx, term)
+			}
+			ledTerm = term
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
 			return nil
 		}
+	}
+}
+
+// lead begins the duties of the leader of a term. resign ends them, and returns when they have ended.
+func (s *Server) lead(ctx context.Context, term uint64) (resign func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	s.clock.start(term, s.leases.All, s.cfg.electionTimeout())
+	var duties sync.WaitGroup
+	duties.Go(func() { s.tendLeases(ctx, term) }) // revokes those that are over
+	return func() {
+		s.clock.stop()
+		cancel()
+		duties.Wait()
 	}
 }
 
@@ -87,7 +105,7 @@ func (s *Server) MoveLeader(ctx context.Context, to kv.MemberID) error {
 // publishRetry is the pause between tries to publish.
 const publishRetry = 100 * time.Millisecond
 
-// publish tells the cluster this member's name and client URLs.
+// publish tells the cluster this member's name and client URLs, and decides the cluster's version if nobody has.
 func (s *Server) publish(ctx context.Context) error {
 	for {
 		err := s.publishOnce(ctx)
@@ -117,5 +135,15 @@ func (s *Server) publishOnce(ctx context.Context) error {
 		Member_ID:        uint64(s.id),
 		MemberAttributes: &membershippb.Attributes{Name: s.cfg.Name, ClientUrls: s.cfg.ClientURLs},
 	}})
+	if err != nil || s.cluster.Version() == etcdStorage {
+		return err
+	}
+	_, err = s.proposeCold(ctx, &pb.InternalRaftRequest{ClusterVersionSet: &membershippb.ClusterVersionSetRequest{Ver: etcdStorage}})
 	return err
 }
+
+// ClusterVersion is the version the cluster runs at; empty while it is not decided.
+func (s *Server) ClusterVersion() string { return s.cluster.Version() }
+
+// etcdStorage is the version of the cluster and of its storage, without patch number as etcd says it.
+var etcdStorage = version.EtcdMinor() + ".0"

@@ -1,17 +1,18 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"golang.org/x/sync/errgroup"
 
 	"holdfast/apply"
 	"holdfast/kv"
 	"holdfast/lease"
 	"holdfast/membership"
+	"holdfast/replica"
 )
 
 // LeaseGrant makes a lease. With id 0 the server chooses one.
@@ -32,32 +33,65 @@ func (s *Server) LeaseRevoke(ctx context.Context, id kv.LeaseID) error {
 	return err
 }
 
-// LeaseRenew gives a lease its full life again and returns it in seconds. A lease that is over but not yet revoked is
-// waited for, so that no client hears of a life that is about to end; if the leadership is lost meanwhile, the next
-// leader decides whether it lives on.
-func (s *Server) LeaseRenew(ctx context.Context, id kv.LeaseID) (int64, error) {
+// LeaseRenew gives a lease its full life again and returns it in seconds. Only the leader can; another member asks it.
+func (s *Server) LeaseRenew(ctx context.Context, id kv.LeaseID) (ttl int64, err error) {
+	err = s.atLeader(ctx, func(ctx context.Context) (err error) {
+		ttl, err = s.LeaseRenewHere(ctx, id)
+		return err
+	}, func(ctx context.Context, leader string) (err error) {
+		ttl, err = s.peers.renewLease(ctx, leader, id)
+		return err
+	})
+	return ttl, err
+}
+
+// LeaseRenewHere is LeaseRenew where the leader is asked by another member; ErrNotLeader if this is not the leader. A lease
+// that is over but not yet revoked is waited for, so that no client hears of a life that is about to end; if the leadership
+// is lost meanwhile, the next leader decides whether it lives on.
+func (s *Server) LeaseRenewHere(ctx context.Context, id kv.LeaseID) (int64, error) {
 	for {
-		if err := s.awaitCommitted(ctx); err != nil {
-			return 0, err
-		}
 		if err := s.awaitClock(ctx); err != nil {
 			return 0, err
 		}
 		r := s.clock.renew(id)
 		switch {
-		case !r.running: // stopped since
+		case r.term == 0: // stopped since
 		case !r.found:
 			return 0, lease.ErrNotFound
-		case r.over == nil && r.Remaining > 0:
-			return r.TTL, s.checkpoint(ctx, []lease.Lease{{ID: id}})
+		case r.over == nil && r.shortened:
+			return int64(r.ttl / time.Second), s.agreeOnWhole(ctx, id, r)
 		case r.over == nil:
-			return r.TTL, nil
+			return int64(r.ttl / time.Second), nil
 		default:
 			if err := s.await(ctx, r.over); err != nil {
 				return 0, err
 			}
 		}
 	}
+}
+
+// agreeOnWhole tells the members that a lease has its whole life again.
+func (s *Server) agreeOnWhole(ctx context.Context, id kv.LeaseID, r renewal) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.agreeing.Lock()
+	p, err := s.enqueueCheckpoints(ctx, r.term, []lease.Lease{{ID: id}})
+	s.agreeing.Unlock()
+	if err != nil {
+		return err
+	}
+	go func() { // ends with ctx
+		select {
+		case <-r.stopped:
+			cancel(ErrNotLeader)
+		case <-ctx.Done():
+		}
+	}()
+	if _, err := s.outcome(ctx, p); err != nil {
+		return cmp.Or(context.Cause(ctx), err)
+	}
+	s.clock.whole(id, r.term, r.checkpoints)
+	return nil
 }
 
 // await waits until c is closed.
@@ -72,27 +106,39 @@ func (s *Server) await(ctx context.Context, c <-chan struct{}) error {
 	}
 }
 
-// awaitClock waits until this member's clock decides over leases. A leader just elected takes the leases over first: a
-// client that comes at that moment is not to be told that there is no leader. On other members the answer is ErrNotLeader.
+// awaitClock waits until this member, confirmed as the leader by the others, has applied what was committed before, and its
+// clock decides over leases: a leader just elected takes them over first. On others the answer is ErrNotLeader.
 func (s *Server) awaitClock(ctx context.Context) error {
-	timeout := time.NewTimer(s.cfg.requestTimeout())
-	defer timeout.Stop()
 	for {
 		running, changed := s.clock.runs(), s.replica.LeadershipChange()
-		if leader := s.Leader(); leader != 0 && leader != s.id {
+		if !s.leads() {
 			return ErrNotLeader
 		}
 		select {
 		case <-running:
-			return nil
 		case <-changed:
-		case <-timeout.C:
-			return ErrNoLeader
+			continue
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-s.stopped:
 			return ErrStopped
 		}
+		confirmed := s.replica.AskReadIndex()
+		select {
+		case <-confirmed.Done():
+		case <-changed:
+			continue
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		index, err := confirmed.Index()
+		if err == nil {
+			err = s.replica.WaitApplied(ctx, index)
+		}
+		if err == nil && !s.leads() || errors.Is(err, replica.ErrLeaderChanged) {
+			return ErrNotLeader
+		}
+		return refusal(err)
 	}
 }
 
@@ -103,17 +149,29 @@ type LeaseStatus struct {
 	Keys               [][]byte // those that hang on it, in order, if asked for
 }
 
-// LeaseTimeToLive tells how long a lease has to live.
-func (s *Server) LeaseTimeToLive(ctx context.Context, id kv.LeaseID, keys bool) (LeaseStatus, error) {
-	if err := s.awaitCommitted(ctx); err != nil {
-		return LeaseStatus{}, err
-	}
+// LeaseTimeToLive tells how long a lease has to live. Only the leader knows; another member asks it.
+func (s *Server) LeaseTimeToLive(ctx context.Context, id kv.LeaseID, keys bool) (status LeaseStatus, err error) {
+	err = s.atLeader(ctx, func(ctx context.Context) (err error) {
+		status, err = s.LeaseTimeToLiveHere(ctx, id, keys)
+		return err
+	}, func(ctx context.Context, leader string) (err error) {
+		status, err = s.peers.leaseTimeToLive(ctx, leader, id, keys)
+		return err
+	})
+	return status, err
+}
+
+// LeaseTimeToLiveHere is LeaseTimeToLive where the leader is asked by another member; ErrNotLeader if this is not the leader.
+func (s *Server) LeaseTimeToLiveHere(ctx context.Context, id kv.LeaseID, keys bool) (LeaseStatus, error) {
 	if err := s.awaitClock(ctx); err != nil {
 		return LeaseStatus{}, err
 	}
-	l, found := s.leases.Lookup(id)
-	remaining, running := s.clock.remaining(id)
-	if !found || !running {
+	remaining, running, found := s.clock.remaining(id)
+	l, exists := s.leases.Lookup(id)
+	switch {
+	case !running:
+		return LeaseStatus{}, ErrNotLeader
+	case !found || !exists:
 		return LeaseStatus{}, lease.ErrNotFound
 	}
 	status := LeaseStatus{Granted: l.TTL, Remaining: remaining}
@@ -136,17 +194,21 @@ func (s *Server) Leases() []kv.LeaseID {
 	return ids
 }
 
-// revokeBatch bounds the revocations that are under way at once: many leases that end together are done within seconds,
-// and other writes still find room between them.
-const revokeBatch = 256
+const (
+	// revokeBatch bounds the revocations that are under way at once: many leases that end together are done within seconds,
+	// and other writes still find room between them.
+	revokeBatch = 256
+	// revokePause is after how long revocations that found the queue full are tried again.
+	revokePause = 100 * time.Millisecond
+)
 
-// expireLeases proposes to revoke leases that are over, while this member leads.
-func (s *Server) expireLeases(ctx context.Context) error {
+// tendLeases revokes leases that are over and makes the members agree on what is left of others, while this member leads in
+// the term.
+func (s *Server) tendLeases(ctx context.Context, term uint64) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		ids, next := s.clock.over(revokeBatch)
-		s.revokeAll(ctx, ids)
+		next := s.tendOnce(ctx, term)
 		wait := time.Hour // until the clock has something to tell
 		if !next.IsZero() {
 			wait = max(next.Sub(s.cfg.Now()), 0)
@@ -156,64 +218,63 @@ func (s *Server) expireLeases(ctx context.Context) error {
 		case <-timer.C:
 		case <-s.clock.changed:
 		case <-ctx.Done():
-			return nil
+			return
 		}
 	}
 }
 
-// revokeAll proposes revocations together and waits until all are applied. One that fails comes up again. While a member is
-// corrupt every one would be refused.
-func (s *Server) revokeAll(ctx context.Context, ids []kv.LeaseID) {
-	if len(ids) == 0 || s.cluster.HasAlarm(membership.AlarmCorrupt) {
-		return
-	}
-	waiting, cancel := context.WithTimeout(ctx, revokeRetry)
+// tendOnce does what is to be done now, waits until it is applied and says when to come again. Everything is proposed for
+// the term only: a leader that was frozen, and wakes when another leads, ends no lease. What fails comes up again.
+func (s *Server) tendOnce(ctx context.Context, term uint64) (next time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, revokeRetry)
 	defer cancel()
-	var g errgroup.Group
-	for _, id := range ids {
-		g.Go(func() error {
-			if err := s.LeaseRevoke(waiting, id); !errors.Is(err, lease.ErrNotFound) {
-				return err
-			}
-			return nil // somebody else was faster
-		})
+	s.agreeing.Lock()
+	todo := s.clock.look()
+	asked, errs := s.enqueueRevocations(ctx, term, todo.over)
+	if len(todo.checkpoints) > 0 {
+		p, err := s.enqueueCheckpoints(ctx, term, todo.checkpoints)
+		asked, errs = append(asked, p), append(errs, err)
 	}
-	if err := g.Wait(); err != nil && ctx.Err() == nil {
-		s.log.Warn("could not revoke leases that are over; it is tried again", "leases", len(ids), "error", err)
-	}
-}
-
-// checkpointSweep is how often long-lived leases are looked at for a checkpoint.
-const checkpointSweep = 30 * time.Second
-
-// checkpointLeases makes the members agree on what is left of long-lived leases, while this member leads.
-func (s *Server) checkpointLeases(ctx context.Context) error {
-	tick := time.NewTicker(checkpointSweep)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil
-		}
-		for due := s.clock.checkpoints(); len(due) > 0; {
-			n := min(len(due), checkpointBatch)
-			if err := s.checkpoint(ctx, due[:n]); err != nil && ctx.Err() == nil {
-				s.log.Warn("could not checkpoint leases; a new leader would give them their whole life", "leases", n, "error", err)
-			}
-			due = due[n:]
+	s.agreeing.Unlock()
+	for _, p := range asked {
+		if _, err := s.outcome(ctx, p); !errors.Is(err, lease.ErrNotFound) { // else somebody was faster
+			errs = append(errs, err)
 		}
 	}
+	if err := errors.Join(errs...); err != nil && !errors.Is(err, context.Canceled) {
+		s.log.Warn("could not revoke or checkpoint leases; it is tried again", "over", len(todo.over), "checkpoints", len(todo.checkpoints), "error", err)
+	}
+	return todo.next
 }
 
-func (s *Server) checkpoint(ctx context.Context, leases []lease.Lease) error {
+// enqueueRevocations proposes to revoke leases. While a member is corrupt every one would be refused.
+func (s *Server) enqueueRevocations(ctx context.Context, term uint64, over []kv.LeaseID) (asked []proposed, errs []error) {
+	if s.cluster.HasAlarm(membership.AlarmCorrupt) {
+		return nil, nil
+	}
+	for i, id := range over {
+		request := s.ids.draw()
+		draft := kv.DraftLeaseRevoke(&kv.LeaseRevokeRequest{ID: id})
+		p, err := s.enqueue(ctx, term, request, draft.Seal(kv.CommandHeader{ID: request}))
+		if err != nil {
+			s.clock.again(over[i:], revokePause)
+			return asked, []error{err}
+		}
+		asked = append(asked, p)
+	}
+	return asked, nil
+}
+
+// enqueueCheckpoints proposes to agree on what is left of leases; 0 stands for the whole life.
+func (s *Server) enqueueCheckpoints(ctx context.Context, term uint64, leases []lease.Lease) (proposed, error) {
 	q := &pb.LeaseCheckpointRequest{}
 	for _, l := range leases {
 		q.Checkpoints = append(q.Checkpoints, &pb.LeaseCheckpoint{ID: int64(l.ID), Remaining_TTL: l.Remaining})
 	}
-	_, err := s.proposeCold(ctx, &pb.InternalRaftRequest{LeaseCheckpoint: q})
-	if errors.Is(err, lease.ErrNotFound) {
-		return nil
+	id := s.ids.draw()
+	payload, err := kv.EncodeCold(kv.CommandHeader{ID: id}, &pb.InternalRaftRequest{LeaseCheckpoint: q})
+	if err != nil {
+		return proposed{}, err
 	}
-	return err
+	return s.enqueue(ctx, term, id, payload)
 }

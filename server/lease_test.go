@@ -177,7 +177,7 @@ func TestRenewalSurvivesALossOfLeadership(t *testing.T) {
 		renewed := m.renewing(1)
 		synctest.Wait()
 		m.clock.stop()
-		m.clock.start(m.leases.All, time.Second)
+		m.clock.start(uint64(m.Status().Term), m.leases.All, time.Second)
 		if r := <-renewed; r.ttl != 5 || r.err != nil {
 			t.Errorf("renewed for %d s: %v", r.ttl, r.err)
 		}
@@ -209,7 +209,7 @@ func TestStopDoesNotEndLeases(t *testing.T) {
 }
 
 // TestLeasesLiveOnAfterARestart: a member that comes back gives every lease its life and an election timeout more, but
-// no more than was agreed on for one that lives long.
+// no more than was agreed on for one that was not renewed for long.
 func TestLeasesLiveOnAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg, _ := memoryConfig()
@@ -220,8 +220,16 @@ func TestLeasesLiveOnAfterARestart(t *testing.T) {
 		time.Sleep(50 * time.Second)
 		m.stop()
 		m = lead(t, cfg)
+		if left := m.remaining(1); left != 21 {
+			t.Errorf("after a restart the lease has %d s left, want what was agreed on when two thirds were over, and an election timeout", left)
+		}
+		if _, err := m.LeaseRenew(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		m.stop()
+		m = lead(t, cfg)
 		if left := m.remaining(1); left != 61 {
-			t.Errorf("after a restart the lease has %d s left, want its life and an election timeout", left)
+			t.Errorf("renewed before a restart the lease has %d s left, want its life and an election timeout", left)
 		}
 		for range 11 {
 			time.Sleep(50 * time.Second)

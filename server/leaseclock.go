@@ -17,52 +17,66 @@ import (
 // It is told of leases by the applier (apply.Leases), of renewals by the API and of leadership by the replica.
 type leaseClock struct {
 	now func() time.Time
-	// changed has one slot and tells the expiry loop that the next end may have moved forward.
+	// checkpoints tells whether what is left of leases is to be agreed on.
+	checkpoints bool
+	// changed has one slot and tells who looks that the next end may have moved forward.
 	changed chan struct{}
 
-	mu      sync.Mutex // guards the fields below
-	running bool
+	mu   sync.Mutex // guards the fields below
+	term uint64     // in which the clock runs; 0 while it does not
+	// began is when the clock started.
+	began   time.Time
 	ticking chan struct{} // closed while the clock runs
+	stopped chan struct{} // closed when the clock that runs stops, or starts anew
 	leases  map[kv.LeaseID]*lifetime
 	ends    endHeap
 }
 
 // lifetime is what the clock knows of one lease.
 type lifetime struct {
-	lease.Lease
+	id  kv.LeaseID
+	ttl time.Duration
 	// end is when the lease is over if nobody renews it.
 	end time.Time
 	// scheduled is the time under which the lease stands in the heap. A renewal only moves end; the heap follows when
-	// scheduled comes up. Invariant: scheduled <= end, or at of the next try to revoke.
+	// scheduled comes up. Invariant: nothing is to be done about the lease before scheduled.
 	scheduled time.Time
 	at        int // place in the heap
 	// revoking is set once the lease was found to be over; it is not renewed any more.
 	revoking bool
 	// gone is closed when the lease is revoked, or the clock stops or starts anew.
 	gone chan struct{}
-	// checkpointed is when the remaining life was last agreed on, or the lease renewed.
-	checkpointed time.Time
+	// agreed is when the remaining life was last proposed to be agreed on, or the lease renewed.
+	agreed time.Time
+	// shortened is set while the members may have agreed on less than the whole life: a renewal has to tell them.
+	shortened bool
+	// checkpoints counts how often less was proposed.
+	checkpoints int
 }
 
-func newLeaseClock(now func() time.Time) *leaseClock {
-	return &leaseClock{now: now, changed: make(chan struct{}, 1), ticking: make(chan struct{})}
+func newLeaseClock(now func() time.Time, checkpoints bool) *leaseClock {
+	stopped := make(chan struct{})
+	close(stopped)
+	return &leaseClock{
+		now: now, checkpoints: checkpoints, changed: make(chan struct{}, 1), ticking: make(chan struct{}), stopped: stopped,
+	}
 }
 
-// start makes the clock run with the leases that all returns. extend is added to each life: clients that renewed at the
-// last leader must have time to find this one. all is asked while the clock holds the applier's news back, so that no
+// start makes the clock run in a term with the leases that all returns. extend is added to each life: clients that renewed
+// at the last leader must have time to find this one. all is asked while the clock holds the applier's news back, so that no
 // lease falls between the two.
-func (c *leaseClock) start(all func() []lease.Lease, extend time.Duration) {
+func (c *leaseClock) start(term uint64, all func() []lease.Lease, extend time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	leases := all()
-	if !c.running {
+	if c.term == 0 {
 		close(c.ticking)
 	}
 	c.letGo()
-	c.running, c.leases, c.ends = true, make(map[kv.LeaseID]*lifetime, len(leases)), nil
-	now := c.now()
+	c.term, c.began, c.stopped = term, c.now(), make(chan struct{})
+	c.leases, c.ends = make(map[kv.LeaseID]*lifetime, len(leases)), nil
 	for _, l := range leases {
-		c.add(l, now, now.Add(left(l)+extend))
+		c.add(l, c.began, c.began.Add(left(l)+extend))
 	}
 	c.wake()
 }
@@ -80,14 +94,17 @@ func (c *leaseClock) stop() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.letGo()
-	if c.running {
+	if c.term != 0 {
 		c.ticking = make(chan struct{})
 	}
-	c.running, c.leases, c.ends = false, nil, nil
+	c.term, c.leases, c.ends = 0, nil, nil
 }
 
 // letGo ends the waiting for every lease: this clock will not tell when it has gone. Called with mu held.
 func (c *leaseClock) letGo() {
+	if c.term != 0 {
+		close(c.stopped)
+	}
 	for _, l := range c.leases {
 		close(l.gone)
 	}
@@ -95,12 +112,15 @@ func (c *leaseClock) letGo() {
 
 // add puts a lease on the clock. Called with mu held.
 func (c *leaseClock) add(l lease.Lease, now, end time.Time) {
-	t := &lifetime{Lease: l, end: end, scheduled: end, gone: make(chan struct{}), checkpointed: now}
+	t := &lifetime{
+		id: l.ID, ttl: time.Duration(l.TTL) * time.Second, end: end, gone: make(chan struct{}), agreed: now, shortened: l.Remaining > 0,
+	}
+	t.scheduled = c.upcoming(t)
 	c.leases[l.ID] = t
 	heap.Push(&c.ends, t)
 }
 
-// wake tells the expiry loop to look again.
+// wake says that it is time to look again.
 func (c *leaseClock) wake() {
 	select {
 	case c.changed <- struct{}{}:
@@ -112,12 +132,12 @@ func (c *leaseClock) wake() {
 func (c *leaseClock) Granted(l lease.Lease) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.running || c.leases[l.ID] != nil { // it may have been there when the clock started
+	if c.term == 0 || c.leases[l.ID] != nil { // it may have been there when the clock started
 		return
 	}
 	now := c.now()
 	c.add(l, now, now.Add(left(l)))
-	if c.ends[0].ID == l.ID {
+	if c.ends[0].id == l.ID {
 		c.wake()
 	}
 }
@@ -133,22 +153,28 @@ func (c *leaseClock) Revoked(id kv.LeaseID) {
 	}
 }
 
-// Checkpointed notes that the remaining life of a lease was agreed on.
+// Checkpointed notes that the members agreed on less than the whole life of a lease. They hear it from the leader, which
+// knows already, or from one before.
 func (c *leaseClock) Checkpointed(l lease.Lease) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if t := c.leases[l.ID]; t != nil {
-		t.Remaining = l.Remaining
+	if t := c.leases[l.ID]; t != nil && l.Remaining > 0 {
+		t.shortened = true
 	}
 }
 
 // renewal is the outcome of renew.
 type renewal struct {
-	lease.Lease // as it was before; with Remaining set, the members must be told that it lives on
-	// running tells whether this member's clock decides, found whether there is such a lease on it.
-	running, found bool
+	term    uint64          // in which the clock runs; 0: it does not, and nothing else is set
+	stopped <-chan struct{} // closed when the clock of that term stops
+	found   bool            // whether there is such a lease
+	ttl     time.Duration   // its life from now on
 	// over is set for a lease that is past its end and being revoked: wait for it to be closed, then ask again.
 	over <-chan struct{}
+	// shortened says that the members must be told that the lease has its whole life again. Once they know, checkpoints is
+	// handed to whole.
+	shortened   bool
+	checkpoints int
 }
 
 // renew gives a lease its full life again.
@@ -157,32 +183,46 @@ func (c *leaseClock) renew(id kv.LeaseID) renewal {
 	defer c.mu.Unlock()
 	t := c.leases[id]
 	if t == nil {
-		return renewal{running: c.running}
+		return renewal{term: c.term, stopped: c.stopped}
+	}
+	r := renewal{
+		term: c.term, stopped: c.stopped, found: true, ttl: t.ttl, shortened: t.shortened, checkpoints: t.checkpoints,
 	}
 	now := c.now()
 	if t.revoking || !now.Before(t.end) {
-		return renewal{Lease: t.Lease, running: true, found: true, over: t.gone}
+		r.over = t.gone
+		return r
 	}
-	t.end, t.checkpointed = now.Add(time.Duration(t.TTL)*time.Second), now
-	return renewal{Lease: t.Lease, running: true, found: true}
+	t.end, t.agreed = now.Add(t.ttl), now
+	return r
 }
 
-// remaining is the life a lease has left, rounded down to seconds.
-func (c *leaseClock) remaining(id kv.LeaseID) (seconds int64, found bool) {
+// whole notes that the members have agreed on the whole life of a lease, after the given number of checkpoints. One that
+// was proposed since may still come.
+func (c *leaseClock) whole(id kv.LeaseID, term uint64, checkpoints int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t := c.leases[id]; t != nil && c.term == term && t.checkpoints == checkpoints {
+		t.shortened = false
+	}
+}
+
+// remaining is the life a lease has left, rounded down to seconds. It tells whether the clock runs and has the lease.
+func (c *leaseClock) remaining(id kv.LeaseID) (seconds int64, running, found bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.leases[id]
 	if t == nil {
-		return 0, false
+		return 0, c.term != 0, false
 	}
-	return int64(t.end.Sub(c.now()) / time.Second), true
+	return int64(t.end.Sub(c.now()) / time.Second), true, true
 }
 
 // isRunning tells whether this member's clock decides.
 func (c *leaseClock) isRunning() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.running
+	return c.term != 0
 }
 
 // runs is closed once the clock runs.
@@ -197,68 +237,105 @@ func (c *leaseClock) byEnd() []kv.LeaseID {
 	c.mu.Lock()
 	all := make([]lifetime, 0, len(c.leases))
 	for _, t := range c.leases {
-		all = append(all, lifetime{Lease: t.Lease, end: t.end})
+		all = append(all, lifetime{id: t.id, end: t.end})
 	}
 	c.mu.Unlock()
 	slices.SortFunc(all, func(a, b lifetime) int {
-		return cmp.Or(a.end.Compare(b.end), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(a.end.Compare(b.end), cmp.Compare(a.id, b.id))
 	})
 	ids := make([]kv.LeaseID, len(all))
 	for i := range all {
-		ids[i] = all[i].ID
+		ids[i] = all[i].id
 	}
 	return ids
 }
 
-// revokeRetry is after how long a lease whose revocation was proposed but not applied is proposed again, as in etcd.
-const revokeRetry = 3 * time.Second
+const (
+	// revokeRetry is after how long a lease whose revocation was proposed but not applied is proposed again, as in etcd.
+	revokeRetry = 3 * time.Second
+	// lookMax bounds how many leases one look goes over while renewals wait: some milliseconds.
+	lookMax = 10000
+)
 
-// over returns up to limit leases that are past their end and marks them, and when to ask again: never if zero.
-func (c *leaseClock) over(limit int) (ids []kv.LeaseID, next time.Time) {
+// agenda is what is to be done about leases now.
+type agenda struct {
+	over        []kv.LeaseID  // to be revoked
+	checkpoints []lease.Lease // what is left of their lives is to be agreed on
+	next        time.Time     // when to look again: never if zero
+}
+
+// look says what is to be done and notes that it is being done. It returns no more than revokeBatch leases that are over
+// and checkpointBatch that are not; who carries less out calls again.
+func (c *leaseClock) look() (a agenda) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	for len(c.ends) > 0 {
+	for range min(len(c.ends), lookMax) {
 		t := c.ends[0]
-		if now.Before(t.scheduled) || len(ids) == limit {
-			return ids, t.scheduled
+		if now.Before(t.scheduled) || len(a.over) == revokeBatch || len(a.checkpoints) == checkpointBatch {
+			break
 		}
-		if now.Before(t.end) { // renewed since it was put here
-			t.scheduled = t.end
-		} else {
-			ids = append(ids, t.ID)
+		switch at, worth := c.nextCheckpoint(t); {
+		case !now.Before(t.end):
+			a.over = append(a.over, t.id)
 			t.revoking, t.scheduled = true, now.Add(revokeRetry)
+		case worth && !now.Before(at):
+			a.checkpoints = append(a.checkpoints, lease.Lease{ID: t.id, Remaining: int64((t.end.Sub(now) + time.Second - 1) / time.Second)})
+			t.agreed, t.shortened = now, true
+			t.checkpoints++
+			t.scheduled = c.upcoming(t)
+		default: // renewed since it was put here
+			t.scheduled = c.upcoming(t)
 		}
 		heap.Fix(&c.ends, 0)
 	}
-	return ids, time.Time{}
+	if len(c.ends) > 0 {
+		a.next = c.ends[0].scheduled
+	}
+	return a
 }
 
-// Leases that live long are checkpointed: the members agree on what is left, so that a change of leader does not give
-// them their whole life again. Shorter ones than checkpointMin are not worth an entry, as in etcd.
+// again makes leases that are over come up after a pause: their revocation could not be proposed.
+func (c *leaseClock) again(ids []kv.LeaseID, pause time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := c.now().Add(pause)
+	for _, id := range ids {
+		if t := c.leases[id]; t != nil && at.Before(t.scheduled) {
+			t.scheduled = at
+			heap.Fix(&c.ends, t.at)
+		}
+	}
+}
+
+// Without checkpoints a change of leader gives each lease its whole life again. The members agree on what is left of one
+// that nobody has renewed for a while: of a long one every five minutes, as in etcd, of a shorter one when two thirds of it
+// are over. Clients renew earlier, and a lease that is kept alive costs no entry.
 const (
-	checkpointMin   = 5 * time.Minute
 	checkpointEvery = 5 * time.Minute
+	// checkpointMin is what must be left of a life to be worth an entry.
+	checkpointMin = 5 * time.Second
+	// checkpointStep is the step in which checkpoints fall due, so that many share an entry.
+	checkpointStep = time.Second
 	// checkpointBatch bounds one entry of checkpoints, as in etcd.
 	checkpointBatch = 1000
 )
 
-// checkpoints returns the remaining lives, in seconds, that are due to be agreed on.
-func (c *leaseClock) checkpoints() []lease.Lease {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := c.now()
-	var due []lease.Lease
-	for _, t := range c.leases {
-		remaining := t.end.Sub(now)
-		if remaining <= checkpointMin || now.Sub(t.checkpointed) < checkpointEvery {
-			continue
-		}
-		t.checkpointed = now
-		due = append(due, lease.Lease{ID: t.ID, TTL: t.TTL, Remaining: int64((remaining + time.Second - 1) / time.Second)})
+// nextCheckpoint is when the members should agree on what is left of a lease, if that is worth it. Called with mu held.
+func (c *leaseClock) nextCheckpoint(t *lifetime) (at time.Time, worth bool) {
+	life := t.end.Sub(t.agreed)
+	after := min(checkpointEvery, life/3*2)
+	since := t.agreed.Add(after + checkpointStep - 1).Sub(c.began)
+	at = c.began.Add(since - since%checkpointStep)
+	return at, c.checkpoints && t.end.Sub(at) >= checkpointMin
+}
+
+// upcoming is when something is to be done about a lease. Called with mu held.
+func (c *leaseClock) upcoming(t *lifetime) time.Time {
+	if at, worth := c.nextCheckpoint(t); worth {
+		return at
 	}
-	slices.SortFunc(due, func(a, b lease.Lease) int { return cmp.Compare(a.ID, b.ID) })
-	return due
+	return t.end
 }
 
 // endHeap orders lifetimes by when they come up.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"sync"
@@ -14,11 +15,12 @@ type network struct {
 	mu        sync.Mutex // guards the fields below
 	listeners map[string]*pipeListener
 	conns     map[*pipeConn]bool
+	lives     map[string]int  // how often somebody hung up at an address: who is left there of an earlier life reaches nobody
 	silent    map[string]bool // addresses cut off: nothing arrives there or from there, and nobody is told
 }
 
 func newNetwork() *network {
-	return &network{listeners: map[string]*pipeListener{}, conns: map[*pipeConn]bool{}, silent: map[string]bool{}}
+	return &network{listeners: map[string]*pipeListener{}, conns: map[*pipeConn]bool{}, lives: map[string]int{}, silent: map[string]bool{}}
 }
 
 func (n *network) listen(address string) net.Listener {
@@ -30,11 +32,14 @@ func (n *network) listen(address string) net.Listener {
 	return l
 }
 
-// dialFrom connects for whoever listens at from.
+// dialFrom connects for whoever lives at from now.
 func (n *network) dialFrom(from string) func(context.Context, string, string) (net.Conn, error) {
+	n.mu.Lock()
+	life := n.lives[from]
+	n.mu.Unlock()
 	return func(ctx context.Context, _, to string) (net.Conn, error) {
 		n.mu.Lock()
-		l, silent := n.listeners[to], n.silent[from] || n.silent[to]
+		l, there, silent := n.listeners[to], n.lives[to], n.silent[from] || n.silent[to]
 		n.mu.Unlock()
 		if l == nil {
 			return nil, &net.DNSError{Err: "no such host", Name: to, IsNotFound: true}
@@ -55,6 +60,9 @@ func (n *network) dialFrom(from string) func(context.Context, string, string) (n
 		}
 		n.mu.Lock()
 		defer n.mu.Unlock()
+		if n.lives[from] != life || n.lives[to] != there {
+			return nil, errors.Join(net.ErrClosed, a.Close(), b.Close())
+		}
 		n.conns[near], n.conns[far] = true, true
 		return near, nil
 	}
@@ -71,6 +79,7 @@ func (n *network) silence(address string, silent bool) {
 func (n *network) hangUp(address string) {
 	n.mu.Lock()
 	l := n.listeners[address]
+	n.lives[address]++
 	var open []*pipeConn
 	for c := range n.conns {
 		if c.from == address || c.to == address {

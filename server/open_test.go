@@ -94,13 +94,13 @@ func TestLeaseClockTellsWhenItRuns(t *testing.T) {
 			return false
 		}
 	}
-	c := newLeaseClock(time.Now)
+	c := newLeaseClock(time.Now, true)
 	for range 2 {
 		if runs(c) {
 			t.Fatal("runs before its start")
 		}
-		c.start(func() []lease.Lease { return nil }, 0)
-		c.start(func() []lease.Lease { return nil }, 0) // led on in a new term
+		c.start(1, func() []lease.Lease { return nil }, 0)
+		c.start(1, func() []lease.Lease { return nil }, 0) // led on in a new term
 		if !runs(c) {
 			t.Fatal("does not run after its start")
 		}

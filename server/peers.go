@@ -33,6 +33,7 @@ func (s *Server) openTransport() {
 	s.transport = transport.New(transport.Config{
 		ID: uint64(s.id), ClusterID: s.clusterID, URLs: s.cfg.PeerURLs,
 		Raft:        raftOf{s},
+		Refused:     s.peerRefused,
 		DialTimeout: s.cfg.peerDialTimeout(),
 		Dial:        s.cfg.Dial,
 		Now:         s.cfg.Now, Log: s.log,
@@ -59,6 +60,9 @@ func (s *Server) followMembership(c membership.Change) {
 		s.transport.UpdatePeer(id, c.Member.PeerURLs)
 	case membership.Remove:
 		s.transport.RemovePeer(id)
+		if c.Member.ID == s.id {
+			close(s.removed) // once: ids are never used again
+		}
 	case membership.Promote:
 	default:
 		panic(fmt.Sprintf("server: membership change of kind %d", c.Kind))

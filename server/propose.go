@@ -106,24 +106,46 @@ func (s *Server) proposeCold(ctx context.Context, q *pb.InternalRaftRequest) (ap
 }
 
 func (s *Server) proposePayload(ctx context.Context, id uint64, payload []byte) (apply.Result, error) {
+	p, err := s.enqueue(ctx, 0, id, payload)
+	if err != nil {
+		return apply.Result{}, err
+	}
+	return s.outcome(ctx, p)
+}
+
+// proposed is a request that is to become an entry of the log.
+type proposed struct {
+	id    uint64
+	w     *waiter
+	began time.Time
+}
+
+// enqueue asks for an entry, without waiting. With a term, it comes to be only if this member leads in that term, and there
+// is no outcome if it does not. Every request is handed to outcome.
+func (s *Server) enqueue(ctx context.Context, term, id uint64, payload []byte) (proposed, error) {
 	began := s.cfg.Now()
 	w := s.waiters.add(id, began.Add(s.cfg.requestTimeout()))
-	if err := s.replica.Propose(ctx, payload); err != nil {
+	if err := s.replica.ProposeInTerm(ctx, term, payload); err != nil {
 		s.waiters.leave(id)
-		return apply.Result{}, refusal(err)
+		return proposed{}, refusal(err)
 	}
+	return proposed{id, w, began}, nil
+}
+
+// outcome waits for what becomes of a request.
+func (s *Server) outcome(ctx context.Context, p proposed) (apply.Result, error) {
 	select {
-	case r := <-w.done:
-		s.waiters.free(w)
+	case r := <-p.w.done:
+		s.waiters.free(p.w)
 		if errors.Is(r.Err, ErrTimeout) {
-			r.Err = s.timeoutReason(began)
+			r.Err = s.timeoutReason(p.began)
 		}
 		return r, r.Err
 	case <-ctx.Done():
-		s.waiters.leave(id)
+		s.waiters.leave(p.id)
 		return apply.Result{}, ctx.Err()
 	case <-s.stopped:
-		s.waiters.leave(id)
+		s.waiters.leave(p.id)
 		return apply.Result{}, ErrStopped
 	}
 }

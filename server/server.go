@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,7 +61,10 @@ type Server struct {
 	ids     *ids
 	waiters *waiters
 	clock   *leaseClock
-	space   *spaceGuard
+	// agreeing is held from when the clock decides on checkpoints until they are proposed, so that they stand in the log
+	// before what takes them back.
+	agreeing sync.Mutex
+	space    *spaceGuard
 	// reconfiguring has one slot: whoever has it may propose a change of the membership.
 	reconfiguring chan struct{}
 
@@ -82,6 +86,10 @@ type Server struct {
 	failed, stuck chan error
 	// congested is set while the store asks writers to slow down.
 	congested atomic.Bool
+	// refused has the members that were found to be down and not looked at yet.
+	refused chan kv.MemberID
+	// removed is closed when the member has applied its own removal.
+	removed chan struct{}
 	// ready is closed when the member has published itself.
 	ready chan struct{}
 	// stopped is closed when Run returns.
@@ -94,9 +102,10 @@ func Open(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Log, ids: newIDs(), waiters: newWaiters(), clock: newLeaseClock(cfg.Now),
+		cfg: cfg, log: cfg.Log, ids: newIDs(), waiters: newWaiters(), clock: newLeaseClock(cfg.Now, !cfg.LeaseCheckpointsOff),
 		fullWake: make(chan struct{}, 1), compacted: make(chan struct{}, 1), flushable: make(chan struct{}, 1),
 		failed: make(chan error, 1), stuck: make(chan error, 1), reclaimable: make(chan struct{}, 1),
+		refused: make(chan kv.MemberID, refusedMax), removed: make(chan struct{}),
 		ready: make(chan struct{}), stopped: make(chan struct{}), reconfiguring: make(chan struct{}, 1),
 	}
 	s.fullAnswers = queue.NewMailbox[apply.Result](s.fullWake)
@@ -156,9 +165,6 @@ func (s *Server) openState() (err error) {
 	if s.cluster, err = membership.Load(s.store, s.cfg.LearnersMax); err != nil {
 		return err
 	}
-	if err := checkVersion(s.cluster.Version()); err != nil {
-		return err
-	}
 	s.hub = watch.New(watch.Config{
 		LogBytes: s.cfg.WatchLogBytes, FragmentBytes: s.cfg.RequestBytesMax + watchFragmentExtra, History: s.keys,
 	})
@@ -174,6 +180,9 @@ func (s *Server) openState() (err error) {
 func (s *Server) openReplica() error {
 	state, err := s.openLog()
 	if err != nil {
+		return err
+	}
+	if err := s.refuseRemoved(); err != nil {
 		return err
 	}
 	s.openTransport()
@@ -197,19 +206,22 @@ func (s *Server) openReplica() error {
 const readRetry = 500 * time.Millisecond
 
 // Run does the member's work until ctx ends, which is no error, or a part fails: then it stops the others and returns the
-// first error. Everyone who waits is answered with ErrStopped. Call Close afterwards.
+// first error; transport.ErrRemoved if the cluster has removed the member. When ctx ends, a leader hands over first.
+// Everyone who waits is answered with ErrStopped. Call Close afterwards.
 func (s *Server) Run(ctx context.Context) error {
 	defer close(s.stopped)
 	ticks := time.NewTicker(s.cfg.Heartbeat)
 	defer ticks.Stop()
-	g, running := errgroup.WithContext(ctx)
+	living, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, running := errgroup.WithContext(living)
+	g.Go(func() error { return s.retire(ctx, running, stop) })    // ends the others when ctx has ended
 	g.Go(func() error { return s.replica.Run(running, ticks.C) }) // owns raft, the end of the log, the state machine
 	g.Go(func() error { return s.transport.Run(running) })        // owns the connections to other members
-	g.Go(func() error { return s.followLeadership(running) })     // starts and stops the lease clock
-	g.Go(func() error { return s.expireLeases(running) })         // on the leader: proposes to revoke
-	g.Go(func() error { return s.checkpointLeases(running) })     // on the leader: proposes checkpoints
+	g.Go(func() error { return s.failOver(running) })             // stands for election when the leader is certainly down
+	g.Go(func() error { return s.leaveWhenRemoved(running) })     // ends the member when the cluster has removed it
+	g.Go(func() error { return s.followLeadership(running) })     // on the leader: does what only the leader does
 	g.Go(func() error { return s.expireWaiters(running) })        // answers requests that take too long
-	g.Go(func() error { return s.monitorVersion(running) })       // on the leader: proposes the cluster's version
 	g.Go(func() error { return s.publish(running) })              // tells the cluster who this member is, once
 	g.Go(func() error { return s.raiseSpaceAlarms(running) })     // answers requests that found no space
 	g.Go(func() error { return s.space.watch(running, s.log) })   // owns whether the disk is low

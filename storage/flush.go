@@ -1,7 +1,6 @@
 package storage
 
 import (
-	"cmp"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -59,43 +58,36 @@ func (f *flushState) begin() (end func(flushed bool)) {
 
 // Unflushed is what has been committed and is not durable yet, in bytes: about what the disk must have room for.
 func (s *Store) Unflushed() int64 {
-	f := &s.gen.Load().flush
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.dirty + f.flushing
+	s.flush.mu.Lock()
+	defer s.flush.mu.Unlock()
+	return s.flush.dirty + s.flush.flushing
 }
 
 // FlushDue tells whether it is time to call Flush.
 func (s *Store) FlushDue(now time.Time) bool {
-	g := s.gen.Load()
-	g.flush.mu.Lock()
-	defer g.flush.mu.Unlock()
-	if g.flush.dirty == 0 {
+	s.flush.mu.Lock()
+	defer s.flush.mu.Unlock()
+	if s.flush.dirty == 0 {
 		return false
 	}
 	if failpointStoreFlushDue() {
 		return true
 	}
-	return g.flush.dirty >= orDefault(g.cfg.FlushBytes, FlushBytesDefault) || (g.cfg.Now != nil && now.Sub(g.flush.since) >= FlushAge)
+	return s.flush.dirty >= orDefault(s.cfg.FlushBytes, FlushBytesDefault) || (s.cfg.Now != nil && now.Sub(s.flush.since) >= FlushAge)
 }
 
 // Flush makes everything committed so far durable and waits for that.
 func (s *Store) Flush() error {
-	g, err := s.enter()
-	if err != nil {
-		return cmp.Or(s.Err(), err)
-	}
-	defer g.release()
-	return g.flushAll()
-}
-
-func (g *generation) flushAll() error {
-	if err := g.err(); err != nil {
+	if err := s.Err(); err != nil {
 		return err
 	}
+	if err := s.acquire(); err != nil {
+		return err
+	}
+	defer s.release()
 	failpointBeforeCommit()
-	end := g.flush.begin()
-	done, err := g.db.AsyncFlush()
+	end := s.flush.begin()
+	done, err := s.db.AsyncFlush()
 	if err != nil {
 		end(false)
 		return fmt.Errorf("flush: %w", err)
@@ -105,49 +97,47 @@ func (g *generation) flushAll() error {
 		end(true)
 		failpointAfterCommit()
 		return nil
-	case <-g.failure:
+	case <-s.failure:
 		end(false)
-		return g.err()
+		return s.Err()
 	}
 }
 
 // Durable returns the applied cursor that a crash would leave, read back from what is on disk: the raft log may be
 // released below its index.
 func (s *Store) Durable() (Applied, error) {
-	g, err := s.enter()
-	if err != nil {
+	if err := s.acquire(); err != nil {
 		return Applied{}, err
 	}
-	defer g.release()
-	if g.flush.stale.Swap(false) {
-		a, err := g.readApplied(&pebble.IterOptions{OnlyReadGuaranteedDurable: true})
+	defer s.release()
+	if s.flush.stale.Swap(false) {
+		a, err := s.readApplied(&pebble.IterOptions{OnlyReadGuaranteedDurable: true})
 		if err != nil {
-			g.flush.stale.Store(true)
+			s.flush.stale.Store(true)
 			return Applied{}, err
 		}
-		g.flush.mu.Lock()
-		if a.Index > g.flush.durable.Index {
-			g.flush.durable = a
+		s.flush.mu.Lock()
+		if a.Index > s.flush.durable.Index {
+			s.flush.durable = a
 		}
-		g.flush.mu.Unlock()
+		s.flush.mu.Unlock()
 	}
-	g.flush.mu.Lock()
-	defer g.flush.mu.Unlock()
-	return g.flush.durable, nil
+	s.flush.mu.Lock()
+	defer s.flush.mu.Unlock()
+	return s.flush.durable, nil
 }
 
 // Checkpoint writes a copy of the store as it is now into dir, which must not exist; table files are shared by hard
 // links where the file system can.
 func (s *Store) Checkpoint(dir string) error {
-	g, err := s.enter()
-	if err != nil {
-		return err
-	}
-	defer g.release()
-	if err := g.flushAll(); err != nil {
+	if err := s.Flush(); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	if err := g.db.Checkpoint(dir); err != nil {
+	if err := s.acquire(); err != nil {
+		return err
+	}
+	defer s.release()
+	if err := s.db.Checkpoint(dir); err != nil {
 		return fmt.Errorf("checkpoint into %s: %w", dir, err)
 	}
 	return nil

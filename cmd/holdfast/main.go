@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"holdfast/config"
+	"holdfast/transport"
 	"holdfast/util/jsonlog"
 	"holdfast/util/version"
 )
@@ -72,13 +73,20 @@ func serve(program string, args []string) {
 		notes.Log(ctx, log)
 	}
 	caught, err := run(cfg, log, terminal)
-	if err != nil {
+	removed := errors.Is(err, transport.ErrRemoved)
+	switch {
+	case removed:
+		log.Warn("server error", "error", err)
+		log.Warn("data-dir used by this member must be removed", "data-dir", cfg.DataDir)
+	case err != nil:
 		log.Log(ctx, jsonlog.LevelFatal, "the member has stopped", "error", err)
 	}
 	if closed := outputs.Close(); closed != nil {
 		fmt.Fprintln(os.Stderr, closed)
 	}
 	switch {
+	case removed:
+		os.Exit(config.ExitAsked) // as etcd: whoever restarts what has failed is not to restart this
 	case err != nil:
 		os.Exit(config.ExitRefused)
 	case caught != nil:

@@ -170,6 +170,7 @@ func nodeConfig(ctx context.Context, cfg config.Config, settled bool, log *slog.
 			SnapshotEvery: cfg.SnapshotCount, CatchUpEntries: cfg.SnapshotCatchUpEntries, UnsafeNoSync: cfg.UnsafeNoFsync,
 			Quota: quota, RequestBytesMax: int(cfg.MaxRequestBytes), LearnersMax: cfg.MaxLearners,
 			StrictReconfigCheck: cfg.StrictReconfigCheck,
+			LeaseCheckpointsOff: cfg.Gates.IsSet(config.LeaseCheckpoint) && !cfg.Gates.Enabled(config.LeaseCheckpoint),
 			AutoCompaction:      server.AutoCompaction{Period: period, Revisions: revisions},
 			CompactionRows:      cfg.CompactionBatchLimit, CompactionPause: cfg.CompactionSleepInterval,
 			SlowApply: cfg.WarnApply, Log: log,

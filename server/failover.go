@@ -1,0 +1,147 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"holdfast/kv"
+	"holdfast/replica"
+	"holdfast/transport"
+)
+
+// refusedMax bounds the news of refusing peers that wait. There is one for each peer and lost connection; what finds no room
+// is left to raft's own timeout.
+const refusedMax = 16
+
+// peerRefused hears from the transport that a member is certainly down.
+func (s *Server) peerRefused(id uint64) {
+	select {
+	case s.refused <- kv.MemberID(id):
+	default:
+	}
+}
+
+// failOver has a new leader elected as soon as the machine of the present one says that nobody is there. All other members
+// hear that at once, so each lets a random time pass before it stands for election.
+func (s *Server) failOver(ctx context.Context) error {
+	for {
+		select {
+		case id := <-s.refused:
+			if s.Leader() == id {
+				s.log.Warn("the leader is down; electing another", "leader", id.String())
+				s.replica.LeaderGone(uint64(id))
+				s.succeed(ctx, id)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// campaignTries is how often a member stands for election by itself before it leaves that to raft's timeout. Votes split when
+// two members try at nearly the same time; that this happens so often in a row is unlikely with any number of members.
+const campaignTries = 4
+
+// succeed stands for election unless another leader than the one that is gone comes up. Somebody else's election takes about
+// as long as a heartbeat may: that is what --heartbeat-interval is chosen for.
+func (s *Server) succeed(ctx context.Context, gone kv.MemberID) {
+	for range campaignTries {
+		if s.succeeded(ctx, gone, rand.N(s.cfg.Heartbeat)) {
+			return
+		}
+		s.replica.Campaign()
+		if s.succeeded(ctx, gone, s.cfg.Heartbeat) {
+			return
+		}
+	}
+}
+
+// succeeded waits until a leader is known who is not the one that is gone, and tells whether there is nothing left to do:
+// there is such a leader, or ctx has ended.
+func (s *Server) succeeded(ctx context.Context, gone kv.MemberID, atMost time.Duration) bool {
+	timeout := time.NewTimer(atMost)
+	defer timeout.Stop()
+	for {
+		changed := s.replica.LeadershipChange()
+		if now := s.Leader(); now != 0 && now != gone { // the replica may not have forgotten it yet
+			return true
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			return false
+		case <-ctx.Done():
+			return true
+		}
+	}
+}
+
+// retire waits for ctx to end, gives the leadership to another member if this one has it, and then calls stop. The parts still
+// run meanwhile.
+func (s *Server) retire(ctx, running context.Context, stop func()) error {
+	defer stop()
+	select {
+	case <-ctx.Done():
+	case <-running.Done():
+		return nil
+	}
+	handing, cancel := context.WithTimeout(running, s.cfg.electionTimeout())
+	defer cancel()
+	for _, to := range s.successors() {
+		err := s.replica.TransferLeader(handing, to)
+		if err == nil {
+			s.log.Info("handed the leadership over", "to", kv.MemberID(to).String())
+			return nil
+		}
+		if errors.Is(err, replica.ErrNotLeader) {
+			return nil
+		}
+		s.log.Warn("leadership transfer failed", "to", kv.MemberID(to).String(), "error", err)
+	}
+	return nil
+}
+
+// successors are the other voters the leader has heard of lately, most of the log first; none if this member does not lead.
+func (s *Server) successors() []uint64 {
+	status := s.replica.Status()
+	var ids []uint64
+	for id, p := range status.Progress {
+		if status.Role == replica.Leader && id != uint64(s.id) && !p.Learner && p.RecentActive {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b uint64) int { return cmp.Compare(status.Progress[b].Match, status.Progress[a].Match) })
+	return ids
+}
+
+// removalGrace is how long a removed member stays, so that the others hear that its removal is committed. etcd's number.
+const removalGrace = time.Second
+
+// leaveWhenRemoved ends the member when it has applied its own removal. Where the others tell it of that first, the transport
+// ends it.
+func (s *Server) leaveWhenRemoved(ctx context.Context) error {
+	select {
+	case <-s.removed:
+	case <-ctx.Done():
+		return nil
+	}
+	select {
+	case <-time.After(removalGrace):
+		return transport.ErrRemoved
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// refuseRemoved tells a member that the cluster has removed that it is not to start again.
+func (s *Server) refuseRemoved() error {
+	if !s.cluster.Removed(s.id) {
+		return nil
+	}
+	return fmt.Errorf("%w: it was %v of cluster %x; remove %s and add the member anew to bring it back", transport.ErrRemoved, s.id, s.clusterID, s.cfg.DataDir)
+}

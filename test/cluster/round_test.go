@@ -1,0 +1,238 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// A round has at least so many answered requests and faults.
+const (
+	answersMin       = 2000
+	processFaultsMin = 2
+	networkFaultsMin = 2
+)
+
+// Who works on a round's cluster at the same time.
+const (
+	clientCount  = 7
+	lesseeCount  = 3
+	watcherCount = 5
+)
+
+// answersWait bounds a round that does not get its answers: a cluster that works gives that many in five seconds.
+const answersWait = time.Minute
+
+// Goal: real clusters keep one history through everything that machines and networks do. Method: each round draws, from its seed, a
+// cluster of three or five and some faults of processes, disks, membership and network, while clients, leases and watches work;
+// porcupine and checkers judge what they were told, and in the end all members must be equal and be who they were.
+func TestRounds(t *testing.T) {
+	seed := *seedFlag
+	if seed == 0 {
+		seed = rand.Uint64N(1_000_000)
+	}
+	p := chosen(t)
+	for n := range *roundsFlag {
+		t.Run(fmt.Sprint(seed+uint64(n)), func(t *testing.T) {
+			r := newRound(t, p, seed+uint64(n))
+			if err := r.run(); err != nil {
+				t.Fatalf("seed %d: %v\nthe script was\n%s\nto repeat: SEED=%d ROUNDS=1 make cluster\n%s", r.seed, err, r.script(), r.seed, r.cluster.logs(12))
+			}
+		})
+	}
+	names := []string{}
+	for _, f := range slices.Concat(processFaults, networkFaults) {
+		names = append(names, fmt.Sprintf("%s: %d", f.name, strikes.count[f.name]))
+		if *roundsFlag >= 100 && strikes.count[f.name] == 0 {
+			t.Errorf("%s never struck", f.name)
+		}
+	}
+	t.Logf("seeds from %d, %d rounds; %s", seed, *roundsFlag, strings.Join(names, ", "))
+}
+
+// round is one cluster and what befalls it.
+type round struct {
+	*history
+	t       *testing.T
+	seed    uint64
+	cluster *cluster
+	lines   []string // of the script, as it happened; guarded by history.mu
+}
+
+func newRound(t *testing.T, p program, seed uint64) *round {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	size := 3
+	if rng.IntN(3) == 0 {
+		size = 5
+	}
+	return &round{t: t, seed: seed, cluster: startCluster(t, p, size, true), history: newHistory()}
+}
+
+func (r *round) note(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines, fmt.Sprintf("%8.3f s  %s", r.now().Seconds(), fmt.Sprintf(format, args...)))
+}
+
+func (r *round) script() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return strings.Join(r.lines, "\n")
+}
+
+// run runs the round to its verdict.
+func (r *round) run() error {
+	working, stop := context.WithCancel(context.Background())
+	workers := r.work(working)
+	watching, look := context.WithCancel(context.Background())
+	watchers := r.watch(watching)
+	defer func() {
+		stop()
+		look()
+		workers.Wait()
+		watchers.Wait()
+	}()
+
+	err := r.strike()
+	if err == nil {
+		err = r.recover()
+	}
+	if err == nil {
+		err = r.awaitAnswers()
+	}
+	r.note("the clients stop")
+	stop()
+	workers.Wait()
+	if err := errors.Join(err, r.cluster.breached()); err != nil {
+		return err
+	}
+	last, err := r.cluster.settle(r.history)
+	if err != nil {
+		return err
+	}
+	r.note("all members are equal at revision %d", last)
+	if err := r.awaitWatches(last); err != nil {
+		return err
+	}
+	look()
+	watchers.Wait()
+	told, err := r.cluster.tell(r.compacted, last)
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	v, err := r.judge(told)
+	if err := errors.Join(err, r.cluster.breached()); err != nil {
+		return err
+	}
+	r.t.Logf("%d members, %d requests, %d answered, %d revisions, %d watches, %d leases in %v; judged in %v\n%s", len(r.cluster.present()), len(r.ops), r.answers, v.last(), len(r.watches), len(r.history.leases),
+		r.now().Round(100*time.Millisecond), time.Since(began).Round(time.Millisecond), r.script())
+	return nil
+}
+
+// work starts the clients.
+func (r *round) work(ctx context.Context) *sync.WaitGroup {
+	var workers sync.WaitGroup
+	for n := range clientCount {
+		workers.Go(func() { newClient(r.history, n+1, r.cluster.present, r.seed).run(ctx) })
+	}
+	for n := range lesseeCount {
+		workers.Go(func() { newLessee(r.history, clientCount+n+1, r.cluster.present, r.seed).run(ctx) })
+	}
+	return &workers
+}
+
+// watch starts the watchers: the first follows everything, the others less, and move about.
+func (r *round) watch(ctx context.Context) *sync.WaitGroup {
+	var watchers sync.WaitGroup
+	for n := range watcherCount {
+		w := &watcher{history: r.history, members: r.cluster.present, rng: rand.New(rand.NewPCG(r.seed, uint64(1000+n))), span: everything, next: 1}
+		if n > 0 {
+			w.restless = true
+			w.next = int64(w.rng.IntN(2))
+			w.span = []span{everything, {key: keyName(3)}, {keyName(4), keyName(9)}, {"l/", "l0"}}[w.rng.IntN(4)]
+		}
+		watchers.Go(func() { w.run(ctx) })
+	}
+	return &watchers
+}
+
+// strike lets the faults of the round happen.
+func (r *round) strike() error {
+	var g errgroup.Group
+	for lane, faults := range [][]fault{processFaults, networkFaults} {
+		rng := rand.New(rand.NewPCG(r.seed, uint64(2000+lane)))
+		count := []int{processFaultsMin, networkFaultsMin}[lane] + rng.IntN(2)
+		g.Go(func() error {
+			for range count {
+				f := faults[rng.IntN(len(faults))]
+				s := &striker{cluster: r.cluster, rng: rng, note: func(format string, args ...any) { r.note(f.name+": "+format, args...) }}
+				time.Sleep(s.between(200, 900))
+				struck(f.name)
+				if err := f.strike(s); err != nil {
+					return fmt.Errorf("%s: %w", f.name, err)
+				}
+				s.note("over")
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// recover ends everything that a fault may have left, and waits until all members answer.
+func (r *round) recover() error {
+	if err := r.cluster.net.heal(true); err != nil {
+		return err
+	}
+	if err := r.cluster.awaitAll(); err != nil {
+		return err
+	}
+	if err := r.cluster.disarm(); err != nil {
+		return err
+	}
+	r.note("all members answer")
+	return nil
+}
+
+// awaitAnswers waits until the clients have enough.
+func (r *round) awaitAnswers() error {
+	for deadline := time.Now().Add(answersWait); r.count() < answersMin; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("only %d requests were answered", r.count())
+		}
+	}
+	return nil
+}
+
+// awaitWatches waits until every watcher knows that it has been told everything.
+func (r *round) awaitWatches(last int64) error {
+	behind := func() (names []string) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		latest := map[span]int64{}
+		for _, w := range r.watches {
+			latest[w.span] = max(latest[w.span], w.next)
+		}
+		for where, next := range latest {
+			if next <= last {
+				names = append(names, fmt.Sprintf("%+v before %d", where, next))
+			}
+		}
+		return names
+	}
+	for deadline := time.Now().Add(readyTimeout); len(behind()) > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("watches do not come to revision %d: %v", last, behind())
+		}
+	}
+	return nil
+}
