@@ -71,6 +71,9 @@ type Config struct {
 	TxnOpsMax int
 	// StreamsMax bounds the calls of one connection under way at once; 0 is no bound.
 	StreamsMax uint32
+	// CallsMax bounds how many calls that change something are under way at once on all connections, and again how many
+	// that read; 0 is server.CallsDefault.
+	CallsMax int
 	// KeepAliveMin is the shortest pause between pings that a client may make; KeepAliveInterval is how often a quiet client
 	// is pinged, and KeepAliveTimeout how long it has to answer. 0 leaves gRPC's defaults.
 	KeepAliveMin, KeepAliveInterval, KeepAliveTimeout time.Duration
@@ -103,17 +106,21 @@ type API struct {
 	log     *slog.Logger
 	grpc    *grpc.Server
 	leaders *leaderWatch
+	load    *load
 	// stopping is closed when streams are to end.
 	stopping chan struct{}
 }
 
 // New makes the services of a member. Serve gives them connections.
 func New(member Member, cfg Config) *API {
+	if cfg.CallsMax <= 0 {
+		cfg.CallsMax = server.CallsDefault
+	}
 	if cfg.WatchProgress == 0 {
 		cfg.WatchProgress = watchProgressDefault
 	}
 	cfg.WatchProgress = max(cfg.WatchProgress, watchProgressMin)
-	a := &API{member: member, cfg: cfg, log: cfg.Log, leaders: newLeaderWatch(), stopping: make(chan struct{})}
+	a := &API{member: member, cfg: cfg, log: cfg.Log, leaders: newLeaderWatch(), load: newLoad(cfg.CallsMax), stopping: make(chan struct{})}
 	a.grpc = a.newGRPC()
 	return a
 }

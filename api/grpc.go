@@ -28,6 +28,7 @@ const callWorkers = 256
 func (a *API) newGRPC() *grpc.Server {
 	opts := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
+		grpc.InTapHandle(a.load.admit),
 		grpc.NumStreamWorkers(callWorkers),
 		grpc.UnaryInterceptor(a.unaryCall),
 		grpc.StreamInterceptor(a.streamCall),
@@ -54,6 +55,9 @@ func (a *API) newGRPC() *grpc.Server {
 
 // unaryCall checks what comes with a call before it runs.
 func (a *API) unaryCall(ctx context.Context, q any, info *grpc.UnaryServerInfo, run grpc.UnaryHandler) (any, error) {
+	if class := running(ctx); class != nil {
+		defer class.leave()
+	}
 	if a.member.IsLearner() && !learnerAnswers(q) {
 		return nil, rpctypes.ErrGRPCNotSupportedForLearner
 	}
@@ -85,6 +89,9 @@ func (a *API) logSlow(ctx context.Context, method string, took time.Duration, er
 
 // streamCall is unaryCall for streams; one that needs a leader ends when there has been none for a while.
 func (a *API) streamCall(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, run grpc.StreamHandler) error {
+	if class := running(stream.Context()); class != nil {
+		defer class.leave()
+	}
 	if a.member.IsLearner() && info.FullMethod != pb.Maintenance_Snapshot_FullMethodName {
 		return rpctypes.ErrGRPCNotSupportedForLearner
 	}

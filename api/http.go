@@ -47,7 +47,7 @@ func (a *API) metricsHandler() http.Handler {
 func (a *API) addHealth(mux *http.ServeMux) {
 	mux.HandleFunc("/health", a.health)
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), memberCollector{a.member})
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), memberCollector{a.member}, a.load)
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 }
 

@@ -44,11 +44,15 @@ type fakeMember struct {
 	*server.Server
 	leaderless atomic.Bool
 	learner    atomic.Bool
-	rangeErr   error // of every range, if set
+	rangeErr   error                         // of every range, if set
+	hold       atomic.Pointer[chan struct{}] // ranges wait for its end, if set
 }
 
 // Range implements Member.
 func (m *fakeMember) Range(ctx context.Context, q *kv.RangeRequest) (*kv.RangeResult, error) {
+	if hold := m.hold.Load(); hold != nil {
+		<-*hold
+	}
 	if m.rangeErr != nil {
 		return nil, m.rangeErr
 	}

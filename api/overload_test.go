@@ -1,0 +1,198 @@
+package api
+
+import (
+	"context"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
+)
+
+const (
+	fewCalls    = 8
+	rangeMethod = "/etcdserverpb.KV/Range"
+)
+
+// crowded runs a test with a service that has fewCalls ranges under way, which end when free is called.
+func crowded(t *testing.T, test func(t *testing.T, s *service, free func())) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.CallsMax = fewCalls
+		s := serve(t, testServerConfig(), cfg)
+		hold := make(chan struct{})
+		s.fake.hold.Store(&hold)
+		var held sync.WaitGroup
+		for range fewCalls {
+			held.Go(func() {
+				if _, err := s.kv.Range(t.Context(), &pb.RangeRequest{Key: []byte("k")}); err != nil {
+					t.Errorf("a call that was admitted: %v", err)
+				}
+			})
+		}
+		synctest.Wait()
+		test(t, s, func() {
+			s.fake.hold.Store(nil)
+			close(hold)
+			held.Wait()
+		})
+	})
+}
+
+func wantRefused(t *testing.T, err error) {
+	t.Helper()
+	if s := status.Convert(err); s.Code() != codes.Unknown || s.Message() != "etcdserver: too many requests" {
+		t.Fatalf("a call too many is answered with %v", err)
+	}
+}
+
+// Goal: a member with too much to do says so in etcd's words, at no cost to itself, and does all else: writes, watches,
+// keepalives, status. Method: the reads under way are as many as may be; 2,000 more come. Goroutines are counted in the middle.
+func TestOverloadIsRefused(t *testing.T) {
+	crowded(t, func(t *testing.T, s *service, free func()) {
+		before := runtime.NumGoroutine()
+		for range 2000 {
+			_, err := s.kv.Range(t.Context(), &pb.RangeRequest{Key: []byte("k")})
+			wantRefused(t, err)
+		}
+		synctest.Wait()
+		if after := runtime.NumGoroutine(); after > before {
+			t.Errorf("%d goroutines before the flood, %d after it", before, after)
+		}
+		w := s.openWatch()
+		w.create(&pb.WatchCreateRequest{Key: []byte("k")})
+		w.want("0 rev=1 created")
+		s.put("k", "v")
+		w.want("0 rev=2 PUT k=v@2")
+		granted, err := s.lease.LeaseGrant(t.Context(), &pb.LeaseGrantRequest{TTL: 60})
+		if err != nil {
+			t.Fatal(err)
+		}
+		alive, err := s.lease.LeaseKeepAlive(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := alive.Send(&pb.LeaseKeepAliveRequest{ID: granted.ID}); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := alive.Recv(); err != nil || r.TTL != 60 {
+			t.Fatalf("keepalive: %v, %v", r, err)
+		}
+		if err := alive.CloseSend(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.maintenance.Status(t.Context(), &pb.StatusRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		free()
+		if _, err := s.kv.Range(t.Context(), &pb.RangeRequest{Key: []byte("k")}); err != nil {
+			t.Fatalf("when the load is over: %v", err)
+		}
+	})
+}
+
+// Goal: calls that never come to run do not count for ever. Method: the reads under way are streams whose client sends the header
+// alone and then goes away.
+func TestCallsThatNeverRunAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.CallsMax = fewCalls
+		s := serve(t, testServerConfig(), cfg)
+		ctx, cancel := context.WithCancel(t.Context())
+		for range fewCalls {
+			stream, err := s.conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true}, rangeMethod)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = stream
+		}
+		synctest.Wait()
+		_, err := s.kv.Range(t.Context(), &pb.RangeRequest{Key: []byte("k")})
+		wantRefused(t, err)
+		cancel()
+		time.Sleep(sweepPause)
+		for range 3 * fewCalls {
+			if _, err := s.kv.Range(t.Context(), &pb.RangeRequest{Key: []byte("k")}); err != nil {
+				t.Fatalf("when the clients are gone: %v", err)
+			}
+		}
+		if n := s.api.load.reads.under; n != 0 {
+			t.Errorf("%d calls count when none is under way", n)
+		}
+	})
+}
+
+// Goal: every call counts once, however it ends. Method: many at once that run to their end, are broken off before they run, or
+// between; then none counts.
+func TestCallsCountExactly(t *testing.T) {
+	l := newLoad(50)
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for j := range 5000 {
+				base, cancel := context.WithCancel(t.Context())
+				ctx, err := l.admit(base, &tap.Info{FullMethodName: rangeMethod})
+				if err != nil {
+					cancel()
+					time.Sleep(sweepPause / 10)
+					continue
+				}
+				if (i+j)%3 == 0 {
+					cancel()
+				}
+				if (i+j)%5 != 0 {
+					if class := running(ctx); class != nil {
+						class.leave()
+					}
+				}
+				cancel()
+			}
+		})
+	}
+	all.Wait()
+	l.reads.mu.Lock()
+	defer l.reads.mu.Unlock()
+	l.reads.swept = time.Time{}
+	l.reads.sweep()
+	if l.reads.under != 0 || l.reads.first != nil {
+		t.Errorf("%d calls count when none is under way", l.reads.under)
+	}
+	if l.reads.refused == 0 {
+		t.Error("the class was never full: the test shows nothing")
+	}
+}
+
+// Goal: every method has a class on purpose. Method: all methods the server has are in one of two lists.
+func TestEveryMethodHasItsClass(t *testing.T) {
+	s := serve(t, testServerConfig(), testConfig())
+	always := map[string]bool{
+		"/etcdserverpb.Watch/Watch": true, "/etcdserverpb.Lease/LeaseKeepAlive": true,
+	}
+	for service, info := range s.api.grpc.GetServiceInfo() {
+		for _, m := range info.Methods {
+			method := "/" + service + "/" + m.Name
+			free := always[method] || (service != "etcdserverpb.KV" && service != "etcdserverpb.Lease" && service != "etcdserverpb.Watch")
+			if counted := s.api.load.class(method) != nil; counted == free {
+				t.Errorf("%s: counted: %v", method, counted)
+			}
+		}
+	}
+}
+
+func BenchmarkAdmit(b *testing.B) {
+	l := newLoad(1000)
+	b.ReportAllocs()
+	for b.Loop() {
+		ctx, err := l.admit(b.Context(), &tap.Info{FullMethodName: rangeMethod})
+		if err != nil {
+			b.Fatal(err)
+		}
+		running(ctx).leave()
+	}
+}
