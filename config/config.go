@@ -85,7 +85,8 @@ type Config struct {
 	MaxTxnOps       uint  // operations in one transaction; default DefaultMaxTxnOps
 	MaxRequestBytes uint  // bytes of one request in the log; default DefaultMaxRequestBytes
 	MaxStreams      uint32
-	MemoryLock      bool // --memory-mlock
+	MemoryLock      bool  // --memory-mlock
+	MemoryLimit     int64 // bytes the process may take; 0 means what its control group allows
 	UnsafeNoFsync   bool
 	ForceNewCluster bool
 

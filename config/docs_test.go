@@ -45,6 +45,19 @@ them. This page has what differs. It is generated from the table in ` + "`config
 |---|---|---|
 | ` + "`--quota-backend-bytes`" + ` | 0 means 2 GiB, above 8 GiB warns | 0 means 100 GiB, above that warns |
 
+## Holdfast's own
+
+Each has a variable and a key in the file too, formed as etcd forms its own.
+
+| flag | is |
+|---|---|
+`)
+	for _, f := range Table() {
+		if f.Since == own {
+			fmt.Fprintf(&b, "| `--%s` | %s |\n", f.Name, strings.ReplaceAll(f.Usage, "\n", " "))
+		}
+	}
+	b.WriteString(`
 ## Accepted without effect
 
 Flags of etcd 3.7 that tune what Holdfast does not have. The value is checked, and the start logs each once.

@@ -28,7 +28,7 @@ The gateway and grpc-proxy of etcd are not part of this version. etcd's own work
 `, "PROGRAM", program)
 }
 
-// Help lists every flag of etcd 3.7, in etcd's groups and form.
+// Help lists every flag of etcd 3.7, in etcd's groups and form, and our own.
 func Help() string {
 	fs := newParser(Sources{}).fs
 	var b strings.Builder

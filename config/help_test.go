@@ -11,7 +11,7 @@ import (
 	"holdfast/util/jsonlog"
 )
 
-// Goal: the help has every flag of etcd's help, under the same heading, and no other. Method: compare with the names and
+// Goal: the help has every flag of etcd's help, under the same heading, and no other but our own. Method: compare with the names and
 // headings of etcd 3.7's help. Two names that etcd prints without defining them are left out of the list.
 func TestHelpHasEtcdsFlagsAndGroups(t *testing.T) {
 	want := map[string]string{}
@@ -40,7 +40,7 @@ func TestHelpHasEtcdsFlagsAndGroups(t *testing.T) {
 		}
 	}
 	for name := range got {
-		if _, ok := want[name]; !ok {
+		if _, ok := want[name]; !ok && byName[name].Since != own {
 			t.Errorf("--%s is not in etcd's help", name)
 		}
 	}

@@ -30,7 +30,7 @@ func (k Kind) String() string {
 // Flag is a row of the table: one name, and what it means here.
 type Flag struct {
 	Name  string
-	Since string // first of etcd's minor versions, from 3.4 on, that has it
+	Since string // first of etcd's minor versions, from 3.4 on, that has it; own: none has
 	Until string // the last one; "" means that 3.7 has it
 	Kind  Kind
 	Group string // heading in the help; "" is not listed there
@@ -61,13 +61,14 @@ const (
 	groupTracing    = "Distributed tracing"
 	groupFeatures   = "Features"
 	groupUnsafe     = "Unsafe feature"
+	groupOwn        = "Holdfast's own"
 )
 
 var groups = []string{groupMember, groupClustering, groupSecurity, groupAuth, groupMonitoring, groupLogging, groupTracing,
-	groupFeatures, groupUnsafe}
+	groupFeatures, groupUnsafe, groupOwn}
 
 // table has every flag, in the order of the help.
-var table = slices.Concat(memberFlags, clusterFlags, securityFlags, operationFlags, oldFlags)
+var table = slices.Concat(memberFlags, clusterFlags, securityFlags, operationFlags, ownFlags, oldFlags)
 
 // Table is every flag etcd has had since 3.4, in the order of the help.
 func Table() []Flag { return slices.Clone(table) }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"flag"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -110,6 +111,43 @@ func count32(field func(*Config) *uint32) binding {
 			*field(c) = uint32(v)
 			return nil
 		})
+}
+
+// size is a number of bytes, alone or with one of byteUnits.
+func size(field func(*Config) *int64) binding {
+	return value(formText,
+		func(c *Config) string { return strconv.FormatInt(*field(c), 10) },
+		func(c *Config, s string) error {
+			n, err := parseBytes(s)
+			if err != nil {
+				return err
+			}
+			*field(c) = n
+			return nil
+		})
+}
+
+// byteUnits are the units of a size: Go's for GOMEMLIMIT, and the short forms of Kubernetes.
+var byteUnits = []struct {
+	name  string
+	shift uint
+}{
+	{"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"TiB", 40}, {"Ki", 10}, {"Mi", 20}, {"Gi", 30}, {"Ti", 40}, {"B", 0},
+}
+
+func parseBytes(s string) (int64, error) {
+	digits, shift := s, uint(0)
+	for _, u := range byteUnits {
+		if rest, ok := strings.CutSuffix(s, u.name); ok {
+			digits, shift = rest, u.shift
+			break
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64>>shift {
+		return 0, errors.New("expected a number of bytes, which may end in KiB, MiB, GiB or TiB")
+	}
+	return n << shift, nil
 }
 
 // urls is a comma list of URLs, sorted and without doubles. An empty text leaves what was there, as in etcd.

@@ -79,7 +79,7 @@ func (m *machineOf) Apply(entries []*raftpb.Entry) error {
 		m.hidden = c
 		poke(m.compacted)
 	}
-	if m.store.Unflushed() >= m.cfg.FlushBytes {
+	if m.store.Unflushed() >= m.cfg.Memory.FlushBytes {
 		poke(m.flushable)
 	}
 	for i := range results {

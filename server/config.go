@@ -63,17 +63,11 @@ type Config struct {
 	CompactionRows  int
 	CompactionPause time.Duration
 
-	// CacheBytes bounds the cache of the store's blocks; 0 is storage.CacheBytesDefault.
-	CacheBytes int64
-	// FlushBytes is how much is applied before the store is made durable; 0 is
-	// storage.FlushBytesDefault, or less on a small disk.
-	FlushBytes int64
+	// Memory bounds what the parts hold.
+	Memory Memory
 	// UpkeepInterval is how often it is looked at whether the store is to be flushed or the log to be released; 0 is
 	// UpkeepIntervalDefault.
 	UpkeepInterval time.Duration
-	// WatchLogBytes bounds the log of events that watchers share.
-	WatchLogBytes int
-
 	// SlowApply is from when on a run of commands is logged that took so long to apply; 0 logs none.
 	SlowApply time.Duration
 
@@ -92,8 +86,6 @@ const (
 	CompactionPauseDefault = 10 * time.Millisecond
 	// UpkeepIntervalDefault lets a disk at full speed fill up by about a gigabyte between two looks.
 	UpkeepIntervalDefault = time.Second
-	// WatchLogBytesDefault holds some seconds of heavy writing: a watcher that lags less costs no disk.
-	WatchLogBytesDefault = 32 << 20
 	// watchFragmentExtra is how far a watch response may exceed a request before it is split, as in etcd.
 	watchFragmentExtra = 512 << 10
 )
@@ -117,8 +109,8 @@ func (c *Config) fill() error {
 	if c.UpkeepInterval <= 0 {
 		c.UpkeepInterval = UpkeepIntervalDefault
 	}
-	if c.WatchLogBytes <= 0 {
-		c.WatchLogBytes = WatchLogBytesDefault
+	if c.Memory.WatchLogBytes <= 0 {
+		c.Memory.WatchLogBytes = WatchLogBytesDefault
 	}
 	return nil
 }

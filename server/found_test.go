@@ -82,7 +82,7 @@ func TestKillsLoseNothing(t *testing.T) {
 	seed := drawSeed(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	cfg := testConfig("data")
-	cfg.SnapshotEvery, cfg.CatchUpEntries, cfg.FlushBytes, cfg.SegmentBytes = 20, 5, 4<<10, 16<<10
+	cfg.SnapshotEvery, cfg.CatchUpEntries, cfg.Memory.FlushBytes, cfg.SegmentBytes = 20, 5, 4<<10, 16<<10
 	fs := vfs.NewCrashableMem()
 	want := map[string]string{}
 	rev := kv.Revision(1)

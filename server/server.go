@@ -127,9 +127,7 @@ func (s *Server) openParts() (err error) {
 	if s.cfg.SegmentBytes == 0 {
 		s.cfg.SegmentBytes = s.space.segmentBytes()
 	}
-	if s.cfg.FlushBytes == 0 {
-		s.cfg.FlushBytes = s.space.flushBytes()
-	}
+	s.cfg.Memory.FlushBytes = s.space.flushBytes(s.cfg.Memory.FlushBytes)
 	if err := s.openState(); err != nil {
 		return err
 	}
@@ -139,7 +137,8 @@ func (s *Server) openParts() (err error) {
 // openState opens the store and what lives in it.
 func (s *Server) openState() (err error) {
 	cfg := storage.Config{
-		FS: s.dir.fs, Dir: s.dir.path("store"), CacheBytes: s.cfg.CacheBytes, FlushBytes: s.cfg.FlushBytes, TableBytes: s.space.tableBytes(), Log: s.log, Now: s.cfg.Now,
+		FS: s.dir.fs, Dir: s.dir.path("store"), CacheBytes: s.cfg.Memory.CacheBytes, MemTableBytes: s.cfg.Memory.MemTableBytes,
+		FlushBytes: s.cfg.Memory.FlushBytes, TableBytes: s.space.tableBytes(), Log: s.log, Now: s.cfg.Now,
 		OnFatal: func(err error) {
 			select {
 			case s.failed <- err:
@@ -156,7 +155,7 @@ func (s *Server) openState() (err error) {
 		return err
 	}
 	s.space.pending = s.store.Unflushed
-	if s.keys, err = mvcc.Open(s.store, mvcc.Config{}); err != nil {
+	if s.keys, err = mvcc.Open(s.store, mvcc.Config{RowCacheBytes: s.cfg.Memory.RowCacheBytes}); err != nil {
 		return err
 	}
 	if s.leases, err = lease.Load(s.store, s.cfg.leaseTTLMin()); err != nil {
@@ -166,7 +165,7 @@ func (s *Server) openState() (err error) {
 		return err
 	}
 	s.hub = watch.New(watch.Config{
-		LogBytes: s.cfg.WatchLogBytes, FragmentBytes: s.cfg.RequestBytesMax + watchFragmentExtra, History: s.keys,
+		LogBytes: s.cfg.Memory.WatchLogBytes, FragmentBytes: s.cfg.RequestBytesMax + watchFragmentExtra, History: s.keys,
 	})
 	s.hub.SetHead(s.keys.Revision())
 	s.machine = apply.New(apply.Config{
@@ -193,6 +192,7 @@ func (s *Server) openReplica() error {
 		ReadRetryTicks:   int(readRetry / s.cfg.Heartbeat),
 		ReadTimeoutTicks: int(s.cfg.requestTimeout() / s.cfg.Heartbeat),
 		ReadSeed:         s.ids.draw(),
+		Limits:           replica.Limits{QueuedBytes: s.cfg.Memory.QueueBytes, UncommittedBytes: s.cfg.Memory.QueueBytes, KeptBytes: s.cfg.Memory.KeptBytes},
 		Log:              logOf{s.raftLog},
 		Machine:          &machineOf{Server: s},
 		ChangeSettled:    s.changeSettled,

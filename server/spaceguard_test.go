@@ -85,8 +85,8 @@ func TestSpaceGuardLooksAgainWhenMuchWasAdmitted(t *testing.T) {
 			disk.set(free, nil)
 		}
 	}
-	if want := int64(1 * mib); g.flushBytes() != want {
-		t.Errorf("flushes after %d bytes, not %d", g.flushBytes(), want)
+	if want := int64(1 * mib); g.flushBytes(0) != want {
+		t.Errorf("flushes after %d bytes, not %d", g.flushBytes(0), want)
 	}
 	if free < g.store.reserve*3/4 {
 		t.Errorf("refused with %d free of a reserve of %d", free, g.store.reserve)

@@ -40,7 +40,7 @@ func segments(t *testing.T, fs vfs.FS) (n int) {
 func TestLogIsReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg, fs := memoryConfig()
-		cfg.SnapshotEvery, cfg.CatchUpEntries, cfg.FlushBytes, cfg.SegmentBytes = 100, 10, 64<<10, 64<<10
+		cfg.SnapshotEvery, cfg.CatchUpEntries, cfg.Memory.FlushBytes, cfg.SegmentBytes = 100, 10, 64<<10, 64<<10
 		m := start(t, cfg)
 		most := 0
 		for i := range 3000 {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -77,18 +76,12 @@ func errUnbuilt(cfg config.Config) error {
 	return errors.Join(errs...)
 }
 
-// gcPercent is how much garbage may lie beside what lives before Go collects it. The caches and tables of the store are on
-// Go's heap; at Go's own 100 the process takes twice what they are given (bench/NOTES.md, memory under load).
-const gcPercent = 50
-
 // run runs a member. It returns the signal that ended it, if one did.
 func run(cfg config.Config, log *slog.Logger, terminal bool) (caught os.Signal, err error) {
 	if err := errUnbuilt(cfg); err != nil {
 		return nil, err
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	memory := divideMemory(cfg, log)
 	if cfg.MemoryLock {
 		if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE); err != nil {
 			return nil, fmt.Errorf("lock the memory as --memory-mlock asks: %w", err)
@@ -100,7 +93,7 @@ func run(cfg config.Config, log *slog.Logger, terminal bool) (caught os.Signal, 
 	defer func() { caught = signaled() }()
 	tellIdle(ctx, cfg, log)
 	settled := hasData(cfg)
-	settings, err := nodeConfig(ctx, cfg, settled, log)
+	settings, err := nodeConfig(ctx, cfg, settled, memory, log)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +139,7 @@ func announce(ctx context.Context, n *node.Node, cfg config.Config, log *slog.Lo
 }
 
 // nodeConfig turns settings into what the parts are made of.
-func nodeConfig(ctx context.Context, cfg config.Config, settled bool, log *slog.Logger) (node.Config, error) {
+func nodeConfig(ctx context.Context, cfg config.Config, settled bool, memory server.Memory, log *slog.Logger) (node.Config, error) {
 	founders, err := founders(ctx, cfg, settled)
 	if err != nil {
 		return node.Config{}, err
@@ -173,10 +166,10 @@ func nodeConfig(ctx context.Context, cfg config.Config, settled bool, log *slog.
 			LeaseCheckpointsOff: cfg.Gates.IsSet(config.LeaseCheckpoint) && !cfg.Gates.Enabled(config.LeaseCheckpoint),
 			AutoCompaction:      server.AutoCompaction{Period: period, Revisions: revisions},
 			CompactionRows:      cfg.CompactionBatchLimit, CompactionPause: cfg.CompactionSleepInterval,
-			SlowApply: cfg.WarnApply, Log: log,
+			Memory: memory, SlowApply: cfg.WarnApply, Log: log,
 		},
 		API: api.Config{
-			RequestBytesMax: int(cfg.MaxRequestBytes), TxnOpsMax: int(cfg.MaxTxnOps), StreamsMax: cfg.MaxStreams,
+			RequestBytesMax: int(cfg.MaxRequestBytes), TxnOpsMax: int(cfg.MaxTxnOps), StreamsMax: cfg.MaxStreams, CallsMax: memory.Calls,
 			KeepAliveMin: cfg.KeepAliveMinTime, KeepAliveInterval: cfg.KeepAliveInterval, KeepAliveTimeout: cfg.KeepAliveTimeout,
 			SlowCall: cfg.WarnUnary, Profiles: cfg.EnablePprof,
 			WatchProgress: cfg.WatchProgressTime, ElectionTimeout: cfg.ElectionTimeout(), Log: log,

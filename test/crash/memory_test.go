@@ -57,7 +57,7 @@ func TestMemberForgetsNothingItAcknowledged(t *testing.T) {
 func TestMemberThatDoesNotSyncIsCaught(t *testing.T) {
 	seed := uint64(number(t, "HOLDFAST_SEED", int(time.Now().UnixNano())))
 	r := newMemoryRun(seed, func(c *server.Config) {
-		c.UnsafeNoSync, c.SegmentBytes, c.FlushBytes = true, 1<<20, 1<<30
+		c.UnsafeNoSync, c.SegmentBytes, c.Memory.FlushBytes = true, 1<<20, 1<<30
 	})
 	refusals := 0
 	for n := range 200 {
@@ -225,7 +225,7 @@ func (r *memoryRun) config() server.Config {
 		Heartbeat: 10 * time.Millisecond, ElectionTicks: 10, PreVote: true,
 		SnapshotEvery: 40, CatchUpEntries: 10, SegmentBytes: 24 << 10,
 		RequestBytesMax: 1 << 20, LearnersMax: 1, CompactionRows: 16, CompactionPause: time.Millisecond,
-		FlushBytes: 16 << 10, UpkeepInterval: 2 * time.Millisecond, Log: slog.New(r.log),
+		Memory: server.Memory{FlushBytes: 16 << 10}, UpkeepInterval: 2 * time.Millisecond, Log: slog.New(r.log),
 	}
 	if r.adjust != nil {
 		r.adjust(&cfg)

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"log/slog"
+	"os"
+	"runtime/debug"
+
+	"holdfast/config"
+	"holdfast/server"
+	"holdfast/util/cgroup"
+)
+
+// gcPercent is how much garbage may lie beside what lives before Go collects it. The caches and tables of the store are on
+// Go's heap; at Go's own 100 the process takes twice what they are given (bench/NOTES.md, memory under load).
+const gcPercent = 50
+
+// divideMemory finds out what memory there is, says how it is divided, and tells Go its part, unless the environment has.
+func divideMemory(cfg config.Config, log *slog.Logger) server.Memory {
+	limit, from := cfg.MemoryLimit, "--memory-limit"
+	if limit == 0 {
+		found := cgroup.MemoryLimit(os.DirFS("/"))
+		limit, from = found.Bytes, found.File
+	}
+	memory := server.MemoryFor(limit)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" && memory.HeapBytes > 0 {
+		debug.SetMemoryLimit(memory.HeapBytes)
+	}
+	if limit == 0 {
+		log.Info("memory is not limited; caches and buffers have their full size", "gc-limit-bytes", debug.SetMemoryLimit(-1))
+		return memory
+	}
+	log.Info("memory is divided", "limit-bytes", limit, "from", from, "gc-limit-bytes", debug.SetMemoryLimit(-1),
+		"block-cache-bytes", memory.CacheBytes, "memtable-bytes", memory.MemTableBytes, "flush-bytes", memory.FlushBytes,
+		"row-cache-bytes", memory.RowCacheBytes, "watch-log-bytes", memory.WatchLogBytes, "queue-bytes", memory.QueueBytes, "calls", memory.Calls)
+	return memory
+}
