@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -66,10 +67,7 @@ func (a *API) version(w http.ResponseWriter, r *http.Request) {
 	if !getOnly(w, r) {
 		return
 	}
-	decided, stored := a.member.ClusterVersion(), a.member.Status().StorageVersion
-	if decided == "" {
-		decided, stored = "not_decided", "unknown"
-	}
+	decided, stored := cmp.Or(a.member.ClusterVersion(), "not_decided"), cmp.Or(a.member.Status().StorageVersion, "unknown")
 	writeJSON(w, http.StatusOK, "application/json", struct {
 		Server  string `json:"etcdserver"`
 		Cluster string `json:"etcdcluster"`

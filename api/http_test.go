@@ -92,7 +92,7 @@ func TestHTTPDoors(t *testing.T) {
 		}
 		w := httptest.NewRecorder()
 		s.api.peerHandler().ServeHTTP(w, httptest.NewRequest("GET", "/members", nil))
-		want := `[{"id":10276657743932975437,"peerURLs":["http://localhost:2380"],"name":"default","clientURLs":["http://localhost:2379"]}]`
+		want := `[{"id":10276657743932975437,"peerURLs":["http://localhost:2380"],"name":"default","clientURLs":["http://localhost:2379"]}]` + "\n"
 		if w.Body.String() != want || w.Header().Get("X-Etcd-Cluster-ID") != "cdf818194e3a8c32" {
 			t.Errorf("members %s of cluster %s", w.Body, w.Header().Get("X-Etcd-Cluster-ID"))
 		}

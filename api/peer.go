@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/http"
 
@@ -19,6 +18,7 @@ type peerRoute struct {
 var peerRoutes = []peerRoute{
 	{"/version", (*API).version},
 	{"/members", (*API).members},
+	{promotePath, (*API).promote},
 }
 
 // peerHandler serves what other members, and tools, ask a member as one of its cluster.
@@ -46,18 +46,4 @@ func (a *API) RunPeers(ctx context.Context, at []net.Listener) error {
 		return shutDown(server)
 	})
 	return g.Wait()
-}
-
-// members lists the cluster in etcd's JSON.
-func (a *API) members(w http.ResponseWriter, r *http.Request) {
-	if !getOnly(w, r) {
-		return
-	}
-	members, err := a.member.Members(r.Context(), false)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("X-Etcd-Cluster-ID", fmt.Sprintf("%x", a.member.ClusterID()))
-	writeJSON(w, http.StatusOK, "application/json", members)
 }

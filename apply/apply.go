@@ -97,6 +97,13 @@ func New(cfg Config) *Machine {
 	return &Machine{Config: cfg, index: applied.Index, confState: applied.ConfState}
 }
 
+// Restart makes the machine go on after the entry that the store has applied last: another store has taken the place of the
+// one there was.
+func (m *Machine) Restart() {
+	applied := m.Store.Applied()
+	m.index, m.confState = applied.Index, applied.ConfState
+}
+
 // runBytesMax ends a run: its batch and overlay stay in memory until it commits, and readers see nothing of it.
 const runBytesMax = 4 << 20
 

@@ -75,6 +75,23 @@ func Load(view storage.View, ttlMin int64) (*Set, error) {
 	return s, nil
 }
 
+// Replace puts the leases of next, another state of the same history, in the place of those there are. next must not be
+// used any more.
+func (s *Set) Replace(next *Set) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leases = next.leases
+}
+
+// Restore puts a lease in as it was somewhere else. Move then attaches its keys.
+func (s *Set) Restore(b *storage.Batch, l Lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	restored := &entry{Lease: l, keys: map[string]struct{}{}}
+	s.leases[l.ID] = restored
+	restored.store(b)
+}
+
 // idLen is the length of an encoded lease id.
 const idLen = 8
 

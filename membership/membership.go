@@ -113,6 +113,13 @@ func Load(view storage.View, learnersMax int) (*Cluster, error) {
 	return c, nil
 }
 
+// Replace puts the membership that next holds in the place of this one. next must not be used any more.
+func (c *Cluster) Replace(next *Cluster) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.members, c.removed, c.version, c.alarms = next.members, next.removed, next.version, next.alarms
+}
+
 func (c *Cluster) loadMembers(view storage.View) error {
 	return view.Each(storage.TableMember, func(body, value []byte) error {
 		m := new(Member)

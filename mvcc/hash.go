@@ -45,6 +45,9 @@ func (s *Store) HashKV(ctx context.Context, rev kv.Revision) (Hash, error) {
 		if at == 0 {
 			at = now.revision
 		}
+		if at < now.compacted {
+			continue // Replace is under way
+		}
 		h, err := s.hashAt(ctx, now, at)
 		if err == errMoved {
 			continue
@@ -264,7 +267,11 @@ func (s *Store) ForgetHashes() {
 	c.mu.Lock()
 	c.hash, c.hashed = nil, nil
 	c.mu.Unlock()
-	s.hashes.mu.Lock()
-	defer s.hashes.mu.Unlock()
-	s.hashes.hashes = nil
+	s.hashes.forget()
+}
+
+func (c *hashCache) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hashes = nil
 }

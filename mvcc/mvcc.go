@@ -59,14 +59,15 @@ type Store struct {
 	past      census.Past
 	// dropped counts the bytes of revisions that compactions have removed: the compactor's half of SizeInUse.
 	dropped atomic.Int64
-	// reclaimed is what dropped was when the space was last given back. It belongs to the caller of Reclaim.
-	reclaimed int64
+	// reclaimed is what dropped was when the space was last given back.
+	reclaimed atomic.Int64
 }
 
 // state is everything that changes with a revision; it is never modified.
 type state struct {
 	revision kv.Revision
-	// compacted is the revision below which history can no longer be read. Invariant: compacted <= revision.
+	// compacted is the revision below which history can no longer be read. Invariant: compacted <= revision, but for
+	// the moment in which Replace puts another database in the place of the present one.
 	compacted kv.Revision
 	written   int64 // bytes of all revisions ever written
 	census    *census.Version
@@ -116,7 +117,7 @@ func Open(st *storage.Store, cfg Config) (*Store, error) {
 	if err := s.compactor.open(s); err != nil {
 		return nil, fmt.Errorf("open mvcc: %w", err)
 	}
-	s.reclaimed = s.dropped.Load()
+	s.reclaimed.Store(s.dropped.Load())
 	return s, nil
 }
 

@@ -13,8 +13,8 @@ const reclaimMin = 64 << 20
 // takes, and does nothing otherwise. It is for one goroutine, once CompactStep has nothing left to do; it takes as long as
 // reading and writing what is left, and nobody waits for it.
 func (s *Store) Reclaim(ctx context.Context) error {
-	dropped := s.dropped.Load()
-	garbage := dropped - s.reclaimed
+	dropped, reclaimed := s.dropped.Load(), s.reclaimed.Load()
+	garbage := dropped - reclaimed
 	stats, err := s.st.Stats()
 	if err != nil {
 		return err
@@ -29,6 +29,6 @@ func (s *Store) Reclaim(ctx context.Context) error {
 	if err := s.st.Compact(ctx); err != nil {
 		return fmt.Errorf("reclaim space: %w", err)
 	}
-	s.reclaimed = dropped
+	s.reclaimed.CompareAndSwap(reclaimed, dropped) // unless the store was replaced meanwhile
 	return nil
 }

@@ -9,6 +9,8 @@ import "fmt"
 //
 // It returns how many segments were removed. The one that holds the entry below stays, as do all behind it.
 //
+// A received snapshot may have put the beginning of the log behind rec meanwhile: then there is nothing to do.
+//
 // Appends wait while the record is written, not while files are removed.
 func (l *Log) Release(rec SnapshotRecord, below uint64) (removed int, err error) {
 	if below > rec.Index+1 {
@@ -16,7 +18,7 @@ func (l *Log) Release(rec SnapshotRecord, below uint64) (removed int, err error)
 	}
 	l.releasing.Lock()
 	defer l.releasing.Unlock()
-	if err := l.makeReleasable(rec); err != nil {
+	if overtaken, err := l.makeReleasable(rec); overtaken || err != nil {
 		return 0, err
 	}
 	for _, seg := range l.releasable(min(below, rec.Index)) {
@@ -30,16 +32,20 @@ func (l *Log) Release(rec SnapshotRecord, below uint64) (removed int, err error)
 	return removed, nil
 }
 
-func (l *Log) makeReleasable(rec SnapshotRecord) error {
+// makeReleasable has rec recorded, unless the log begins behind it.
+func (l *Log) makeReleasable(rec SnapshotRecord) (overtaken bool, err error) {
 	l.write.Lock()
 	defer l.write.Unlock()
 	if err := l.failed(); err != nil {
-		return err
+		return false, err
+	}
+	if rec.Index < l.hist.base.Index {
+		return true, nil
 	}
 	if err := l.record(rec); err != nil {
-		return l.fail(fmt.Errorf("release raft log %s: %w", l.cfg.Dir, err))
+		return false, l.fail(fmt.Errorf("release raft log %s: %w", l.cfg.Dir, err))
 	}
-	return nil
+	return false, nil
 }
 
 // record makes rec and a state that reaches it durable.

@@ -57,6 +57,7 @@ type machineOf struct {
 	*Server
 	entries []apply.Entry // reused
 	hidden  kv.Revision   // compacted revision when the last entries had been applied
+	version string        // of the cluster, likewise
 }
 
 // Apply implements replica.Machine.
@@ -74,6 +75,12 @@ func (m *machineOf) Apply(entries []*raftpb.Entry) error {
 	if took := m.cfg.Now().Sub(began); m.cfg.SlowApply > 0 && took > m.cfg.SlowApply {
 		m.log.Warn("apply request took too long", "took", took, "expected-duration", m.cfg.SlowApply,
 			"entries", len(entries), "last-index", entries[len(entries)-1].GetIndex())
+	}
+	if v := m.cluster.Version(); v != m.version {
+		m.version = v
+		if err := checkVersion(v); err != nil {
+			return err
+		}
 	}
 	if c := m.keys.Compacted(); c != m.hidden {
 		m.hidden = c

@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +21,7 @@ import (
 	"holdfast/kv"
 	"holdfast/membership"
 	"holdfast/transport"
+	"holdfast/util/version"
 )
 
 // cluster is some members on a network in memory. It belongs into a bubble of testing/synctest.
@@ -87,7 +90,7 @@ func (c *cluster) start(i int) {
 		c.t.Fatal(err)
 	}
 	listener := c.net.listen(m.address)
-	peers := &http.Server{Handler: s.RaftHandler()}
+	peers := &http.Server{Handler: peerHandler(s)}
 	ctx, cancel := context.WithCancel(context.Background())
 	served, result := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -136,6 +139,32 @@ func (m *clusterMember) runError() error {
 	err := <-m.result
 	m.result <- err
 	return err
+}
+
+// peerHandler serves what members ask each other: what package api makes of it, in short.
+func peerHandler(s *Server) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/raft", s.RaftHandler())
+	mux.Handle("/raft/", s.RaftHandler())
+	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, `{"etcdserver":%q,"etcdcluster":%q}`, version.EtcdVersion, s.ClusterVersion())
+	})
+	mux.HandleFunc("POST /members/promote/{id}", func(w http.ResponseWriter, r *http.Request) {
+		id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
+		var members []membership.Member
+		if err == nil {
+			members, err = s.MemberPromote(r.Context(), kv.MemberID(id))
+		}
+		switch {
+		case errors.Is(err, membership.ErrNotFound):
+			http.Error(w, err.Error(), http.StatusNotFound)
+		case err != nil:
+			http.Error(w, err.Error(), http.StatusPreconditionFailed)
+		default:
+			_ = json.NewEncoder(w).Encode(members) // a member that went away hears nothing
+		}
+	})
+	return mux
 }
 
 // stop ends member i in good order, kill at once, with what was not synced half lost.

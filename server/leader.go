@@ -12,7 +12,6 @@ import (
 
 	"holdfast/kv"
 	"holdfast/membership"
-	"holdfast/util/version"
 )
 
 // followLeadership does the leader's duties while this member leads.
@@ -105,7 +104,7 @@ func (s *Server) MoveLeader(ctx context.Context, to kv.MemberID) error {
 // publishRetry is the pause between tries to publish.
 const publishRetry = 100 * time.Millisecond
 
-// publish tells the cluster this member's name and client URLs, and decides the cluster's version if nobody has.
+// publish tells the cluster this member's name and client URLs.
 func (s *Server) publish(ctx context.Context) error {
 	for {
 		err := s.publishOnce(ctx)
@@ -135,15 +134,5 @@ func (s *Server) publishOnce(ctx context.Context) error {
 		Member_ID:        uint64(s.id),
 		MemberAttributes: &membershippb.Attributes{Name: s.cfg.Name, ClientUrls: s.cfg.ClientURLs},
 	}})
-	if err != nil || s.cluster.Version() == etcdStorage {
-		return err
-	}
-	_, err = s.proposeCold(ctx, &pb.InternalRaftRequest{ClusterVersionSet: &membershippb.ClusterVersionSetRequest{Ver: etcdStorage}})
 	return err
 }
-
-// ClusterVersion is the version the cluster runs at; empty while it is not decided.
-func (s *Server) ClusterVersion() string { return s.cluster.Version() }
-
-// etcdStorage is the version of the cluster and of its storage, without patch number as etcd says it.
-var etcdStorage = version.EtcdMinor() + ".0"

@@ -164,6 +164,9 @@ func (s *Server) openState() (err error) {
 	if s.cluster, err = membership.Load(s.store, s.cfg.LearnersMax); err != nil {
 		return err
 	}
+	if err := checkVersion(s.cluster.Version()); err != nil {
+		return err
+	}
 	s.hub = watch.New(watch.Config{
 		LogBytes: s.cfg.Memory.WatchLogBytes, FragmentBytes: s.cfg.RequestBytesMax + watchFragmentExtra, History: s.keys,
 	})
@@ -222,6 +225,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.leaveWhenRemoved(running) })     // ends the member when the cluster has removed it
 	g.Go(func() error { return s.followLeadership(running) })     // on the leader: does what only the leader does
 	g.Go(func() error { return s.expireWaiters(running) })        // answers requests that take too long
+	g.Go(func() error { return s.monitorVersion(running) })       // on the leader: proposes the cluster's version
 	g.Go(func() error { return s.publish(running) })              // tells the cluster who this member is, once
 	g.Go(func() error { return s.raiseSpaceAlarms(running) })     // answers requests that found no space
 	g.Go(func() error { return s.space.watch(running, s.log) })   // owns whether the disk is low

@@ -14,7 +14,7 @@ import (
 // Status is how a member stands.
 type Status struct {
 	Version        string // of etcd, whose behaviour the member has
-	StorageVersion string
+	StorageVersion string // empty while nothing is stored
 	// Size is what the data takes on disk, SizeInUse the encoded bytes of all revisions kept, Quota the bound of the
 	// latter; bytes.
 	Size, SizeInUse, Quota int64
@@ -30,7 +30,7 @@ type Status struct {
 func (s *Server) Status() Status {
 	r := s.replica.Status()
 	status := Status{
-		Version: version.EtcdVersion, StorageVersion: etcdStorage,
+		Version: version.EtcdVersion, StorageVersion: storageVersion(s.cluster.Version(), kv.Index(r.Applied)),
 		Size: s.store.Size(), SizeInUse: s.keys.SizeInUse(), Quota: s.cfg.Quota,
 		Leader: kv.MemberID(r.Leader), Committed: kv.Index(r.Commit), Applied: kv.Index(r.Applied), Term: kv.Term(r.Term),
 		IsLearner: s.IsLearner(),

@@ -12,14 +12,17 @@ import (
 // Batch collects changes that become visible, and later durable, together. It belongs to one goroutine. An error of
 // any change is kept and returned by Commit, so that call sites read as a list of changes.
 type Batch struct {
-	s   *Store
+	g   *generation
 	b   *pebble.Batch
 	key []byte // scratch
 	err error
 }
 
 // NewBatch starts an empty batch. Close must be called on it, after Commit too.
-func (s *Store) NewBatch() *Batch { return &Batch{s: s, b: s.db.NewBatch()} }
+func (s *Store) NewBatch() *Batch {
+	g := s.gen.Load()
+	return &Batch{g: g, b: g.db.NewBatch()}
+}
 
 // Set writes a row whose key a Table made. The batch keeps copies.
 func (b *Batch) Set(key, value []byte) { b.keep(b.b.Set(key, value, nil)) }
@@ -65,18 +68,18 @@ func (b *Batch) Commit() error {
 	if b.err != nil {
 		return fmt.Errorf("build batch: %w", b.err)
 	}
-	if err := b.s.Err(); err != nil {
+	if err := b.g.err(); err != nil {
 		return err
 	}
-	if err := b.s.acquire(); err != nil {
+	if err := b.g.acquire(); err != nil {
 		return err
 	}
-	defer b.s.release()
+	defer b.g.release()
 	n := b.b.Len()
-	if err := b.s.db.Apply(b.b, pebble.NoSync); err != nil {
+	if err := b.g.db.Apply(b.b, pebble.NoSync); err != nil {
 		return fmt.Errorf("commit batch of %d bytes: %w", n, err)
 	}
-	b.s.flush.committed(n, b.s.cfg.Now)
+	b.g.flush.committed(n, b.g.cfg.Now)
 	return nil
 }
 
@@ -104,12 +107,12 @@ func (b *Batch) SetApplied(index kv.Index, term kv.Term, confState []byte) {
 	b.Set(appliedKey, append(v, confState...))
 }
 
-// Applied is the cursor as it was at Open: where the raft log has to be replayed from.
-func (s *Store) Applied() Applied { return s.applied }
+// Applied is the cursor as it was when the present database was opened: where the raft log has to be replayed from.
+func (s *Store) Applied() Applied { return s.gen.Load().applied }
 
 // readApplied reads the cursor; opts may limit what is seen.
-func (s *Store) readApplied(opts *pebble.IterOptions) (Applied, error) {
-	it, err := s.db.NewIter(opts)
+func (g *generation) readApplied(opts *pebble.IterOptions) (Applied, error) {
+	it, err := g.db.NewIter(opts)
 	if err != nil {
 		return Applied{}, fmt.Errorf("read applied cursor: %w", err)
 	}

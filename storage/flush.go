@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -58,36 +59,43 @@ func (f *flushState) begin() (end func(flushed bool)) {
 
 // Unflushed is what has been committed and is not durable yet, in bytes: about what the disk must have room for.
 func (s *Store) Unflushed() int64 {
-	s.flush.mu.Lock()
-	defer s.flush.mu.Unlock()
-	return s.flush.dirty + s.flush.flushing
+	f := &s.gen.Load().flush
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dirty + f.flushing
 }
 
 // FlushDue tells whether it is time to call Flush.
 func (s *Store) FlushDue(now time.Time) bool {
-	s.flush.mu.Lock()
-	defer s.flush.mu.Unlock()
-	if s.flush.dirty == 0 {
+	g := s.gen.Load()
+	g.flush.mu.Lock()
+	defer g.flush.mu.Unlock()
+	if g.flush.dirty == 0 {
 		return false
 	}
 	if failpointStoreFlushDue() {
 		return true
 	}
-	return s.flush.dirty >= orDefault(s.cfg.FlushBytes, FlushBytesDefault) || (s.cfg.Now != nil && now.Sub(s.flush.since) >= FlushAge)
+	return g.flush.dirty >= orDefault(g.cfg.FlushBytes, FlushBytesDefault) || (g.cfg.Now != nil && now.Sub(g.flush.since) >= FlushAge)
 }
 
 // Flush makes everything committed so far durable and waits for that.
 func (s *Store) Flush() error {
-	if err := s.Err(); err != nil {
+	g, err := s.enter()
+	if err != nil {
+		return cmp.Or(s.Err(), err)
+	}
+	defer g.release()
+	return g.flushAll()
+}
+
+func (g *generation) flushAll() error {
+	if err := g.err(); err != nil {
 		return err
 	}
-	if err := s.acquire(); err != nil {
-		return err
-	}
-	defer s.release()
 	failpointBeforeCommit()
-	end := s.flush.begin()
-	done, err := s.db.AsyncFlush()
+	end := g.flush.begin()
+	done, err := g.db.AsyncFlush()
 	if err != nil {
 		end(false)
 		return fmt.Errorf("flush: %w", err)
@@ -97,47 +105,49 @@ func (s *Store) Flush() error {
 		end(true)
 		failpointAfterCommit()
 		return nil
-	case <-s.failure:
+	case <-g.failure:
 		end(false)
-		return s.Err()
+		return g.err()
 	}
 }
 
 // Durable returns the applied cursor that a crash would leave, read back from what is on disk: the raft log may be
 // released below its index.
 func (s *Store) Durable() (Applied, error) {
-	if err := s.acquire(); err != nil {
+	g, err := s.enter()
+	if err != nil {
 		return Applied{}, err
 	}
-	defer s.release()
-	if s.flush.stale.Swap(false) {
-		a, err := s.readApplied(&pebble.IterOptions{OnlyReadGuaranteedDurable: true})
+	defer g.release()
+	if g.flush.stale.Swap(false) {
+		a, err := g.readApplied(&pebble.IterOptions{OnlyReadGuaranteedDurable: true})
 		if err != nil {
-			s.flush.stale.Store(true)
+			g.flush.stale.Store(true)
 			return Applied{}, err
 		}
-		s.flush.mu.Lock()
-		if a.Index > s.flush.durable.Index {
-			s.flush.durable = a
+		g.flush.mu.Lock()
+		if a.Index > g.flush.durable.Index {
+			g.flush.durable = a
 		}
-		s.flush.mu.Unlock()
+		g.flush.mu.Unlock()
 	}
-	s.flush.mu.Lock()
-	defer s.flush.mu.Unlock()
-	return s.flush.durable, nil
+	g.flush.mu.Lock()
+	defer g.flush.mu.Unlock()
+	return g.flush.durable, nil
 }
 
 // Checkpoint writes a copy of the store as it is now into dir, which must not exist; table files are shared by hard
 // links where the file system can.
 func (s *Store) Checkpoint(dir string) error {
-	if err := s.Flush(); err != nil {
-		return fmt.Errorf("checkpoint: %w", err)
-	}
-	if err := s.acquire(); err != nil {
+	g, err := s.enter()
+	if err != nil {
 		return err
 	}
-	defer s.release()
-	if err := s.db.Checkpoint(dir); err != nil {
+	defer g.release()
+	if err := g.flushAll(); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	if err := g.db.Checkpoint(dir); err != nil {
 		return fmt.Errorf("checkpoint into %s: %w", dir, err)
 	}
 	return nil

@@ -11,25 +11,27 @@ const SizeMin = 20480
 // Size is the space the store takes, at least SizeMin: live tables, and what has been committed since the last flush.
 // The memory that Pebble has set aside for memtables says nothing of the data in it.
 func (s *Store) Size() int64 {
-	if s.acquire() != nil {
+	g, err := s.enter()
+	if err != nil {
 		return SizeMin
 	}
-	defer s.release()
-	total := s.db.Metrics().Total()
-	s.flush.mu.Lock()
-	defer s.flush.mu.Unlock()
-	return max(SizeMin, total.TablesSize+s.flush.dirty)
+	defer g.release()
+	total := g.db.Metrics().Total()
+	g.flush.mu.Lock()
+	defer g.flush.mu.Unlock()
+	return max(SizeMin, total.TablesSize+g.flush.dirty)
 }
 
 // Congested tells that flushes or compactions of tables lag behind so far that writers should slow down: long before
 // Pebble would stop them, so that the applier never waits inside a commit. It costs some ten microseconds.
 func (s *Store) Congested() bool {
-	if s.acquire() != nil {
+	g, err := s.enter()
+	if err != nil {
 		return false
 	}
-	defer s.release()
-	m := s.db.Metrics()
-	return m.MemTable.Size > congestedMemTables*orDefault(s.cfg.MemTableBytes, MemTableBytesDefault) ||
+	defer g.release()
+	m := g.db.Metrics()
+	return m.MemTable.Size > congestedMemTables*orDefault(g.cfg.MemTableBytes, MemTableBytesDefault) ||
 		m.Levels[0].Sublevels > congestedSublevels
 }
 
@@ -56,11 +58,12 @@ type Stats struct {
 
 // Stats reads all counters; it costs some ten microseconds.
 func (s *Store) Stats() (Stats, error) {
-	if err := s.acquire(); err != nil {
+	g, err := s.enter()
+	if err != nil {
 		return Stats{}, err
 	}
-	defer s.release()
-	m := s.db.Metrics()
+	defer g.release()
+	m := g.db.Metrics()
 	total := m.Total()
 	return Stats{
 		TableBytes:          total.TablesSize,
@@ -75,18 +78,22 @@ func (s *Store) Stats() (Stats, error) {
 		CacheBytes:          m.BlockCache.Size,
 		CacheHits:           m.BlockCache.Hits,
 		CacheMisses:         m.BlockCache.Misses,
-		Misuses:             s.misuses.Load(),
+		Misuses:             g.misuses.Load(),
 	}, nil
 }
 
 // Compact rewrites all tables so that deleted rows give their space back, and waits until that is done. Readers and
-// writers go on meanwhile.
+// writers go on meanwhile. There is nothing left to do once the database has been replaced.
 func (s *Store) Compact(ctx context.Context) error {
-	if err := s.acquire(); err != nil {
+	g, err := s.enter()
+	if err != nil {
 		return err
 	}
-	defer s.release()
-	if err := s.db.Compact(ctx, TableMeta.Key(nil), Table(0xff).Key(nil), false); err != nil {
+	defer g.release()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(g.life, cancel)()
+	if err := g.db.Compact(ctx, TableMeta.Key(nil), Table(0xff).Key(nil), false); err != nil && !g.retired.Load() {
 		return fmt.Errorf("compact tables: %w", err)
 	}
 	return nil

@@ -12,11 +12,12 @@ import (
 
 // Get returns a copy of the row at key, which a Table made; ok tells whether there is one.
 func (s *Store) Get(key []byte) (value []byte, ok bool, err error) {
-	if err := s.acquire(); err != nil {
+	g, err := s.enter()
+	if err != nil {
 		return nil, false, err
 	}
-	defer s.release()
-	return get(s.db, key)
+	defer g.release()
+	return get(g.db, key)
 }
 
 func get(r pebble.Reader, key []byte) ([]byte, bool, error) {
@@ -38,12 +39,13 @@ func formatString(key []byte) string { return fmt.Sprintf("%s", formatKey(key)) 
 
 // Scan iterates over the rows of t with bodies in [lo, hi) as they are now; a nil hi is the end of the table.
 func (s *Store) Scan(t Table, lo, hi []byte) (*Iter, error) {
-	if err := s.acquire(); err != nil {
+	g, err := s.enter()
+	if err != nil {
 		return nil, err
 	}
-	it, err := newIter(s.db, s, t, lo, hi)
+	it, err := newIter(g.db, g, t, lo, hi)
 	if err != nil {
-		s.release()
+		g.release()
 		return nil, err
 	}
 	return it, nil
@@ -52,16 +54,17 @@ func (s *Store) Scan(t Table, lo, hi []byte) (*Iter, error) {
 // Reader sees the store as it was when it was made, however many rows of however many tables it reads. It keeps the
 // store and the old versions of rows from going away: Close it soon.
 type Reader struct {
-	s    *Store
+	g    *generation
 	snap *pebble.Snapshot
 }
 
 // NewReader opens a consistent view.
 func (s *Store) NewReader() (*Reader, error) {
-	if err := s.acquire(); err != nil {
+	g, err := s.enter()
+	if err != nil {
 		return nil, err
 	}
-	return &Reader{s: s, snap: s.db.NewSnapshot()}, nil
+	return &Reader{g: g, snap: g.db.NewSnapshot()}, nil
 }
 
 // Get is Store.Get in this view.
@@ -72,7 +75,7 @@ func (r *Reader) Scan(t Table, lo, hi []byte) (*Iter, error) { return newIter(r.
 
 // Close ends the view. Its iterators must have been closed.
 func (r *Reader) Close() error {
-	defer r.s.release()
+	defer r.g.release()
 	return r.snap.Close()
 }
 
@@ -80,7 +83,7 @@ func (r *Reader) Close() error {
 // It stands before the first row until a seek or Next. What Body and Value return is valid until the next move.
 type Iter struct {
 	it    *pebble.Iterator
-	s     *Store // released at Close; nil if a Reader holds it
+	g     *generation // released at Close; nil if a Reader holds it
 	t     Table
 	begun bool
 	// n and bn are the lengths of the present key without suffix, and of the body within it.
@@ -91,9 +94,9 @@ type Iter struct {
 
 var iters = sync.Pool{New: func() any { return new(Iter) }}
 
-func newIter(r pebble.Reader, s *Store, t Table, lo, hi []byte) (*Iter, error) {
+func newIter(r pebble.Reader, g *generation, t Table, lo, hi []byte) (*Iter, error) {
 	i := iters.Get().(*Iter)
-	i.s, i.t, i.begun = s, t, false
+	i.g, i.t, i.begun = g, t, false
 	i.bounds(lo, hi)
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: i.lower, UpperBound: i.upper, UseL6Filters: true})
 	if err != nil {
@@ -199,10 +202,10 @@ func (i *Iter) Err() error {
 // Close ends the iterator and returns Err if that was not asked for.
 func (i *Iter) Close() error {
 	err := i.it.Close()
-	if i.s != nil {
-		i.s.release()
+	if i.g != nil {
+		i.g.release()
 	}
-	i.it, i.s = nil, nil
+	i.it, i.g = nil, nil
 	t := i.t
 	iters.Put(i)
 	if err != nil {

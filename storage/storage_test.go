@@ -105,7 +105,7 @@ func TestReaderOutlivesClose(t *testing.T) {
 	}
 	closed := make(chan error)
 	go func() { closed <- s.Close() }()
-	for !s.closing.Load() {
+	for !s.gen.Load().closing.Load() {
 		time.Sleep(time.Millisecond)
 	}
 	if _, err := s.NewReader(); err != ErrClosed {

@@ -20,13 +20,13 @@ package storage
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -94,27 +94,12 @@ const memTablesUsual = 2
 // unnoticed: a store in a newer format can not be opened by the version before.
 const format = pebble.FormatValueSeparation
 
-// Store is one open database. All methods may be called from any goroutine.
+// Store is one open database, in whose place another can be put. All methods may be called from any goroutine.
 type Store struct {
-	cfg Config
-	db  *pebble.DB
-	log *slog.Logger
+	gen atomic.Pointer[generation]
 
-	// refs counts the owner and every open reader; the one who takes it to 0 closes the database.
-	refs     atomic.Int64
-	closing  atomic.Bool
-	closed   chan struct{} // closed when the database is; closeErr is set before
-	closeErr error
-
-	failed  atomic.Pointer[error] // the first background error
-	cramped atomic.Pointer[error] // of the compaction that found no room and is about to be reported
-	failure chan struct{}         // closed when failed is set
-	stuck   chan struct{}         // closed when Pebble stopped with its locks held
-	sticks  atomic.Bool           // whoever sets it closes stuck
-
-	flush   flushState
-	misuses atomic.Int64 // see Stats.Misuses
-	applied Applied      // as found at Open
+	mu  sync.Mutex    // guards old
+	old []*generation // replaced, and perhaps not closed yet
 }
 
 // Open opens the database in cfg.Dir, making an empty one if there is none.
@@ -125,134 +110,55 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{cfg: cfg, log: cfg.Log, closed: make(chan struct{}), failure: make(chan struct{}), stuck: make(chan struct{})}
-	s.refs.Store(1)
-	opts := s.options()
-	defer opts.Cache.Unref()
-	db, err := pebble.Open(cfg.Dir, opts)
+	g, err := openGeneration(cfg)
 	if err != nil {
-		return nil, fmt.Errorf("open store in %s: %w", cfg.Dir, err)
+		return nil, err
 	}
-	s.db = db
-	s.flush.stale.Store(true)
-	s.applied, err = s.readApplied(nil)
-	if err != nil {
-		return nil, errors.Join(err, db.Close())
-	}
+	s := new(Store)
+	s.gen.Store(g)
 	return s, nil
 }
 
-func (s *Store) options() *pebble.Options {
-	memTable := orDefault(s.cfg.MemTableBytes, MemTableBytesDefault)
-	// Pebble takes the memtables out of the cache it is given; without room for two a flush would empty the cache.
-	cache := orDefault(s.cfg.CacheBytes, CacheBytesDefault) + memTablesUsual*int64(memTable)
-	o := &pebble.Options{
-		FS:                          manifestFS{s.cfg.FS},
-		Comparer:                    comparer,
-		DisableWAL:                  true,
-		FormatMajorVersion:          format,
-		Cache:                       pebble.NewCache(cache),
-		MaxOpenFiles:                orDefault(s.cfg.OpenFilesMax, OpenFilesDefault),
-		MemTableSize:                memTable,
-		MemTableStopWritesThreshold: memTablesStop,
-		L0StopWritesThreshold:       sublevelsStop,
-		L0CompactionThreshold:       2,
-		LBaseMaxBytes:               baseTables * orDefault(s.cfg.TableBytes, TableBytesDefault),
-		DisableAutomaticCompactions: s.cfg.ManualCompactions,
-		DisableTableStats:           s.cfg.ManualCompactions,
-		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, s.cfg.CompactionsMax) },
-		Logger:                      pebbleLogger{s},
-		EventListener:               s.listener(),
+// enter counts a reader or writer in. It fails once Close was called.
+func (s *Store) enter() (*generation, error) {
+	for {
+		g := s.gen.Load()
+		if g.acquire() == nil {
+			return g, nil
+		}
+		if s.gen.Load() == g {
+			return nil, ErrClosed
+		}
 	}
-	o.TargetFileSizes[0] = orDefault(s.cfg.TableBytes, TableBytesDefault)
-	for i := range o.Levels {
-		o.Levels[i].BlockSize = 32 << 10
-		o.Levels[i].IndexBlockSize = 256 << 10
-		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
-	}
-	return o
 }
 
-func orDefault[T int | int64 | uint64](v, def T) T {
-	if v > 0 {
-		return v
-	}
-	return def
+// Replace puts the database of next in the place of the present one; next must not be used any more. Who reads the old one
+// goes on to do so; when the last of them has ended it is closed and its directory removed. A batch begun before can
+// not be committed any more.
+func (s *Store) Replace(next *Store) {
+	old := s.gen.Swap(next.gen.Load())
+	s.mu.Lock()
+	s.old = slices.DeleteFunc(s.old, (*generation).isClosed)
+	s.old = append(s.old, old)
+	s.mu.Unlock()
+	old.retire()
 }
+
+// Dir is where the present database is.
+func (s *Store) Dir() string { return s.gen.Load().cfg.Dir }
 
 // Close ends the store: new readers get ErrClosed, the database closes when the last open reader has, and Close
 // waits for that. It does not flush; a graceful stop calls Flush first. A store that failed returns its error; where
 // Pebble stopped with its locks held the database stays open, because closing it would wait for ever.
 func (s *Store) Close() error {
-	if !s.closing.CompareAndSwap(false, true) {
-		return ErrClosed
+	err := s.gen.Load().close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.old {
+		g.wait()
 	}
-	s.release()
-	select {
-	case <-s.closed:
-		return errors.Join(s.Err(), s.closeErr)
-	case <-s.stuck:
-		return s.Err()
-	}
-}
-
-// closeDB closes the database. Pebble can stop with its locks held at any moment until it is closed, and this would
-// never return then; so it has a goroutine, which Close waits for as long as there is hope.
-func (s *Store) closeDB() {
-	s.closeErr = s.db.Close()
-	close(s.closed)
-}
-
-// acquire counts a reader or writer in. It fails once Close was called.
-func (s *Store) acquire() error {
-	if s.closing.Load() {
-		return ErrClosed
-	}
-	for {
-		n := s.refs.Load()
-		if n == 0 {
-			return ErrClosed
-		}
-		if s.refs.CompareAndSwap(n, n+1) {
-			return nil
-		}
-	}
-}
-
-func (s *Store) release() {
-	switch n := s.refs.Add(-1); {
-	case n > 0:
-		return
-	case n < 0:
-		panic(fmt.Sprintf("storage: released %d times more than acquired", -n))
-	}
-	go s.closeDB()
+	return err
 }
 
 // Err returns the background error that ended the store, nil while it is sound.
-func (s *Store) Err() error {
-	if err := s.failed.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
-// fail records the first background error and reports it.
-func (s *Store) fail(err error) {
-	err = fmt.Errorf("store in %s: %w", s.cfg.Dir, err)
-	if !s.failed.CompareAndSwap(nil, &err) {
-		return
-	}
-	close(s.failure)
-	s.log.Error("storage failed in the background", "error", err)
-	if s.cfg.OnFatal != nil {
-		s.cfg.OnFatal(err)
-	}
-}
-
-// stick notes that the database can not be closed any more.
-func (s *Store) stick() {
-	if s.sticks.CompareAndSwap(false, true) {
-		close(s.stuck)
-	}
-}
+func (s *Store) Err() error { return s.gen.Load().err() }

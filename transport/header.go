@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 
 	"holdfast/util/version"
@@ -23,7 +22,7 @@ const (
 )
 
 // minClusterVersion is the oldest cluster that etcd 3.7 takes part in.
-const minClusterVersion = "3.0.0"
+const minClusterVersion = version.OldestCluster
 
 // Why a request is refused with 412. The texts are etcd's: the other side looks for them.
 var (
@@ -60,7 +59,7 @@ func (t *Transport) checkHeader(h http.Header) error {
 // compatible compares minor versions: theirs must not be below the oldest cluster we take part in, nor ours below the
 // oldest they do.
 func compatible(h http.Header) error {
-	local, oldest := mustParse(version.EtcdVersion), mustParse(minClusterVersion)
+	local, oldest := version.MustParseMinor(version.EtcdVersion), version.MustParseMinor(minClusterVersion)
 	theirs, err := parseMinor(h.Get(headerVersion))
 	if err != nil {
 		return err
@@ -69,48 +68,20 @@ func compatible(h http.Header) error {
 	switch {
 	case err != nil:
 		return err
-	case theirs.below(oldest):
+	case theirs.Below(oldest):
 		return fmt.Errorf("remote version is too low: remote[%s]=%s, local=%s", h.Get(headerFrom), h.Get(headerVersion), version.EtcdVersion)
-	case local.below(theirOldest):
+	case local.Below(theirOldest):
 		return fmt.Errorf("local version is too low: remote[%s]=%s, local=%s", h.Get(headerFrom), h.Get(headerVersion), version.EtcdVersion)
 	}
 	return nil
 }
 
-// minor is a version without its patch.
-type minor struct{ major, minor uint64 }
-
-func (v minor) below(w minor) bool {
-	return v.major < w.major || v.major == w.major && v.minor < w.minor
-}
-
-// parseMinor reads a semantic version. Without one the sender is an etcd 2.0, which said nothing.
-func parseMinor(text string) (minor, error) {
+// parseMinor reads the version of a sender. Without one it is an etcd 2.0, which said nothing.
+func parseMinor(text string) (version.Minor, error) {
 	if text == "" {
-		return minor{2, 0}, nil
+		return version.Minor{Major: 2}, nil
 	}
-	number, _, _ := strings.Cut(text, "+")
-	number, _, _ = strings.Cut(number, "-")
-	parts := strings.Split(number, ".")
-	if len(parts) != 3 {
-		return minor{}, fmt.Errorf("%q is no semantic version", text)
-	}
-	var n [3]uint64
-	for i, part := range parts {
-		var err error
-		if n[i], err = strconv.ParseUint(part, 10, 32); err != nil {
-			return minor{}, fmt.Errorf("%q is no semantic version: %w", text, err)
-		}
-	}
-	return minor{n[0], n[1]}, nil
-}
-
-func mustParse(text string) minor {
-	v, err := parseMinor(text)
-	if err != nil {
-		panic(fmt.Sprintf("transport: our own version: %v", err))
-	}
-	return v
+	return version.ParseMinor(text)
 }
 
 // answerBytes is how much of a refusal is read, in order to say why.

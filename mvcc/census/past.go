@@ -56,6 +56,13 @@ func (p *Past) Nearest(revision kv.Revision) (kv.Revision, *Version) {
 	return r.revision, r.version
 }
 
+// Forget drops every version: another store takes the place of the one they belong to.
+func (p *Past) Forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.versions = nil
+}
+
 func distance(a, b kv.Revision) kv.Revision { return max(a-b, b-a) }
 
 // front puts r first and lets the place i go.

@@ -16,6 +16,9 @@ import (
 // EtcdVersion is the etcd whose behaviour this server has. It equals the etcd that the peer tests run against.
 const EtcdVersion = "3.7.3"
 
+// OldestCluster is the oldest version of a cluster in which that etcd takes part.
+const OldestCluster = "3.0.0"
+
 // unknownCommit stands where a build carries no commit, as in a test binary or a build outside a checkout.
 const unknownCommit = "Not provided"
 

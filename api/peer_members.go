@@ -1,0 +1,91 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"google.golang.org/grpc/status"
+
+	"holdfast/kv"
+	"holdfast/membership"
+	"holdfast/server"
+)
+
+// members lists the cluster in etcd's JSON, as this member knows it: who wants to join cannot wait for a leader.
+func (a *API) members(w http.ResponseWriter, r *http.Request) {
+	if !peerMethod(w, r, http.MethodGet) {
+		return
+	}
+	a.nameCluster(w)
+	members, err := a.member.Members(r.Context(), false)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	a.writeMembers(w, members)
+}
+
+// promotePath is followed by the id of a learner, in decimal.
+const promotePath = "/members/promote/"
+
+// promote gives a learner a vote. Other members ask the leader for it here, and tell the refusals apart by their text.
+func (a *API) promote(w http.ResponseWriter, r *http.Request) {
+	if !peerMethod(w, r, http.MethodPost) {
+		return
+	}
+	a.nameCluster(w)
+	text := strings.TrimPrefix(r.URL.Path, promotePath)
+	id, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		http.Error(w, fmt.Sprintf("member %s not found in cluster", text), http.StatusNotFound)
+		return
+	}
+	members, err := a.member.MemberPromote(r.Context(), kv.MemberID(id))
+	if err != nil {
+		a.log.Warn("failed to promote a member", "member-id", kv.MemberID(id).String(), "error", err)
+		refusePromotion(w, err)
+		return
+	}
+	a.writeMembers(w, members)
+}
+
+func refusePromotion(w http.ResponseWriter, err error) {
+	switch {
+	case errors.Is(err, membership.ErrNotFound):
+		http.Error(w, membership.ErrNotFound.Error(), http.StatusNotFound)
+	case errors.Is(err, membership.ErrNotLearner):
+		http.Error(w, membership.ErrNotLearner.Error(), http.StatusPreconditionFailed)
+	case errors.Is(err, server.ErrLearnerNotReady):
+		http.Error(w, status.Convert(toWire(err)).Message(), http.StatusPreconditionFailed)
+	default:
+		writeJSON(w, http.StatusInternalServerError, "application/json", struct {
+			Message string `json:"message"`
+		}{"Internal Server Error"})
+	}
+}
+
+// nameCluster says of which cluster an answer is.
+func (a *API) nameCluster(w http.ResponseWriter) {
+	w.Header().Set("X-Etcd-Cluster-ID", fmt.Sprintf("%x", a.member.ClusterID()))
+}
+
+func (a *API) writeMembers(w http.ResponseWriter, members []membership.Member) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(members); err != nil { // etcd ends the text with a new line, as this does
+		a.log.Warn("could not tell another member who belongs to the cluster", "error", err)
+	}
+}
+
+// peerMethod refuses every method but one.
+func peerMethod(w http.ResponseWriter, r *http.Request, method string) bool {
+	if r.Method == method {
+		return true
+	}
+	w.Header().Set("Allow", method)
+	http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
+	return false
+}
