@@ -42,6 +42,9 @@ type Member interface {
 	LeaseRenew(context.Context, kv.LeaseID) (int64, error)
 	LeaseTimeToLive(ctx context.Context, id kv.LeaseID, keys bool) (server.LeaseStatus, error)
 	Leases() []kv.LeaseID
+	// LeaseRenewHere and LeaseTimeToLiveHere are for the other members, which ask the leader.
+	LeaseRenewHere(context.Context, kv.LeaseID) (int64, error)
+	LeaseTimeToLiveHere(ctx context.Context, id kv.LeaseID, keys bool) (server.LeaseStatus, error)
 
 	Alarm(context.Context, server.AlarmAction, membership.Alarm) ([]membership.Alarm, error)
 	HasAlarm(membership.AlarmType) bool

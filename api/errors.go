@@ -43,6 +43,7 @@ var wire = []struct{ err, on error }{
 	{server.ErrTimeout, rpctypes.ErrGRPCTimeout},
 	{server.ErrTimeoutLeaderFail, rpctypes.ErrGRPCTimeoutDueToLeaderFail},
 	{server.ErrTimeoutConnectionLost, rpctypes.ErrGRPCTimeoutDueToConnectionLost},
+	{server.ErrAppliedTimeout, rpctypes.ErrGRPCTimeoutWaitAppliedIndex},
 	{server.ErrLeaderChanged, rpctypes.ErrGRPCLeaderChanged},
 	{server.ErrNoLeader, rpctypes.ErrGRPCNoLeader},
 	{server.ErrNotLeader, rpctypes.ErrGRPCNotLeader},

@@ -6,6 +6,8 @@ import (
 	"net/http"
 
 	"golang.org/x/sync/errgroup"
+
+	"holdfast/server"
 )
 
 // peerRoute is a path that members and tools ask a member for on its peer URLs. A path that ends in a slash stands for all below it.
@@ -19,6 +21,8 @@ var peerRoutes = []peerRoute{
 	{"/version", (*API).version},
 	{"/members", (*API).members},
 	{promotePath, (*API).promote},
+	{server.PathLeases, (*API).peerLeaseRenew},
+	{server.PathLeasesInternal, (*API).peerLeaseTimeToLive},
 }
 
 // peerHandler serves what other members, and tools, ask a member as one of its cluster.

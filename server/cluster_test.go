@@ -164,6 +164,8 @@ func peerHandler(s *Server) http.Handler {
 			_ = json.NewEncoder(w).Encode(members) // a member that went away hears nothing
 		}
 	})
+	mux.Handle(PathLeases, leaseHandler(s))
+	mux.Handle(PathLeasesInternal, leaseHandler(s))
 	return mux
 }
 

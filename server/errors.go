@@ -10,6 +10,8 @@ var (
 	ErrTimeoutLeaderFail = errors.New("request timed out, possibly due to previous leader failure")
 	// ErrTimeoutConnectionLost is ErrTimeout where this member knows no leader.
 	ErrTimeoutConnectionLost = errors.New("request timed out, possibly due to connection lost")
+	// ErrAppliedTimeout says that this member is too far behind in applying what was committed before the request.
+	ErrAppliedTimeout = errors.New("request timed out, waiting for the applied index took too long")
 	// ErrLeaderChanged ends a read whose leader was replaced while it was being confirmed.
 	ErrLeaderChanged = errors.New("leader changed")
 	// ErrNoLeader refuses what needs a leader while none is known.

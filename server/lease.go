@@ -133,13 +133,28 @@ func (s *Server) awaitClock(ctx context.Context) error {
 		}
 		index, err := confirmed.Index()
 		if err == nil {
-			err = s.replica.WaitApplied(ctx, index)
+			err = s.awaitApplied(ctx, index)
 		}
 		if err == nil && !s.leads() || errors.Is(err, replica.ErrLeaderChanged) {
 			return ErrNotLeader
 		}
 		return refusal(err)
 	}
+}
+
+// appliedWait is how long a request about a lease waits for this member to apply what was committed before it, as in etcd.
+const appliedWait = time.Second
+
+func (s *Server) awaitApplied(ctx context.Context, index uint64) error {
+	if s.replica.Status().Applied >= index {
+		return nil
+	}
+	within, cancel := context.WithTimeoutCause(ctx, appliedWait, ErrAppliedTimeout)
+	defer cancel()
+	if err := s.replica.WaitApplied(within, index); within.Err() == nil {
+		return err
+	}
+	return context.Cause(within)
 }
 
 // LeaseStatus is the state of a lease.
