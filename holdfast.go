@@ -108,7 +108,7 @@ func Start(ctx context.Context, cfg Config) (*Member, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := node.Open(nodeConfig)
+	n, err := node.Open(ctx, nodeConfig)
 	if err != nil {
 		return nil, err
 	}

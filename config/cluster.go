@@ -95,6 +95,19 @@ func without(a, b []string) []string {
 	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return slices.Contains(b, s) })
 }
 
+// SameURLs compares peer URLs, by what they resolve to where they differ as text, and says why they are not the same.
+func SameURLs(ctx context.Context, resolve Resolver, a, b []string) error {
+	left, err := urllist.Parse(a)
+	if err != nil {
+		return err
+	}
+	right, err := urllist.Parse(b)
+	if err != nil {
+		return err
+	}
+	return sameURLs(ctx, resolve, left, right)
+}
+
 func sameURLs(ctx context.Context, resolve Resolver, a, b []url.URL) error {
 	if len(a) != len(b) {
 		return fmt.Errorf("len(%q) != len(%q)", Texts(a), Texts(b))

@@ -24,7 +24,10 @@ import (
 // Config is what a node is made of.
 type Config struct {
 	Server server.Config
-	API    api.Config
+	// Bootstrap completes Server for a member that has no data yet: what it founds, or joins. It is called once the addresses
+	// are taken, and may wait for other members. nil: Server says it already.
+	Bootstrap func(ctx context.Context, cfg *server.Config) error
+	API       api.Config
 	// ClientURLs are where clients connect, HTTPURLs and MetricsURLs where HTTP is served by itself, PeerURLs where members do.
 	ClientURLs, HTTPURLs, MetricsURLs, PeerURLs []url.URL
 	// ReusePort and ReuseAddress let other processes listen on the same address, at once or right after.
@@ -46,17 +49,44 @@ type Node struct {
 }
 
 // Open takes the addresses and opens the member. The addresses come first: a port that is taken is found before any data
-// is touched.
-func Open(cfg Config) (*Node, error) {
+// is touched. The end of ctx ends the wait for other members.
+func Open(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{cfg: cfg, memory: bufconn.Listen(memoryBuffer)}
 	n.at.Memory = []net.Listener{n.memory}
-	if err := n.open(); err != nil {
+	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.closeListeners())
 	}
 	return n, nil
 }
 
-func (n *Node) open() (err error) {
+func (n *Node) open(ctx context.Context) error {
+	if err := n.listen(); err != nil {
+		return err
+	}
+	hasData, err := n.cfg.Server.HasData()
+	if err != nil {
+		return err
+	}
+	lobby := openLobby(n.peers, hasData)
+	if !hasData && n.cfg.Bootstrap != nil {
+		err = n.cfg.Bootstrap(ctx, &n.cfg.Server)
+	}
+	var member *server.Server
+	if err == nil {
+		member, err = server.Open(n.cfg.Server)
+	}
+	if err := errors.Join(err, lobby.close()); err != nil {
+		if member != nil {
+			err = errors.Join(err, member.Close())
+		}
+		return err
+	}
+	n.member, n.api = member, api.New(member, n.cfg.API)
+	return nil
+}
+
+// listen takes all addresses.
+func (n *Node) listen() error {
 	for _, group := range []struct {
 		urls []url.URL
 		flag string
@@ -75,10 +105,6 @@ func (n *Node) open() (err error) {
 			*group.to = append(*group.to, l)
 		}
 	}
-	if n.member, err = server.Open(n.cfg.Server); err != nil {
-		return err
-	}
-	n.api = api.New(n.member, n.cfg.API)
 	return nil
 }
 

@@ -30,7 +30,7 @@ func TestOpenTellsWhy(t *testing.T) {
 		{Config{ClientURLs: []url.URL{{Scheme: "http", Host: "127.0.0.1:99999"}}}, "--listen-client-urls"},
 		{Config{Server: server.Config{Log: log}}, "DataDir"},
 	} {
-		n, err := Open(c.cfg)
+		n, err := Open(t.Context(), c.cfg)
 		if n != nil || err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("opened %v with error %v, wanted one about %s", n, err, c.want)
 		}
@@ -102,7 +102,7 @@ func TestOpenLeavesNothingOpen(t *testing.T) {
 			cfg.ClientURLs = []url.URL{mine}
 			c.spoil(t, &cfg)
 			for range 2 {
-				n, err := Open(cfg)
+				n, err := Open(t.Context(), cfg)
 				if n != nil || err == nil || !strings.Contains(err.Error(), c.want) {
 					t.Fatalf("opened %v: %v", n, err)
 				}
@@ -140,7 +140,7 @@ func TestRun(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	cfg.ClientURLs = append(cfg.ClientURLs, url.URL{Scheme: "unix", Path: socket})
 	for range 2 {
-		n, err := Open(cfg)
+		n, err := Open(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

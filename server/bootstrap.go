@@ -305,8 +305,11 @@ func (b *Bootstrap) Join(ctx context.Context) (*Joined, error) {
 	case unfit != nil:
 		return nil, unfit
 	}
-	return nil, fmt.Errorf("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs: none of %s answered as a member; --initial-cluster must name the running members of the cluster to join",
-		strings.Join(b.otherURLs(), ", "))
+	who := "no other member is named"
+	if urls := b.otherURLs(); len(urls) > 0 {
+		who = "none of " + strings.Join(urls, ", ") + " answered as a member"
+	}
+	return nil, fmt.Errorf("cannot fetch cluster info from peer urls: could not retrieve cluster information from the given URLs: %s; --initial-cluster must name the running members of the cluster to join", who)
 }
 
 func (b *Bootstrap) otherURLs() []string {

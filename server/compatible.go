@@ -2,133 +2,86 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"holdfast/membership"
 	"holdfast/util/version"
 )
 
-// minor is a version without its patch level: all that decides who can be in one cluster.
-type minor struct{ major, minor int }
-
-// minorMin is the oldest version of a cluster that a member can join, as in etcd.
-var minorMin = minor{3, 0}
-
-// readMinor reads a version such as 3.7.0.
-func readMinor(text string) (minor, error) {
-	first, rest, _ := strings.Cut(text, ".")
-	second, _, _ := strings.Cut(rest, ".")
-	major, err := strconv.Atoi(first)
-	if err != nil {
-		return minor{}, fmt.Errorf("version %q: %w", text, err)
-	}
-	m, err := strconv.Atoi(second)
-	if err != nil {
-		return minor{}, fmt.Errorf("version %q: %w", text, err)
-	}
-	return minor{major, m}, nil
-}
-
-func (m minor) less(o minor) bool {
-	return m.major < o.major || m.major == o.major && m.minor < o.minor
-}
-
-func (m minor) String() string { return fmt.Sprintf("%d.%d", m.major, m.minor) }
-
-// checkVersions asks whether a member of this version can be in the cluster: at least one member says at which version the
-// cluster runs, and nobody names one that is too old or too new. A cluster that is being downgraded takes those of the next
-// lower version, and no others.
+// checkVersions asks whether a member of this version can be in the cluster. One that is being downgraded takes members of the
+// next lower version, and no others.
 func (b *Bootstrap) checkVersions(ctx context.Context, j *Joined) error {
 	ctx, cancel := context.WithTimeout(ctx, silentPatience)
 	defer cancel()
 	peers := newPeerClient(peerClientConfig{DialTimeout: b.DialTimeout})
 	defer peers.close()
-	own, err := readMinor(version.EtcdVersion)
-	if err != nil {
-		panic(fmt.Sprintf("server: our own version: %v", err))
-	}
 	var (
+		asking      sync.WaitGroup
 		mu          sync.Mutex // guards what is below
-		decided     bool
+		versions    []memberVersions
 		downgrading bool
-		least       = minor{1<<31 - 1, 0}
-		most        minor
 	)
-	var g errgroup.Group
 	for _, m := range j.Peers {
 		if m.ID == j.ID {
 			continue
 		}
-		g.Go(func() error {
-			cluster, down, err := b.clusterVersion(ctx, peers, m)
+		asking.Go(func() {
+			v, down, err := b.clusterVersion(ctx, peers, m)
 			if err != nil {
 				b.Log.Warn("failed to get version", "remote-member-id", m.ID.String(), "error", err)
-				return nil
+				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			decided, downgrading = true, downgrading || down
-			if cluster.less(least) {
-				least = cluster
-			}
-			if most.less(cluster) {
-				most = cluster
-			}
-			return nil
+			versions, downgrading = append(versions, v), downgrading || down
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	low, high := minorMin, own
+	asking.Wait()
+	check := checkVersions
 	if downgrading {
-		high.minor++
-		low = high
+		check = checkDowngrade
 	}
-	switch {
-	case !decided:
-		return errors.New("incompatible with current running cluster: no member says at which version it runs")
-	case least.less(low) || high.less(most):
-		return fmt.Errorf("incompatible with current running cluster: it runs at versions %v to %v, this member needs %v to %v", least, most, low, high)
+	if err := check(versions); err != nil {
+		return fmt.Errorf("incompatible with current running cluster: %w", err)
+	}
+	return nil
+}
+
+// checkDowngrade asks of a cluster that is being downgraded whether it is on its way to the version of this member.
+func checkDowngrade(members []memberVersions) error {
+	above := version.MustParseMinor(version.EtcdVersion)
+	above.Minor++
+	for _, m := range members {
+		if v, err := version.ParseMinor(m.Cluster); err == nil && v != above {
+			return fmt.Errorf("the cluster is being downgraded from version %s; a member of version %s can join on the way down from %v alone", m.Cluster, version.EtcdVersion, above)
+		}
 	}
 	return nil
 }
 
 // clusterVersion asks a member at which version its cluster runs, until it is decided, and whether it is being downgraded.
-func (b *Bootstrap) clusterVersion(ctx context.Context, peers *peerClient, m membership.Member) (cluster minor, downgrading bool, err error) {
+func (b *Bootstrap) clusterVersion(ctx context.Context, peers *peerClient, m membership.Member) (v memberVersions, downgrading bool, err error) {
 	for {
-		var versions struct {
-			Cluster string `json:"etcdcluster"`
+		if v, err = peers.askVersion(ctx, m.PeerURLs); err != nil {
+			return v, false, err
 		}
-		answer, err := peers.ask(ctx, m.PeerURLs, peerRequest{method: http.MethodGet, path: "/version"})
-		if err == nil {
-			err = json.Unmarshal(answer.body, &versions)
-		}
-		if err != nil {
-			return minor{}, false, err
-		}
-		if cluster, err = readMinor(versions.Cluster); err == nil {
+		if _, err := version.ParseMinor(v.Cluster); err == nil {
 			break
 		}
 		select {
 		case <-time.After(askInterval):
 		case <-ctx.Done():
-			return minor{}, false, err
+			return v, false, errors.New("the version of the cluster is not decided")
 		}
 	}
 	answer, err := peers.ask(ctx, m.PeerURLs, peerRequest{method: http.MethodGet, path: "/downgrade/enabled"})
 	if err != nil {
 		b.Log.Warn("failed to get downgrade enabled status from peer", "remote-member-id", m.ID.String(), "error", err)
-		return cluster, false, nil
+		return v, false, nil
 	}
-	return cluster, string(answer.body) == "true", nil
+	return v, string(answer.body) == "true", nil
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"holdfast/raftlog"
 )
 
 // formatVersion names the layout and encodings of a data directory. It changes when an older version could not read
@@ -32,12 +34,36 @@ func (d *dataDir) path(names ...string) string {
 	return d.fs.PathJoin(append([]string{d.root, "member"}, names...)...)
 }
 
-// openDataDir takes hold of the directory and checks that it is one of ours, or new.
-func openDataDir(disk vfs.FS, root, wal string) (*dataDir, error) {
+// newDataDir is a directory that nobody has looked at yet.
+func newDataDir(disk vfs.FS, root, wal string) *dataDir {
 	d := &dataDir{fs: disk, root: root, wal: wal}
 	if d.wal == "" {
 		d.wal = d.path("wal")
 	}
+	return d
+}
+
+// HasData tells whether the data directory is one of a member: then it is not asked what its cluster was to be. It is an
+// error if the directory belongs to another program.
+func (c *Config) HasData() (bool, error) {
+	if err := c.fill(); err != nil {
+		return false, err
+	}
+	d := newDataDir(c.FS, c.DataDir, c.WALDir)
+	if err := d.refuseForeign(); err != nil {
+		return false, err
+	}
+	for _, dir := range []string{d.wal, d.path("wal")} { // in the usual place it may have been left behind
+		if found, err := raftlog.Exists(d.fs, dir); err != nil || found {
+			return found, err
+		}
+	}
+	return false, nil
+}
+
+// openDataDir takes hold of the directory and checks that it is one of ours, or new.
+func openDataDir(disk vfs.FS, root, wal string) (*dataDir, error) {
+	d := newDataDir(disk, root, wal)
 	if err := d.refuseForeign(); err != nil {
 		return nil, err
 	}

@@ -121,7 +121,7 @@ func (s *Server) askVersions(ctx context.Context, members []membership.Member) [
 		}
 		asking.Go(func() {
 			var err error
-			if versions[i], err = s.askVersion(ctx, m.PeerURLs); err != nil {
+			if versions[i], err = s.peers.askVersion(ctx, m.PeerURLs); err != nil {
 				s.log.Warn("failed to get version", "remote-member-id", m.ID.String(), "error", err)
 			}
 		})
@@ -130,8 +130,9 @@ func (s *Server) askVersions(ctx context.Context, members []membership.Member) [
 	return versions
 }
 
-func (s *Server) askVersion(ctx context.Context, urls []string) (v memberVersions, err error) {
-	answer, err := s.peers.ask(ctx, urls, peerRequest{method: http.MethodGet, path: "/version"})
+// askVersion asks a member for its version and its cluster's.
+func (c *peerClient) askVersion(ctx context.Context, urls []string) (v memberVersions, err error) {
+	answer, err := c.ask(ctx, urls, peerRequest{method: http.MethodGet, path: "/version"})
 	if err != nil {
 		return v, err
 	}

@@ -5,19 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/url"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"holdfast/api"
 	"holdfast/config"
-	"holdfast/membership"
 	"holdfast/node"
 	"holdfast/server"
 	"holdfast/util/version"
@@ -26,7 +21,7 @@ import (
 // built says what of Config.Asks this version can do.
 var built = map[config.Ask]bool{
 	config.AskUnixSocket: true, config.AskHTTPPort: true, config.AskMetricsPort: true, config.AskMemoryLock: true,
-	config.AskCluster: true, config.AskNoFsync: true, config.AskCheckpoints: true, config.AskProfiles: true,
+	config.AskCluster: true, config.AskJoin: true, config.AskNoFsync: true, config.AskCheckpoints: true, config.AskProfiles: true,
 	config.AskCorruptCheck: true, config.AskLocalAddress: true, // see idle
 }
 
@@ -92,14 +87,20 @@ func run(cfg config.Config, log *slog.Logger, terminal bool) (caught os.Signal, 
 	signaled := awaitSignal(cancel, log)
 	defer func() { caught = signaled() }()
 	tellIdle(ctx, cfg, log)
-	settled := hasData(cfg)
-	settings, err := nodeConfig(ctx, cfg, settled, memory, log)
+	settings, err := nodeConfig(cfg, memory, log)
+	if err != nil {
+		return nil, err
+	}
+	settled, err := settings.Server.HasData()
 	if err != nil {
 		return nil, err
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "starting Holdfast", slog.String("holdfast-version", version.Holdfast()),
 		slog.String("commit", version.Commit()), slog.String("etcd-version", version.EtcdVersion))
-	n, err := node.Open(settings)
+	n, err := node.Open(ctx, settings)
+	if err != nil && ctx.Err() != nil {
+		return nil, nil // told to end while it waited for other members
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -139,11 +140,7 @@ func announce(ctx context.Context, n *node.Node, cfg config.Config, log *slog.Lo
 }
 
 // nodeConfig turns settings into what the parts are made of.
-func nodeConfig(ctx context.Context, cfg config.Config, settled bool, memory server.Memory, log *slog.Logger) (node.Config, error) {
-	founders, err := founders(ctx, cfg, settled)
-	if err != nil {
-		return node.Config{}, err
-	}
+func nodeConfig(cfg config.Config, memory server.Memory, log *slog.Logger) (node.Config, error) {
 	quota, bounded := cfg.Quota()
 	if !bounded {
 		quota = -1
@@ -156,9 +153,10 @@ func nodeConfig(ctx context.Context, cfg config.Config, settled bool, memory ser
 		ClientURLs: cfg.ListenClientURLs, HTTPURLs: cfg.ListenClientHTTPURLs,
 		MetricsURLs: cfg.ListenMetricsURLs, PeerURLs: cfg.ListenPeerURLs, Log: log,
 		ReusePort: cfg.SocketReusePort, ReuseAddress: cfg.SocketReuseAddress,
+		Bootstrap: origin{cfg, log}.bootstrap,
 		Server: server.Config{
 			DataDir: cfg.DataDir, WALDir: cfg.WALDir, Name: cfg.Name, ClientURLs: config.Texts(cfg.AdvertiseClientURLs),
-			PeerURLs: config.Texts(cfg.AdvertisePeerURLs), Founders: founders,
+			PeerURLs:  config.Texts(cfg.AdvertisePeerURLs),
 			Heartbeat: cfg.Heartbeat(), ElectionTicks: cfg.ElectionTicks(), PreVote: cfg.PreVote,
 			SnapshotEvery: cfg.SnapshotCount, CatchUpEntries: cfg.SnapshotCatchUpEntries, UnsafeNoSync: cfg.UnsafeNoFsync,
 			Quota: quota, RequestBytesMax: int(cfg.MaxRequestBytes), LearnersMax: cfg.MaxLearners,
@@ -175,53 +173,6 @@ func nodeConfig(ctx context.Context, cfg config.Config, settled bool, memory ser
 			WatchProgress: cfg.WatchProgressTime, ElectionTimeout: cfg.ElectionTimeout(), Log: log,
 		},
 	}, nil
-}
-
-// resolveTimeout bounds how long the names in --initial-cluster may take to appear.
-const resolveTimeout = 30 * time.Second
-
-// hasData tells whether the data directory is one of a member: then it is not asked what its cluster was to be.
-func hasData(cfg config.Config) bool {
-	_, err := os.Stat(filepath.Join(cfg.DataDir, "member", "FORMAT"))
-	return err == nil
-}
-
-// founders are the members of the cluster that --initial-cluster describes. They matter only to a member without data; the
-// flags of a settled one are not checked, and no name is looked up.
-func founders(ctx context.Context, cfg config.Config, settled bool) ([]membership.Member, error) {
-	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
-	defer cancel()
-	if !settled {
-		if err := cfg.CheckBootstrap(ctx, resolve); err != nil {
-			return nil, err
-		}
-	}
-	initial, err := cfg.InitialMembers()
-	if err != nil {
-		return nil, err
-	}
-	var members []membership.Member
-	for name, urls := range initial {
-		members = append(members, founder(name, urls, cfg.InitialClusterToken))
-	}
-	return members, nil
-}
-
-func founder(name string, urls []url.URL, token string) membership.Member {
-	peers := config.Texts(urls)
-	return membership.Member{ID: membership.MemberID(peers, token, 0), Name: name, PeerURLs: peers}
-}
-
-func resolve(ctx context.Context, hostPort string) (string, error) {
-	host, port, err := net.SplitHostPort(hostPort)
-	if err != nil {
-		return "", err
-	}
-	addrs, err := net.DefaultResolver.LookupHost(ctx, host)
-	if err != nil {
-		return "", err
-	}
-	return net.JoinHostPort(addrs[0], port), nil
 }
 
 // isTerminal tells whether a person reads what is written to f.

@@ -244,7 +244,7 @@ type inProcess struct {
 
 func startMember(cfg server.Config, disk vfs.FS) (*inProcess, error) {
 	cfg.FS = disk
-	n, err := node.Open(node.Config{
+	n, err := node.Open(context.Background(), node.Config{
 		Server: cfg, Log: cfg.Log,
 		API: api.Config{RequestBytesMax: cfg.RequestBytesMax, TxnOpsMax: 128, ElectionTimeout: time.Second, WatchProgress: time.Hour, Log: cfg.Log},
 	})

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/url"
+	"time"
+
+	"holdfast/config"
+	"holdfast/membership"
+	"holdfast/server"
+)
+
+// resolveTimeout bounds how long names may take to appear when a member without data compares URLs; etcd's number.
+const resolveTimeout = 30 * time.Second
+
+// resolveInterval stands between two attempts to resolve a name; etcd's number.
+const resolveInterval = time.Second
+
+// origin is how a member without data comes to its cluster: what its settings name, once the others have been asked what they
+// know of it. A member with data is not asked, and its settings are not checked.
+type origin struct {
+	cfg config.Config
+	log *slog.Logger
+}
+
+// bootstrap is for node.Config.
+func (o origin) bootstrap(ctx context.Context, to *server.Config) error {
+	if o.cfg.InitialClusterState == config.ClusterExisting {
+		return o.join(ctx, to)
+	}
+	return o.found(ctx, to)
+}
+
+// join finds the place that a running cluster has for this member.
+func (o origin) join(ctx context.Context, to *server.Config) error {
+	if err := o.cfg.CheckJoin(); err != nil {
+		return err
+	}
+	members, err := o.members()
+	if err != nil {
+		return err
+	}
+	to.Joined, err = o.ask(members).Join(ctx)
+	return err
+}
+
+// found names the members of a new cluster, unless one of them remembers this member.
+func (o origin) found(ctx context.Context, to *server.Config) error {
+	resolving, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	if err := o.cfg.CheckBootstrap(resolving, o.resolve); err != nil {
+		return err
+	}
+	members, err := o.members()
+	if err != nil {
+		return err
+	}
+	to.Founders = members
+	return o.ask(members).MayFound(ctx)
+}
+
+// members are those of --initial-cluster, under the ids they have if they found it.
+func (o origin) members() ([]membership.Member, error) {
+	initial, err := o.cfg.InitialMembers()
+	if err != nil {
+		return nil, err
+	}
+	var members []membership.Member
+	for name, urls := range initial {
+		members = append(members, founder(name, urls, o.cfg.InitialClusterToken))
+	}
+	return members, nil
+}
+
+func founder(name string, urls []url.URL, token string) membership.Member {
+	peers := config.Texts(urls)
+	return membership.Member{ID: membership.MemberID(peers, token, 0), Name: name, PeerURLs: peers}
+}
+
+// ask is what this member, which is among members, asks the others.
+func (o origin) ask(members []membership.Member) *server.Bootstrap {
+	b := &server.Bootstrap{LearnersMax: o.cfg.MaxLearners, DialTimeout: time.Second + o.cfg.ElectionTimeout(), Log: o.log}
+	for _, m := range members {
+		if m.Name == o.cfg.Name {
+			b.Self = m
+		} else {
+			b.Others = append(b.Others, m)
+		}
+	}
+	b.SameURLs = func(ctx context.Context, x, y []string) error { return config.SameURLs(ctx, o.resolve, x, y) }
+	return b
+}
+
+// resolve looks a name up until it is there, or ctx ends.
+func (o origin) resolve(ctx context.Context, hostPort string) (string, error) {
+	host, port, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return "", err
+	}
+	for {
+		addrs, err := net.DefaultResolver.LookupHost(ctx, host)
+		if err == nil {
+			return net.JoinHostPort(addrs[0], port), nil
+		}
+		o.log.Warn("failed to resolve URL Host", "host", hostPort, "retry-interval", resolveInterval, "error", err)
+		select {
+		case <-time.After(resolveInterval):
+		case <-ctx.Done():
+			return "", err
+		}
+	}
+}
