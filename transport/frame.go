@@ -14,6 +14,8 @@ var ErrTooLarge = errors.New("transport: message too large")
 const (
 	// readBuffer is what one read from a connection brings at most. etcd's number.
 	readBuffer = 64 << 10
+	// lengthBytes stand before what is read as a whole.
+	lengthBytes = 8
 	// trustedBytes is how much memory a length that somebody claims is worth. More is taken as the bytes really come, so
 	// that eight bytes of nonsense do not cost half a gigabyte.
 	trustedBytes = 1 << 20

@@ -21,7 +21,9 @@ const (
 	pathRaft     = "/raft"
 	pathStream   = "/raft/stream/"
 	pathSnapshot = "/raft/snapshot"
-	pathProbing  = "/raft/probing"
+	// pathCheckpoint is ours, for snapshots in the form of a checkpoint.
+	pathCheckpoint = "/raft/checkpoint"
+	pathProbing    = "/raft/probing"
 )
 
 // Handler serves the paths /raft and below to other members. A request for a stream ends with the peer, or with Run. The
@@ -31,7 +33,10 @@ func (t *Transport) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc(pathRaft, t.serveMessage)
 	mux.HandleFunc(pathStream, t.serveStream)
-	mux.HandleFunc(pathSnapshot, t.serveSnapshot)
+	mux.HandleFunc(pathSnapshot, func(w http.ResponseWriter, r *http.Request) { t.serveSnapshot(w, r, Database) })
+	if t.cfg.Checkpoints != "" {
+		mux.HandleFunc(pathCheckpoint, func(w http.ResponseWriter, r *http.Request) { t.serveSnapshot(w, r, Checkpoint) })
+	}
 	mux.HandleFunc(pathProbing, t.serveProbing)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !t.enter() {
@@ -73,7 +78,25 @@ func (t *Transport) admitRequest(w http.ResponseWriter, r *http.Request, method 
 		fail(w, http.StatusPreconditionFailed, err.Error())
 		return false
 	}
+	t.noteForm(r.Header)
 	return true
+}
+
+// noteForm remembers which checkpoints whoever sent a request reads. An etcd in the place of a member that read some
+// says nothing, and is remembered so.
+func (t *Transport) noteForm(h http.Header) {
+	from, err := parseID(h.Get(headerFrom))
+	if err != nil {
+		return
+	}
+	p, takes := t.peer(from), h.Get(headerCheckpoints)
+	switch {
+	case p == nil:
+	case takes == "":
+		p.takes.Store(nil)
+	default:
+		p.takes.Store(&takes)
+	}
 }
 
 // addSender makes whoever sent a request a remote, if it says where it can be answered.

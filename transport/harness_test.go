@@ -106,12 +106,18 @@ type fakeSnapshots struct {
 	size  int64
 	stuck bool // reading what is sent waits until it is no longer wanted
 
-	mu   sync.Mutex // guards the fields below
-	kept [][]byte
-	errs []error
+	mu    sync.Mutex // guards the fields below
+	asked []Form
+	kept  [][]byte
+	forms []Form // of kept
+	sizes []int64
+	errs  []error
 }
 
-func (s *fakeSnapshots) Open(ctx context.Context, m *raftpb.Message) (*Snapshot, error) {
+func (s *fakeSnapshots) Open(ctx context.Context, m *raftpb.Message, form Form) (*Snapshot, error) {
+	s.mu.Lock()
+	s.asked = append(s.asked, form)
+	s.mu.Unlock()
 	if s.stuck {
 		return &Snapshot{Message: m, Body: io.NopCloser(stuckReader{ctx}), Size: s.size}, nil
 	}
@@ -121,15 +127,15 @@ func (s *fakeSnapshots) Open(ctx context.Context, m *raftpb.Message) (*Snapshot,
 	return &Snapshot{Message: m, Body: io.NopCloser(s.body), Size: s.size}, nil
 }
 
-func (s *fakeSnapshots) Receive(_ context.Context, _ *raftpb.Message, body io.Reader) error {
-	b, err := io.ReadAll(body)
+func (s *fakeSnapshots) Receive(_ context.Context, _ *raftpb.Message, in Incoming) error {
+	b, err := io.ReadAll(in.Body)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
 		s.errs = append(s.errs, err)
 		return err
 	}
-	s.kept = append(s.kept, b)
+	s.kept, s.forms, s.sizes = append(s.kept, b), append(s.forms, in.Form), append(s.sizes, in.Size)
 	return nil
 }
 

@@ -19,6 +19,8 @@ const (
 	headerCluster    = "X-Etcd-Cluster-ID"
 	headerURLs       = "X-PeerURLs" // the sender's peer URLs, separated by commas
 	headerTo         = "X-Raft-To"  // on a request for a stream: whom the sender thinks it asks
+	// headerCheckpoints is ours: the checkpoints that the sender reads. An etcd neither sends nor looks at it.
+	headerCheckpoints = "X-Holdfast-Checkpoints"
 )
 
 // minClusterVersion is the oldest cluster that etcd 3.7 takes part in.
@@ -30,6 +32,9 @@ var (
 	errCluster      = errors.New("cluster ID mismatch")
 )
 
+// errNotFound is the answer of a member that does not know the path.
+var errNotFound = errors.New("unexpected answer 404 Not Found")
+
 // setHeader says who sends a request.
 func (t *Transport) setHeader(h http.Header) {
 	h.Set(headerFrom, hex(t.cfg.ID))
@@ -38,6 +43,9 @@ func (t *Transport) setHeader(h http.Header) {
 	h.Set(headerCluster, hex(t.cfg.ClusterID))
 	if len(t.cfg.URLs) > 0 {
 		h.Set(headerURLs, strings.Join(slices.Sorted(slices.Values(t.cfg.URLs)), ","))
+	}
+	if t.cfg.Checkpoints != "" {
+		h.Set(headerCheckpoints, t.cfg.Checkpoints)
 	}
 }
 
@@ -99,6 +107,8 @@ func checkAnswer(resp *http.Response, want int) error {
 	case resp.StatusCode == http.StatusGone,
 		resp.StatusCode == http.StatusForbidden && strings.Contains(reason, errFromRemoved.Error()):
 		return ErrRemoved
+	case resp.StatusCode == http.StatusNotFound:
+		return fmt.Errorf("%w: %s", errNotFound, reason)
 	case reason == errIncompatible.Error():
 		return errIncompatible
 	case reason == errCluster.Error():

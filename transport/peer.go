@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +32,8 @@ type peer struct {
 	msgApp, message *sender // the ends we write to of the streams the peer opened
 	pipeline        *outbox
 	snapshots       snapshotSender
+	// takes names the checkpoints that the peer reads, as its last request said; nil if it said nothing.
+	takes atomic.Pointer[string]
 
 	end  func()        // ends everything that has to do with the peer; may be called again
 	done chan struct{} // closed by end

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 )
 
 // Why a snapshot is not received to its end.
@@ -68,10 +69,10 @@ func (r *receiving) end() {
 	r.replace()
 }
 
-// serveSnapshot takes a message of type MsgSnap and the database behind it.
+// serveSnapshot takes a message of type MsgSnap and the state behind it.
 //
-//	Shape   length (8 B, big endian) | raftpb.Message | database, to the end of the body
-func (t *Transport) serveSnapshot(w http.ResponseWriter, r *http.Request) {
+//	Shape   length (8 B, big endian) | raftpb.Message | database or checkpoint, to the end of the body
+func (t *Transport) serveSnapshot(w http.ResponseWriter, r *http.Request, form Form) {
 	count := t.counterFor(r)
 	if !t.admitRequest(w, r, http.MethodPost) {
 		count.received.failed.Add(1)
@@ -94,7 +95,11 @@ func (t *Transport) serveSnapshot(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	done := count.received.begin(t.cfg.Now)
-	err = t.receiveSnapshot(r.Context(), m, body, f)
+	in := Incoming{Form: form, Size: -1, Body: f.r}
+	if r.ContentLength >= 0 {
+		in.Size = max(0, r.ContentLength-messageBytes(m))
+	}
+	err = t.receiveSnapshot(r.Context(), m, body, in)
 	done(err)
 	if err != nil {
 		t.refuse(w, err, fmt.Sprintf("failed to save KV snapshot (%v)", err))
@@ -104,8 +109,11 @@ func (t *Transport) serveSnapshot(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// receiveSnapshot keeps the database that f still holds and hands raft the message it belongs to.
-func (t *Transport) receiveSnapshot(ctx context.Context, m *raftpb.Message, body *timedBody, f frames) error {
+// messageBytes is what m takes in front of the state.
+func messageBytes(m *raftpb.Message) int64 { return lengthBytes + int64(proto.Size(m)) }
+
+// receiveSnapshot keeps the state that comes in and hands raft the message it belongs to.
+func (t *Transport) receiveSnapshot(ctx context.Context, m *raftpb.Message, body *timedBody, in Incoming) error {
 	if err := t.admit(m); err != nil {
 		return err
 	}
@@ -122,8 +130,8 @@ func (t *Transport) receiveSnapshot(ctx context.Context, m *raftpb.Message, body
 	defer over()
 	index := m.GetSnapshot().GetMetadata().GetIndex()
 	log := t.cfg.Log.With("remote-snapshot-sender-id", hex(m.GetFrom()), "incoming-snapshot-index", index)
-	log.Info("receiving database snapshot")
-	if err := t.cfg.Snapshots.Receive(ctx, m, f.r); err != nil {
+	log.Info("receiving database snapshot", "form", in.Form.String(), "bytes", in.Size)
+	if err := t.cfg.Snapshots.Receive(ctx, m, in); err != nil {
 		return fmt.Errorf("receive snapshot %d from %x: %w", index, m.GetFrom(), err)
 	}
 	log.Info("received and saved database snapshot")

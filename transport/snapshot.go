@@ -29,18 +29,52 @@ const (
 
 // Snapshots has the states that belong to messages of type MsgSnap: the message names one, too large for it to hold.
 type Snapshots interface {
-	// Open gives the state to send for m, or a later one. ctx ends when it is no longer wanted, also while it is read.
-	Open(ctx context.Context, m *raftpb.Message) (*Snapshot, error)
-	// Receive keeps body, an etcd database, for the snapshot in m, durably. raft gets m once Receive has returned nil; if it
+	// Open gives the state to send for m, or a later one, in a form. ctx ends when it is no longer wanted, also while it is
+	// read.
+	Open(ctx context.Context, m *raftpb.Message, form Form) (*Snapshot, error)
+	// Receive keeps what comes for the snapshot in m, durably. raft gets m once Receive has returned nil; if it
 	// returns an error, what was kept is its to remove. A body that breaks off ends with an error other than io.EOF.
-	Receive(ctx context.Context, m *raftpb.Message, body io.Reader) error
+	Receive(ctx context.Context, m *raftpb.Message, in Incoming) error
+}
+
+// Form is how a state travels.
+type Form int
+
+const (
+	// Database is an etcd database: every member, of whatever kind, takes it.
+	Database Form = iota
+	// Checkpoint is what Config.Checkpoints names: it goes only to a member that names the same.
+	Checkpoint
+)
+
+func (f Form) String() string {
+	if f == Checkpoint {
+		return "checkpoint"
+	}
+	return "database"
+}
+
+// path is where a state of this form is posted. An etcd has never heard of the second and answers 404: what it could not
+// read never gets into its hands, even if it has taken the place of a member that could.
+func (f Form) path() string {
+	if f == Checkpoint {
+		return pathCheckpoint
+	}
+	return pathSnapshot
+}
+
+// Incoming is a state on its way in.
+type Incoming struct {
+	Form Form
+	Size int64 // of Body; -1 if the sender does not say
+	Body io.Reader
 }
 
 // Snapshot is a state on its way out.
 type Snapshot struct {
 	// Message is the one to send: that of Open, with the index, term and configuration of the state.
 	Message *raftpb.Message
-	Body    io.ReadCloser // an etcd database with the same index, term and configuration
+	Body    io.ReadCloser // of the form asked for, with the same index, term and configuration
 	Size    int64         // of Body
 }
 
@@ -128,7 +162,8 @@ func (s *snapshotSender) transfer(ctx context.Context, m *raftpb.Message) error 
 	p := s.p
 	wanted, unwanted := context.WithCancel(ctx)
 	defer unwanted()
-	snapshot, err := p.t.cfg.Snapshots.Open(wanted, m)
+	form := p.form()
+	snapshot, err := p.t.cfg.Snapshots.Open(wanted, m, form)
 	if err != nil {
 		return fmt.Errorf("open the state to send: %w", err)
 	}
@@ -137,17 +172,39 @@ func (s *snapshotSender) transfer(ctx context.Context, m *raftpb.Message) error 
 		return errors.Join(err, snapshot.Body.Close())
 	}
 	index := snapshot.Message.GetSnapshot().GetMetadata().GetIndex()
-	p.log.Info("sending database snapshot", "snapshot-index", index, "bytes", snapshot.Size)
+	p.log.Info("sending database snapshot", "snapshot-index", index, "form", form.String(), "bytes", snapshot.Size)
+	began := p.t.cfg.Now()
 	size := int64(len(head)) + snapshot.Size
 	body := newSharedBody(io.MultiReader(bytes.NewReader(head), snapshot.Body), snapshot.Body)
-	err = p.post(ctx, p.t.clients.snapshots, pathSnapshot, "application/octet-stream", body, size)
+	err = p.post(ctx, p.t.clients.snapshots, form.path(), "application/octet-stream", body, size)
 	unwanted()
+	if form == Checkpoint && errors.Is(err, errNotFound) {
+		p.takes.Store(nil) // the next one goes as a database
+	}
 	if err = errors.Join(err, body.Close()); err != nil {
 		return err
 	}
 	p.count.sentBytes.Add(uint64(size))
-	p.log.Info("sent database snapshot", "snapshot-index", index, "bytes", snapshot.Size)
+	took := p.t.cfg.Now().Sub(began)
+	p.log.Info("sent database snapshot", "snapshot-index", index, "form", form.String(), "bytes", snapshot.Size,
+		"took", took, "bytes-per-second", Rate(snapshot.Size, took))
 	return nil
+}
+
+// Rate is bytes per second.
+func Rate(bytes int64, took time.Duration) int64 {
+	if took <= 0 {
+		return 0
+	}
+	return int64(float64(bytes) / took.Seconds())
+}
+
+// form is how the peer takes states: checkpoints if it has said that it reads those of this member.
+func (p *peer) form() Form {
+	if takes := p.takes.Load(); takes != nil && p.t.cfg.Checkpoints != "" && *takes == p.t.cfg.Checkpoints {
+		return Checkpoint
+	}
+	return Database
 }
 
 // sharedBody is a body that net/http may go on reading for a moment after it has returned.

@@ -43,6 +43,69 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
+// TestSnapshotForms: a state travels as a checkpoint where both ends name the same one, else as a database. A member in whose
+// place another kind has come gets none of what it does not know.
+func TestSnapshotForms(t *testing.T) {
+	for _, c := range []struct {
+		name, ours, theirs string
+		want               Form
+	}{
+		{"both the same", "1", "1", Checkpoint},
+		{"another version", "1", "2", Database},
+		{"the receiver reads none", "1", "", Database},
+		{"the sender has none", "", "1", Database},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ms := cluster(t, &pipes{}, 2, func(cfg *Config) {
+					cfg.Checkpoints = c.ours
+					if cfg.ID == 2 {
+						cfg.Checkpoints = c.theirs
+					}
+				})
+				ms[0].snapshots.body, ms[0].snapshots.size = bytes.NewReader(make([]byte, 1000)), 1000
+				ms[0].Send([]*raftpb.Message{snapshotMessage(ms[0], ms[1], 1, 10)})
+				eventually(t, "the outcome is reported", func() bool { return len(ms[0].raft.reports()) == 1 })
+				at := ms[1].snapshots
+				if !slices.Equal(at.forms, []Form{c.want}) || !slices.Equal(at.sizes, []int64{1000}) {
+					t.Errorf("arrived as %v of %v bytes, want one %v", at.forms, at.sizes, c.want)
+				}
+			})
+		})
+	}
+}
+
+// TestSnapshotFormForgotten: what a member said of itself does not outlive it. A checkpoint that finds nobody who knows its
+// path is followed by a database.
+func TestSnapshotFormForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ms := cluster(t, &pipes{}, 2, func(cfg *Config) {
+			if cfg.ID == 1 {
+				cfg.Checkpoints = "1"
+			}
+		})
+		said := "1" // by the one that was in its place
+		ms[0].peer(2).takes.Store(&said)
+		for i, want := range []Form{Checkpoint, Database} {
+			ms[0].snapshots.body, ms[0].snapshots.size = bytes.NewReader(make([]byte, 1000)), 1000
+			ms[0].Send([]*raftpb.Message{snapshotMessage(ms[0], ms[1], 1, 10)})
+			eventually(t, "the outcome is reported", func() bool { return len(ms[0].raft.reports()) == i+1 })
+			if got := ms[0].snapshots.asked[i]; got != want {
+				t.Errorf("snapshot %d goes as a %v, want a %v", i, got, want)
+			}
+			if arrived := ms[0].raft.reports()[i]; arrived != (want == Database) {
+				t.Errorf("snapshot %d: arrived %t", i, arrived)
+			}
+		}
+		// A request of the new one says that it reads none.
+		ms[0].peer(2).takes.Store(&said)
+		ms[0].noteForm(http.Header{headerFrom: {hex(2)}})
+		if ms[0].peer(2).form() != Database {
+			t.Error("a request without the header is not heard")
+		}
+	})
+}
+
 // TestSnapshotFails lets a transfer end early in several ways: raft at the sender hears of it, raft at the receiver of nothing.
 func TestSnapshotFails(t *testing.T) {
 	database := make([]byte, 1<<20)

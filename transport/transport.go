@@ -6,7 +6,7 @@
 //
 //	Shape   Send -> outbox of a stream -> answer to the peer's GET /raft/stream/{msgapp,message}/<id>
 //	             -> pipeline           -> POST /raft
-//	             -> snapshots          -> POST /raft/snapshot
+//	             -> snapshots          -> POST /raft/snapshot, or /raft/checkpoint to a member of our kind
 //	        streams we opened, POSTs we were sent -> Raft.Step
 //	Units   ids are member ids, on the wire in hex; sizes are bytes
 //	Errors  ErrRemoved, ErrTooLarge. A peer that cannot be reached is no error: raft is told, messages are dropped
@@ -66,6 +66,9 @@ type Config struct {
 
 	Raft      Raft
 	Snapshots Snapshots // nil: snapshots are neither sent nor taken
+	// Checkpoints names the form of checkpoint that Snapshots can send and receive, with everything two members must
+	// agree on to exchange it. Empty: states travel as databases only.
+	Checkpoints string
 
 	// TLS is for connections to https URLs, certificate to show included. nil: the system's roots, no certificate.
 	TLS *tls.Config
