@@ -123,6 +123,19 @@ func (r *Replica) ReportSnapshot(id uint64, arrived bool) {
 	r.inbox.Put(event{call: func() { r.loop.node.ReportSnapshot(id, status) }})
 }
 
+// Restoring takes in what was stepped before the call, and tells the index of the snapshot that is being put in place; 0
+// for none. One that was stepped and is not being put in place never will be.
+func (r *Replica) Restoring(ctx context.Context) (uint64, error) {
+	var index uint64
+	err := r.do(ctx, func() {
+		r.handOut()
+		if s := r.loop.restoring; s != nil {
+			index = s.Snapshot.GetIndex()
+		}
+	})
+	return index, err
+}
+
 // Checkpoint records in the log that the state up to a position is durable in the store, with a hard state that has it
 // committed, and returns when the record is durable. The log may then be released up to that index; see Compact.
 func (r *Replica) Checkpoint(ctx context.Context, m *raftpb.SnapshotMetadata) error {

@@ -21,6 +21,7 @@ const formatVersion = "1"
 //	member/FORMAT   the format version, one line
 //	member/LOCK     held while a member runs
 //	member/store/   keys, leases, membership: one Pebble database
+//	member/STORE    the name of the directory with the store, once a received state has replaced the first one
 //	member/wal/     the raft log, in etcd's format; elsewhere if the configuration says so
 //	member/tmp/     files of the present run; emptied at start
 type dataDir struct {
@@ -86,7 +87,7 @@ func (d *dataDir) refuseForeign() error {
 	if d.has(d.fs.PathJoin(d.root, "proxy")) {
 		return fmt.Errorf("data directory %s was used by an etcd proxy, which keeps no data: choose another --data-dir", d.root)
 	}
-	etcd, ours := d.has(d.path("snap", "db")), d.has(d.path("store"))
+	etcd, ours := d.has(d.path("snap", "db")), d.hasStore()
 	switch {
 	case etcd && ours:
 		return fmt.Errorf("data directory %s holds both an etcd database and a Holdfast store: a take-over from etcd was interrupted; move member/store away to return to etcd", d.root)
@@ -106,7 +107,7 @@ func (d *dataDir) checkFormat() error {
 	name := d.path("FORMAT")
 	f, err := d.fs.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return d.writeFormat(name)
+		return d.writeFormat()
 	}
 	if err != nil {
 		return fmt.Errorf("read the format of data directory %s: %w", d.root, err)
@@ -121,26 +122,13 @@ func (d *dataDir) checkFormat() error {
 	return nil
 }
 
-// writeFormat makes the file appear whole: written under another name, synced, renamed.
-func (d *dataDir) writeFormat(name string) error {
-	if d.has(d.path("store")) || d.has(d.path("wal")) {
+// writeFormat writes the format version into a new directory.
+func (d *dataDir) writeFormat() error {
+	if d.hasStore() || d.has(d.path("wal")) {
 		return fmt.Errorf("data directory %s holds member/store or member/wal but no member/FORMAT: it was not made by Holdfast, or is damaged; choose another --data-dir, or restore it whole", d.root)
 	}
-	fresh := name + ".tmp"
-	f, err := d.fs.Create(fresh, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return fmt.Errorf("write the format of data directory %s: %w", d.root, err)
-	}
-	_, err = io.WriteString(f, formatVersion+"\n")
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		failpointFormatBeforeRename()
-		err = d.fs.Rename(fresh, name)
-		failpointFormatAfterRename()
-	}
-	for _, dir := range []string{d.path(), d.root, d.fs.PathDir(d.root)} {
+	err := d.writeFile("FORMAT", formatVersion+"\n", failpointFormatBeforeRename, failpointFormatAfterRename)
+	for _, dir := range []string{d.root, d.fs.PathDir(d.root)} {
 		if err == nil {
 			err = syncDir(d.fs, dir)
 		}

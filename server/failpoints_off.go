@@ -7,3 +7,7 @@ package server
 func failpointBeforePublishing()   {}
 func failpointFormatBeforeRename() {}
 func failpointFormatAfterRename()  {}
+
+func failpointSnapDBRenameBeforeDirSync() {}
+func failpointApplyBeforeOpenSnapshot()   {}
+func failpointApplyAfterOpenSnapshot()    {}

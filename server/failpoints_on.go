@@ -9,6 +9,10 @@ var (
 	fpBeforePublishing   = runtime.NewFailpoint("beforePublishing")
 	fpFormatBeforeRename = runtime.NewFailpoint("formatBeforeRename")
 	fpFormatAfterRename  = runtime.NewFailpoint("formatAfterRename")
+
+	fpSnapDBRenameBeforeDirSync = runtime.NewFailpoint("snapDBRenameBeforeDirSync")
+	fpApplyBeforeOpenSnapshot   = runtime.NewFailpoint("applyBeforeOpenSnapshot")
+	fpApplyAfterOpenSnapshot    = runtime.NewFailpoint("applyAfterOpenSnapshot")
 )
 
 // reach lets the terms of a failpoint act: panic, sleep or nothing. What a term returns has no meaning here.
@@ -17,3 +21,7 @@ func reach(fp *runtime.Failpoint) { _, _ = fp.Acquire() }
 func failpointBeforePublishing()   { reach(fpBeforePublishing) }
 func failpointFormatBeforeRename() { reach(fpFormatBeforeRename) }
 func failpointFormatAfterRename()  { reach(fpFormatAfterRename) }
+
+func failpointSnapDBRenameBeforeDirSync() { reach(fpSnapDBRenameBeforeDirSync) }
+func failpointApplyBeforeOpenSnapshot()   { reach(fpApplyBeforeOpenSnapshot) }
+func failpointApplyAfterOpenSnapshot()    { reach(fpApplyAfterOpenSnapshot) }

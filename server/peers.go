@@ -17,7 +17,13 @@ type raftOf struct{ *Server }
 var _ transport.Raft = raftOf{}
 
 // Step implements transport.Raft.
-func (r raftOf) Step(m *raftpb.Message) error { return r.replica.Step(m) }
+func (r raftOf) Step(m *raftpb.Message) error {
+	err := r.replica.Step(m)
+	if m.GetType() == raftpb.MsgSnap {
+		r.catchUp.stepped()
+	}
+	return err
+}
 
 // ReportUnreachable implements transport.Raft.
 func (r raftOf) ReportUnreachable(id uint64) { r.replica.ReportUnreachable(id) }
@@ -33,6 +39,7 @@ func (s *Server) openTransport() {
 	s.transport = transport.New(transport.Config{
 		ID: uint64(s.id), ClusterID: s.clusterID, URLs: s.cfg.PeerURLs,
 		Raft:        raftOf{s},
+		Snapshots:   s.catchUp,
 		Refused:     s.peerRefused,
 		DialTimeout: s.cfg.peerDialTimeout(),
 		Dial:        s.cfg.Dial,
@@ -44,6 +51,25 @@ func (s *Server) openTransport() {
 	}
 	for _, m := range members {
 		s.transport.AddPeer(uint64(m.ID), m.PeerURLs)
+	}
+}
+
+// followReplacement tells the transport of the membership that came with a received state.
+func (s *Server) followReplacement(before []membership.Member) {
+	if len(before) == 0 && s.cfg.Joined != nil {
+		before = s.cfg.Joined.Peers
+	}
+	for _, m := range before {
+		if _, stays := s.cluster.Member(m.ID); !stays {
+			s.transport.RemovePeer(uint64(m.ID))
+		}
+	}
+	for _, m := range s.cluster.Members() {
+		s.transport.AddPeer(uint64(m.ID), m.PeerURLs)
+		s.transport.UpdatePeer(uint64(m.ID), m.PeerURLs)
+	}
+	if s.cluster.Removed(s.id) {
+		close(s.removed) // once: whoever was removed before is not sent any state
 	}
 }
 

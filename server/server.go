@@ -50,6 +50,7 @@ type Server struct {
 	raftLog   *raftlog.Log
 	replica   *replica.Replica
 	transport *transport.Transport
+	catchUp   *catchUp
 	// replayed is the last index that the log held at start.
 	replayed kv.Index
 	// released is the index at which the log was last told that it may begin; flushAndRelease's own once Run runs.
@@ -134,10 +135,10 @@ func (s *Server) openParts() (err error) {
 	return s.openReplica()
 }
 
-// openState opens the store and what lives in it.
-func (s *Server) openState() (err error) {
-	cfg := storage.Config{
-		FS: s.dir.fs, Dir: s.dir.path("store"), CacheBytes: s.cfg.Memory.CacheBytes, MemTableBytes: s.cfg.Memory.MemTableBytes,
+// storeConfig is that of a store in dir.
+func (s *Server) storeConfig(dir string) storage.Config {
+	return storage.Config{
+		FS: s.dir.fs, Dir: dir, CacheBytes: s.cfg.Memory.CacheBytes, MemTableBytes: s.cfg.Memory.MemTableBytes,
 		FlushBytes: s.cfg.Memory.FlushBytes, TableBytes: s.space.tableBytes(), Log: s.log, Now: s.cfg.Now,
 		OnFatal: func(err error) {
 			select {
@@ -146,6 +147,15 @@ func (s *Server) openState() (err error) {
 			}
 		},
 	}
+}
+
+// openState opens the store and what lives in it.
+func (s *Server) openState() error {
+	dir, err := s.dir.settleStore(s.log)
+	if err != nil {
+		return err
+	}
+	cfg := s.storeConfig(dir)
 	if !s.dir.has(cfg.Dir) {
 		if err := storage.Create(cfg); err != nil {
 			return err
@@ -187,6 +197,7 @@ func (s *Server) openReplica() error {
 	if err := s.refuseRemoved(); err != nil {
 		return err
 	}
+	s.catchUp = newCatchUp(s)
 	s.openTransport()
 	s.replica, err = replica.New(replica.Config{
 		ID:               uint64(s.id),
@@ -198,6 +209,7 @@ func (s *Server) openReplica() error {
 		Limits:           replica.Limits{QueuedBytes: s.cfg.Memory.QueueBytes, UncommittedBytes: s.cfg.Memory.QueueBytes, KeptBytes: s.cfg.Memory.KeptBytes},
 		Log:              logOf{s.raftLog},
 		Machine:          &machineOf{Server: s},
+		Snapshots:        s.catchUp,
 		ChangeSettled:    s.changeSettled,
 		Transport:        s.transport,
 		Logger:           s.log,
@@ -272,6 +284,9 @@ func (s *Server) Close() error {
 func (s *Server) closeParts() error {
 	s.peers.close()
 	var errs []error
+	if s.catchUp != nil {
+		errs = append(errs, s.catchUp.close())
+	}
 	if s.raftLog != nil {
 		errs = append(errs, s.raftLog.Close())
 	}

@@ -32,7 +32,7 @@ type Snapshot struct {
 // removes the file. The file needs as much space as the data: it is given up when the disk becomes nearly full.
 func (s *Server) Snapshot(ctx context.Context) (Snapshot, error) {
 	path := s.dir.path("tmp", strconv.FormatUint(s.ids.draw(), 16)+".db")
-	if err := s.exportTo(ctx, path); err != nil {
+	if _, err := s.exportTo(ctx, path); err != nil {
 		return Snapshot{}, fmt.Errorf("write a snapshot: %w", errors.Join(err, s.removeTemp(path)))
 	}
 	r, err := etcdfile.OpenSnapshot(s.dir.fs, path)
@@ -70,19 +70,20 @@ func (s *Server) snapshotStopped(ctx context.Context) error {
 	return ctx.Err()
 }
 
-func (s *Server) exportTo(ctx context.Context, path string) (err error) {
+// exportTo writes the present state into a new file and returns what it was.
+func (s *Server) exportTo(ctx context.Context, path string) (source *exportSource, err error) {
 	export, err := s.keys.Export()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, export.Close()) }()
-	source, err := newExportSource(export, s.cfg.LearnersMax)
+	source, err = newExportSource(export, s.cfg.LearnersMax)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	source.stopped = func() error { return s.snapshotStopped(ctx) }
 	_, err = etcdfile.Write(s.dir.fs, path, source)
-	return err
+	return source, err
 }
 
 // exportSource gives etcdfile all parts of the state from one view of the store.

@@ -94,6 +94,9 @@ func (s *Server) flushAndRelease(ctx context.Context) error {
 			return nil
 		}
 		s.congested.Store(s.store.Congested())
+		if err := s.catchUp.giveUpUnwanted(ctx); err != nil {
+			return err
+		}
 		if err := s.flushDue(); err != nil {
 			return err
 		}
@@ -162,6 +165,9 @@ func (s *Server) release(ctx context.Context, durable storage.Applied) error {
 	keep := uint64(durable.Index)
 	if !s.short() {
 		keep -= min(keep, s.cfg.CatchUpEntries)
+	}
+	if lowest, any := s.catchUp.flying.lowest(); any && !s.space.low.Load() {
+		keep = min(keep, uint64(lowest))
 	}
 	record := raftlog.SnapshotRecord{Index: uint64(durable.Index), Term: uint64(durable.Term), ConfState: conf}
 	removed, err := s.raftLog.Release(record, keep+1)
