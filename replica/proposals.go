@@ -168,9 +168,9 @@ func (l *loop) propose(q *proposals) {
 	}
 }
 
-// outdated says that a proposal was meant for a term in which this member does not lead any more.
+// outdated says that the caller has gone, or that a proposal was meant for a term in which this member does not lead any more.
 func (l *loop) outdated(p proposal) bool {
-	return p.term != 0 && (l.soft.RaftState != raft.StateLeader || p.term != l.term)
+	return p.ctx.Err() != nil || p.term != 0 && (l.soft.RaftState != raft.StateLeader || p.term != l.term)
 }
 
 func (l *loop) mayPropose() bool {

@@ -52,7 +52,8 @@ type reads struct {
 	first, last uint64 // numbers under which sent was asked, all of them valid
 	sentAge     int    // ticks since sent was first asked
 	sentSilence int    // ticks since it was last asked
-	nextAge     int    // ticks since next could not be sent
+	held        *Read  // could not be sent; who comes now joins the next, so that nobody is given up early
+	heldAge     int    // ticks it has been held
 }
 
 func newReads(wake chan<- struct{}, cfg Config) *reads {
@@ -114,7 +115,6 @@ func (r *reads) leave() *Read {
 	defer r.mu.Unlock()
 	q := r.next
 	r.next = nil
-	r.nextAge = 0
 	return q
 }
 
@@ -123,7 +123,10 @@ func (r *reads) send(l *loop) {
 	if r.sent != nil || !l.mayAsk() {
 		return
 	}
-	if r.sent = r.leave(); r.sent == nil {
+	if r.sent, r.held = r.held, nil; r.sent == nil {
+		r.sent = r.leave()
+	}
+	if r.sent == nil {
 		return
 	}
 	r.first, r.sentAge = r.last+1, 0
@@ -155,7 +158,7 @@ func (r *reads) answer(states []raft.ReadState) {
 
 // tick asks again and gives up.
 func (r *reads) tick(l *loop) {
-	r.tickNext()
+	r.tickHeld()
 	if r.sent == nil {
 		return
 	}
@@ -171,16 +174,18 @@ func (r *reads) tick(l *loop) {
 	}
 }
 
-// tickNext gives up on a question that could not even be sent. One behind a question under way has not begun to wait.
-func (r *reads) tickNext() {
-	if r.sent != nil {
+// tickHeld gives up on a question that could not even be sent. One behind a question under way has not begun to wait.
+func (r *reads) tickHeld() {
+	switch {
+	case r.sent != nil:
 		return
+	case r.held == nil:
+		r.held, r.heldAge = r.leave(), 0
 	}
-	if r.nextAge++; r.nextAge >= r.timeoutTicks {
-		if q := r.leave(); q != nil {
-			r.slow.Add(1)
-			q.finish(0, ErrTimeout)
-		}
+	if r.heldAge++; r.held != nil && r.heldAge >= r.timeoutTicks {
+		r.slow.Add(1)
+		r.held.finish(0, ErrTimeout)
+		r.held = nil
 	}
 }
 
@@ -200,13 +205,12 @@ func (r *reads) stop() {
 	r.mu.Lock()
 	r.stopped = true
 	r.mu.Unlock()
-	if q := r.leave(); q != nil {
-		q.finish(0, ErrStopped)
+	for _, q := range []*Read{r.sent, r.held, r.leave()} {
+		if q != nil {
+			q.finish(0, ErrStopped)
+		}
 	}
-	if r.sent != nil {
-		r.sent.finish(0, ErrStopped)
-		r.sent = nil
-	}
+	r.sent, r.held = nil, nil
 }
 
 // mayAsk says whether a question for the read index would be answered, and answered rightly.

@@ -488,6 +488,30 @@ func TestReadTimeout(t *testing.T) {
 	}
 }
 
+// TestLateReaderHasItsTime lets a reader come when another has waited nearly too long for a leader, and one when nobody has waited
+// for a while: neither is given up before its own time is over.
+func TestLateReaderHasItsTime(t *testing.T) {
+	r := openSole(t, &memLog{}, newMemMachine(1, 2, 3))
+	pass := func(ticks int) {
+		for range ticks {
+			r.Tick()
+			r.Advance()
+		}
+	}
+	pass(50)
+	first := r.AskReadIndex()
+	pass(60)
+	second := r.AskReadIndex()
+	pass(69)
+	if !isDone(first) || isDone(second) {
+		t.Fatalf("the first has ended: %v, the second: %v", isDone(first), isDone(second))
+	}
+	pass(15)
+	if _, err := second.Index(); !isDone(second) || !errors.Is(err, ErrTimeout) {
+		t.Fatalf("the second ended with %v", err)
+	}
+}
+
 // TestCheckpoint checks that a checkpoint is durable, with a hard state that has it committed, when its caller hears, and
 // that the log may be released up to it.
 func TestCheckpoint(t *testing.T) {

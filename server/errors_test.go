@@ -7,8 +7,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"holdfast/replica"
 )
@@ -42,37 +40,5 @@ func TestEveryRefusalIsNamed(t *testing.T) {
 	other := errors.New("other")
 	if refusal(other) != other || refusal(nil) != nil {
 		t.Error("what is no error of the replica changes")
-	}
-}
-
-// TestTimeoutReason: a request that was not answered is told what this member knows of the leader, in etcd's distinctions.
-func TestTimeoutReason(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cfg, _ := memoryConfig()
-		m := start(t, cfg)
-		began := time.Now()
-		before, after := began.Add(-time.Second), began.Add(time.Second)
-		if err := m.timeoutReason(began); err != ErrTimeout {
-			t.Errorf("with a leader all the time: %v", err)
-		}
-		m.leaderLost.Store(&before)
-		if err := m.timeoutReason(began); err != ErrTimeout {
-			t.Errorf("with a leader lost before: %v", err)
-		}
-		m.leaderLost.Store(&after)
-		if err := m.timeoutReason(began); err != ErrTimeoutLeaderFail {
-			t.Errorf("with a leader lost meanwhile: %v", err)
-		}
-	})
-	cfg, _ := memoryConfig()
-	s, err := Open(cfg) // does not run, so there is no leader
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.timeoutReason(time.Now()); err != ErrTimeoutConnectionLost {
-		t.Errorf("without a leader: %v", err)
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
 	}
 }

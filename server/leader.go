@@ -24,10 +24,13 @@ func (s *Server) followLeadership(ctx context.Context) error {
 		changed := s.replica.LeadershipChange()
 		now := s.replica.Status().Leadership
 		if leader := kv.MemberID(now.Leader); leader != before {
+			at := s.cfg.Now()
 			if before != 0 {
-				at := s.cfg.Now()
 				s.leaderLost.Store(&at)
 				s.leaderChanges.Add(1)
+			}
+			if leader != 0 {
+				s.leaderElected.Store(&at)
 			}
 			s.log.Info("leader changed", "from", before.String(), "to", leader.String(), "term", now.Term)
 			before = leader

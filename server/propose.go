@@ -124,8 +124,8 @@ type proposed struct {
 // is no outcome if it does not. Every request is handed to outcome.
 func (s *Server) enqueue(ctx context.Context, term, id uint64, payload []byte) (proposed, error) {
 	began := s.cfg.Now()
-	w := s.waiters.add(id, began.Add(s.cfg.requestTimeout()))
-	if err := s.replica.ProposeInTerm(ctx, term, payload); err != nil {
+	w := s.waiters.add(ctx, id, began.Add(s.cfg.requestTimeout()))
+	if err := s.replica.ProposeInTerm(w, term, payload); err != nil {
 		s.waiters.leave(id)
 		return proposed{}, refusal(err)
 	}
@@ -171,15 +171,36 @@ func refusal(err error) error {
 	return err
 }
 
-// timeoutReason says why a request that began then was not answered, as far as this member can tell.
+// timeoutReason says why a request that began then was not answered, as far as this member can tell. The distinctions are
+// etcd's: without a leader from the beginning a request does not get as far as raft, and is told that its time is over.
 func (s *Server) timeoutReason(began time.Time) error {
-	if s.Leader() == 0 {
+	leader, lost, elected := s.Leader(), s.leaderLost.Load(), s.leaderElected.Load()
+	switch {
+	case leader == 0 && (lost == nil || lost.Before(began)):
+		return context.DeadlineExceeded
+	case elected != nil && began.Before(*elected) && began.After(elected.Add(-2*s.cfg.electionTimeout())):
+		return ErrTimeoutLeaderFail
+	case leader == s.id && !s.connectedToQuorum(began), leader != 0 && leader != s.id && !s.connected(leader, began):
 		return ErrTimeoutConnectionLost
 	}
-	if lost := s.leaderLost.Load(); lost != nil && lost.After(began) {
-		return ErrTimeoutLeaderFail
-	}
 	return ErrTimeout
+}
+
+// connected tells whether a member can be reached, and could all the time since then.
+func (s *Server) connected(id kv.MemberID, since time.Time) bool {
+	from := s.activeSince(id)
+	return !from.IsZero() && from.Before(since)
+}
+
+// connectedToQuorum is connected for a majority of the members, this one among them.
+func (s *Server) connectedToQuorum(since time.Time) bool {
+	members, n := s.cluster.Members(), 0
+	for _, m := range members {
+		if m.ID == s.id || s.connected(m.ID, since) {
+			n++
+		}
+	}
+	return n >= majority(len(members))
 }
 
 // waiterSweep is how often requests are looked at that take too long. Their limit is in seconds.

@@ -196,7 +196,7 @@ func (s *Server) reconfigure(ctx context.Context, kind raftpb.ConfChangeType, me
 			return nil, fmt.Errorf("describe member %v: %w", member, err)
 		}
 	}
-	w := s.waiters.add(id, time.Time{})
+	w := s.waiters.add(ctx, id, time.Time{})
 	if err := s.replica.ProposeConfChange(ctx, change); err != nil {
 		s.waiters.leave(id)
 		return nil, refusal(err)

@@ -69,9 +69,10 @@ type Server struct {
 	// reconfiguring has one slot: whoever has it may propose a change of the membership.
 	reconfiguring chan struct{}
 
-	// leaderLost is when the last leader was lost; nil if none was. leaderChanges counts.
-	leaderLost    atomic.Pointer[time.Time]
-	leaderChanges atomic.Uint64
+	// leaderElected is when the last leader came up, leaderLost when one was lost; nil if that never was. leaderChanges counts
+	// the latter.
+	leaderElected, leaderLost atomic.Pointer[time.Time]
+	leaderChanges             atomic.Uint64
 
 	// fullAnswers are results that wait until the alarm they raise is in force.
 	fullAnswers *queue.Mailbox[apply.Result]

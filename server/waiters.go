@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -37,9 +38,22 @@ type waiterShard struct {
 }
 
 // waiter is one waiting request. done has room for its one result, so that delivering never waits.
+//
+// It is also the context of its proposal: that ends with the caller's, or when the time of the request is over, and a proposal
+// whose context has ended does not become an entry any more.
 type waiter struct {
-	done     chan apply.Result
-	deadline time.Time // zero: none
+	context.Context // the caller's
+	done            chan apply.Result
+	deadline        time.Time // zero: none
+	over            atomic.Bool
+}
+
+// Err implements context.Context.
+func (w *waiter) Err() error {
+	if w.over.Load() {
+		return context.DeadlineExceeded
+	}
+	return w.Context.Err()
 }
 
 func newWaiters() *waiters {
@@ -53,9 +67,9 @@ func newWaiters() *waiters {
 func (w *waiters) shard(id uint64) *waiterShard { return &w.shards[id>>1%waiterShards] }
 
 // add makes id wait until deadline; zero is without end.
-func (w *waiters) add(id uint64, deadline time.Time) *waiter {
+func (w *waiters) add(ctx context.Context, id uint64, deadline time.Time) *waiter {
 	one := w.pool.Get().(*waiter)
-	one.deadline = deadline
+	one.Context, one.deadline = ctx, deadline
 	s := w.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,13 +108,19 @@ func (w *waiters) leave(id uint64) {
 	delete(s.waiting, id)
 }
 
-// free gives the waiter of an answered request back.
-func (w *waiters) free(one *waiter) { w.pool.Put(one) }
+// free gives the waiter of an answered request back, unless its proposal may still be somewhere.
+func (w *waiters) free(one *waiter) {
+	if !one.over.Load() {
+		one.Context = nil
+		w.pool.Put(one)
+	}
+}
 
 // expire answers every request whose deadline has passed.
 func (w *waiters) expire(now time.Time, why error) {
 	for i := range w.shards {
 		for _, one := range w.shards[i].expired(now) {
+			one.over.Store(true)
 			one.done <- apply.Result{Err: why}
 		}
 	}

@@ -47,7 +47,7 @@ func TestWaitersAnswerOnce(t *testing.T) {
 		"a deadline long in the future": {func(w *waiters) { w.expire(time.Time{}, late) }, "waits"},
 	} {
 		w := newWaiters()
-		one := w.add(7, now)
+		one := w.add(t.Context(), 7, now)
 		c.do(w)
 		got := "left"
 		select {
@@ -94,7 +94,7 @@ func TestWaitersAreNotMixedUp(t *testing.T) {
 		callers.Go(func() {
 			for range 2000 {
 				id := ids.draw()
-				one := w.add(id, time.Now().Add(time.Duration(rand.IntN(40))*time.Microsecond))
+				one := w.add(t.Context(), id, time.Now().Add(time.Duration(rand.IntN(40))*time.Microsecond))
 				toApply <- id
 				if rand.IntN(4) == 0 {
 					w.leave(id)

@@ -1,0 +1,152 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"holdfast/kv"
+	"holdfast/lease"
+	"holdfast/membership"
+)
+
+// TestWithoutQuorum leaves one member of three and asks it everything, one method after the other, as long as there is no
+// leader. Each is answered as etcd answers it: at once from what the member has, or when a request's time is over, in words that
+// say how far it came. When the others return, all is as before.
+func TestWithoutQuorum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startCluster(t, 3)
+		at := c.leader()
+		m, a, b := c.members[at], (at+1)%3, (at+2)%3
+		m.put("k", "v")
+		one, err := m.LeaseGrant(t.Context(), kv.LeaseGrantRequest{TTL: 600})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		c.awaitEqual()
+		before := m.Header()
+		c.kill(a)
+		c.kill(b)
+
+		timeout := m.cfg.requestTimeout()
+		began := time.Now()
+		if _, err := m.tryPut(t.Context(), "late", "v", 0); !errors.Is(err, ErrTimeout) || time.Since(began).Round(time.Second) != timeout {
+			t.Errorf("a put that reached the log ended after %v: %v", time.Since(began), err)
+		}
+		for _, q := range []struct {
+			what string
+			ask  func(context.Context) error
+			want error
+			took time.Duration
+		}{
+			{"put", func(ctx context.Context) error { _, err := m.tryPut(ctx, "k", "w", 0); return err }, context.DeadlineExceeded, timeout},
+			{"get", func(ctx context.Context) error {
+				_, err := m.Range(ctx, &kv.RangeRequest{KeyRange: kv.KeyRange{Key: []byte("k")}})
+				return err
+			}, ErrTimeout, timeout},
+			{"serializable get", func(ctx context.Context) error {
+				_, err := m.Range(ctx, &kv.RangeRequest{KeyRange: kv.KeyRange{Key: []byte("k")}, Serializable: true})
+				return err
+			}, nil, 0},
+			{"compact", func(ctx context.Context) error { _, err := m.Compact(ctx, kv.CompactRequest{Revision: 2}); return err }, context.DeadlineExceeded, timeout},
+			{"grant", func(ctx context.Context) error {
+				_, err := m.LeaseGrant(ctx, kv.LeaseGrantRequest{TTL: 60})
+				return err
+			}, context.DeadlineExceeded, timeout},
+			{"revoke", func(ctx context.Context) error { return m.LeaseRevoke(ctx, one.ID) }, context.DeadlineExceeded, timeout},
+			{"leases", func(context.Context) error {
+				if ids := m.Leases(); len(ids) != 1 || ids[0] != one.ID {
+					return lease.ErrNotFound
+				}
+				return nil
+			}, nil, 0},
+			{"alarms", func(ctx context.Context) error { _, err := m.Alarm(ctx, AlarmGet, membership.Alarm{}); return err }, context.DeadlineExceeded, timeout},
+			{"members", func(ctx context.Context) error { _, err := m.Members(ctx, true); return err }, ErrTimeout, timeout},
+			{"serializable members", func(ctx context.Context) error { _, err := m.Members(ctx, false); return err }, nil, 0},
+			{"member add", func(ctx context.Context) error {
+				_, _, err := m.MemberAdd(ctx, []string{"http://m9:2380"}, false)
+				return err
+			}, ErrUnhealthy, 0},
+			{"move leader", func(ctx context.Context) error { return m.MoveLeader(ctx, 1) }, ErrNotLeader, 0},
+			{"hash", func(ctx context.Context) error { _, err := m.HashKV(ctx, 0); return err }, nil, 0},
+			{"defragment", func(ctx context.Context) error { return m.Defragment(ctx) }, nil, 0},
+		} {
+			began := time.Now()
+			err := q.ask(t.Context())
+			if took := time.Since(began).Round(time.Second); !errors.Is(err, q.want) || took != q.took {
+				t.Errorf("%s: %v after %v, want %v after %v", q.what, err, took, q.want, q.took)
+			}
+		}
+		if s := m.Status(); s.Leader != 0 || len(s.Errors) != 1 || s.Errors[0] != "etcdserver: no leader" {
+			t.Errorf("status %+v", s)
+		}
+		if now := m.Header(); now.Revision != before.Revision {
+			t.Errorf("revision %d without quorum, was %d", now.Revision, before.Revision)
+		}
+
+		c.start(a)
+		c.start(b)
+		c.awaitReady()
+		c.leader()
+		if got := m.get("k"); got != "v" {
+			t.Errorf("k is %q: a write that was refused has come to be", got)
+		}
+		if ids := m.Leases(); len(ids) != 1 {
+			t.Errorf("leases %v", ids)
+		}
+		for _, m := range c.members {
+			m.put(m.cfg.Name, "v")
+		}
+		c.awaitEqual()
+	})
+}
+
+// TestTimeoutReason: a request that was not answered is told what this member knows of the leader, in etcd's distinctions.
+func TestTimeoutReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startCluster(t, 3)
+		follower := c.members[c.follower()]
+		leader := c.members[c.leader()]
+		time.Sleep(10 * time.Second)
+		if err := follower.timeoutReason(time.Now()); err != ErrTimeout {
+			t.Errorf("with everybody there: %v", err)
+		}
+		electedAt := time.Now()
+		leader.leaderElected.Store(&electedAt)
+		if err := leader.timeoutReason(electedAt.Add(-time.Second)); err != ErrTimeoutLeaderFail {
+			t.Errorf("begun shortly before the leader came up: %v", err)
+		}
+		long := time.Time{}.Add(time.Hour)
+		leader.leaderElected.Store(&long)
+		if err := leader.timeoutReason(time.Now().Add(-time.Hour)); err != ErrTimeoutConnectionLost {
+			t.Errorf("begun before the others were connected, on the leader: %v", err)
+		}
+		follower.leaderElected.Store(&long)
+		if err := follower.timeoutReason(time.Now().Add(-time.Hour)); err != ErrTimeoutConnectionLost {
+			t.Errorf("begun before the leader was connected: %v", err)
+		}
+	})
+}
+
+// TestWritesFindTheNextLeader cuts the leader off while followers have writes under way: those that the old leader has not
+// taken are carried out by the next one, without a word to the client.
+func TestWritesFindTheNextLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startCluster(t, 3)
+		time.Sleep(time.Second)
+		old := c.leader()
+		m := c.members[c.follower()]
+		c.kill(old)
+		time.Sleep(time.Millisecond) // the followers know
+		if m.Leader() != 0 {
+			t.Fatalf("leader %v right after the end of the last", m.Leader())
+		}
+		m.put("k", "v")
+		if got := m.get("k"); got != "v" {
+			t.Errorf("k is %q", got)
+		}
+	})
+}
