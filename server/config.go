@@ -32,6 +32,8 @@ type Config struct {
 	// Joined is what a member without data belongs to if it founds no cluster: Founders are not looked at then. With data
 	// present it is not looked at itself.
 	Joined *Joined
+	// ForceNewCluster makes a member with data the only one of its cluster.
+	ForceNewCluster bool
 
 	// Heartbeat is raft's tick; ElectionTicks is how many of them without a leader start an election.
 	Heartbeat     time.Duration

@@ -68,6 +68,9 @@ func (s *Server) openLog() (replica.State, error) {
 		if err := s.refuseLogLeftBehind(cfg); err != nil {
 			return replica.State{}, err
 		}
+		if s.cfg.ForceNewCluster {
+			s.log.Warn("flag has no effect", "flag", "force-new-cluster", "reason", "there is no data to go on with")
+		}
 		if s.cfg.Joined != nil {
 			return s.join(cfg)
 		}
@@ -79,6 +82,11 @@ func (s *Server) openLog() (replica.State, error) {
 	}
 	if rec.Last == 0 && applied.Index == 0 {
 		return s.joinOn(rec), nil
+	}
+	if s.cfg.ForceNewCluster {
+		if rec, err = s.force(rec, applied.Index, applied.ConfState); err != nil {
+			return replica.State{}, err
+		}
 	}
 	return s.resume(rec, applied.Index, applied.ConfState)
 }
@@ -137,18 +145,26 @@ func (s *Server) resume(rec raftlog.Recovered, applied kv.Index, confState []byt
 		s.released = kv.Index(rec.Snapshots[n-1].Index)
 	}
 	var err error
-	if applied == 0 {
-		state.ConfState, err = foundingConfState(rec.Entries)
-	} else {
-		state.ConfState = new(raftpb.ConfState)
-		err = proto.Unmarshal(confState, state.ConfState)
-	}
-	if err != nil {
-		return replica.State{}, fmt.Errorf("read the raft configuration: %w", err)
+	if state.ConfState, err = confStateOf(rec, applied, confState); err != nil {
+		return replica.State{}, err
 	}
 	s.log.Info("restarting a member", "member", s.id, "cluster", fmt.Sprintf("%x", s.clusterID),
 		"applied", applied, "committed", rec.State.Commit, "last", rec.Last)
 	return state, nil
+}
+
+// confStateOf is the configuration in force at the applied index, stored with it but before anything is applied.
+func confStateOf(rec raftlog.Recovered, applied kv.Index, stored []byte) (conf *raftpb.ConfState, err error) {
+	if applied == 0 {
+		conf, err = foundingConfState(rec.Entries)
+	} else {
+		conf = new(raftpb.ConfState)
+		err = proto.Unmarshal(stored, conf)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the raft configuration: %w", err)
+	}
+	return conf, nil
 }
 
 func (s *Server) identify(meta raftlog.Metadata) {

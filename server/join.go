@@ -32,6 +32,9 @@ func (s *Server) join(cfg raftlog.Config) (replica.State, error) {
 // log, so after a crash it joins on, whatever the settings say. Whom to answer it hears from whoever calls.
 func (s *Server) joinOn(rec raftlog.Recovered) replica.State {
 	s.identify(rec.Metadata)
+	if s.cfg.ForceNewCluster {
+		s.log.Warn("flag has no effect", "flag", "force-new-cluster", "reason", "the member has joined a cluster and holds nothing of it yet")
+	}
 	s.log.Info("joining a cluster; waiting for its leader", "member", s.id, "cluster", fmt.Sprintf("%x", s.clusterID))
 	return replica.State{HardState: hardState(rec.State)}
 }

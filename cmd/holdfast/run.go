@@ -21,7 +21,7 @@ import (
 // built says what of Config.Asks this version can do.
 var built = map[config.Ask]bool{
 	config.AskUnixSocket: true, config.AskHTTPPort: true, config.AskMetricsPort: true, config.AskMemoryLock: true,
-	config.AskCluster: true, config.AskJoin: true, config.AskNoFsync: true, config.AskCheckpoints: true, config.AskProfiles: true,
+	config.AskCluster: true, config.AskJoin: true, config.AskForceNew: true, config.AskNoFsync: true, config.AskCheckpoints: true, config.AskProfiles: true,
 	config.AskCorruptCheck: true, config.AskLocalAddress: true, // see idle
 }
 
@@ -156,7 +156,7 @@ func nodeConfig(cfg config.Config, memory server.Memory, log *slog.Logger) (node
 		Bootstrap: origin{cfg, log}.bootstrap,
 		Server: server.Config{
 			DataDir: cfg.DataDir, WALDir: cfg.WALDir, Name: cfg.Name, ClientURLs: config.Texts(cfg.AdvertiseClientURLs),
-			PeerURLs:  config.Texts(cfg.AdvertisePeerURLs),
+			PeerURLs: config.Texts(cfg.AdvertisePeerURLs), ForceNewCluster: cfg.ForceNewCluster,
 			Heartbeat: cfg.Heartbeat(), ElectionTicks: cfg.ElectionTicks(), PreVote: cfg.PreVote,
 			SnapshotEvery: cfg.SnapshotCount, CatchUpEntries: cfg.SnapshotCatchUpEntries, UnsafeNoSync: cfg.UnsafeNoFsync,
 			Quota: quota, RequestBytesMax: int(cfg.MaxRequestBytes), LearnersMax: cfg.MaxLearners,
