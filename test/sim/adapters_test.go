@@ -120,18 +120,41 @@ func (m machineOf) ApplyConfChange(e *raftpb.Entry, c *raftpb.ConfChange, state 
 	entry := entryOf(e)
 	entry.Payload = nil
 	m.w.judge.applied(m.member, entry)
+	m.w.judge.changed(m.member, e.GetIndex(), c, state, refused)
 	if err := m.machine.ApplyConfChange(entryOf(e), change, confState); err != nil {
 		return err
 	}
 	m.appliedIndex = e.GetIndex()
+	if m.cluster.Removed(kv.MemberID(m.id)) {
+		m.leave()
+	}
 	return nil
 }
 
-// readChange reads the founding of a member, the only configuration change here.
+// changeContext is what a configuration change says of a member.
+type changeContext struct {
+	membership.Member
+	IsPromote bool `json:"isPromote"`
+}
+
+// readChange reads a configuration change out of the log.
 func readChange(c *raftpb.ConfChange) (membership.Change, error) {
-	change := membership.Change{Kind: membership.AddVoter}
-	if err := json.Unmarshal(c.GetContext(), &change.Member); err != nil {
+	change := membership.Change{Kind: membership.Remove, Member: membership.Member{ID: kv.MemberID(c.GetNodeId())}}
+	if c.GetType() == raftpb.ConfChangeRemoveNode {
+		return change, nil
+	}
+	var says changeContext
+	if err := json.Unmarshal(c.GetContext(), &says); err != nil {
 		return change, fmt.Errorf("read configuration change of member %x: %w", c.GetNodeId(), err)
+	}
+	change.Member = says.Member
+	switch {
+	case c.GetType() == raftpb.ConfChangeAddLearnerNode:
+		change.Kind = membership.AddLearner
+	case says.IsPromote:
+		change.Kind = membership.Promote
+	default:
+		change.Kind = membership.AddVoter
 	}
 	return change, nil
 }

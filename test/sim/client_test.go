@@ -50,13 +50,13 @@ func (c *client) next() {
 		return
 	}
 	for range len(w.members) {
-		if m := w.members[c.member]; m.life != nil && !(m.pausedUntil > w.now) && !w.chance(1) {
+		if m := w.members[c.member]; m.serves() && !(m.pausedUntil > w.now) && !w.chance(1) {
 			break
 		}
 		c.member = w.rnd.IntN(len(w.members))
 	}
 	m := w.members[c.member]
-	if m.life == nil || m.pausedUntil > w.now {
+	if !m.serves() || m.pausedUntil > w.now {
 		c.think()
 		return
 	}

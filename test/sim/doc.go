@@ -14,7 +14,9 @@
 //	serve_test.go           propose.go, read.go, waiters.go: a proposal, its waiter and its result; read index, then read
 //	clock_test.go           leaseclock.go, lease.go, leader.go: leases end on the leader
 //	upkeep_test.go          upkeep.go: flush, release of the log, physical compaction
-//	snapshot_test.go        the state of one member sent to another, which server does not have yet
+//	snapshot_test.go        the state of one member sent to another
+//	membership_test.go      reconfigure.go, peers.go: changes of the membership, and what an operator does about them
+//	failover_test.go        failover.go: elections when the leader is known to be down, handing over, leaving when removed
 //
 // Where server offers such a piece as a call that ends, it belongs here in place of the copy.
 //
@@ -23,7 +25,7 @@
 //	go test ./test/sim -seed=1 -rounds=500      the long form; it counts how often each fault struck
 //	go test ./test/sim -run TestClusters -seed=7 -rounds=1 -eventlog=/tmp/7.log -plant=stale-read
 //
-// What it does not do yet: change the membership, fail single reads and writes, run the API above the server.
+// What it does not do yet: fail single reads and writes, agree on what is left of leases, run the API above the server.
 //
 //	Shape   world: queue, network, members, clients, watchers, faults; judge: what is right
 //	Units   simulated time since the start; a tick of raft is 100 ms

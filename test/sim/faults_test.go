@@ -9,53 +9,45 @@ import (
 
 // fault is one kind of harm.
 type fault struct {
-	name  string
-	alone bool // makes sense for a cluster of one
-	do    func(w *world)
+	name string
+	do   func(w *world)
 }
 
 // faults are all kinds; each kind is drawn as often as another.
 var faults = []fault{
-	{"loss", false, func(w *world) { w.harmNetwork(func(n *network) { n.lossPercent = 5 + w.rnd.IntN(40) }) }},
-	{"delay", false, func(w *world) {
+	{"loss", func(w *world) { w.harmNetwork(func(n *network) { n.lossPercent = 5 + w.rnd.IntN(40) }) }},
+	{"delay", func(w *world) {
 		w.harmNetwork(func(n *network) { n.delay = w.between(20*time.Millisecond, time.Second) })
 	}},
-	{"duplication", false, func(w *world) { w.harmNetwork(func(n *network) { n.doublePercent = 10 + w.rnd.IntN(60) }) }},
-	{"reordering", false, func(w *world) { w.harmNetwork(func(n *network) { n.shuffle = true }) }},
-	{"one-way partition", false, (*world).cutOneWay},
-	{"partition", false, (*world).cutApart},
-	{"leadership transfer", false, (*world).transfer},
-	{"crash", true, (*world).crashSome},
-	{"torn write", true, (*world).tearWrite},
-	{"bit flip in the log", true, (*world).flipLog},
-	{"bit flip in the store", true, (*world).flipStore},
-	{"full disk", true, (*world).fillDisk},
-	{"stalled log", true, func(w *world) {
+	{"duplication", func(w *world) { w.harmNetwork(func(n *network) { n.doublePercent = 10 + w.rnd.IntN(60) }) }},
+	{"reordering", func(w *world) { w.harmNetwork(func(n *network) { n.shuffle = true }) }},
+	{"one-way partition", (*world).cutOneWay},
+	{"partition", (*world).cutApart},
+	{"leadership transfer", (*world).transfer},
+	{"crash", (*world).crashSome},
+	{"torn write", (*world).tearWrite},
+	{"bit flip in the log", (*world).flipLog},
+	{"bit flip in the store", (*world).flipStore},
+	{"full disk", (*world).fillDisk},
+	{"stalled log", func(w *world) {
 		m := w.some()
 		m.logStuckUntil = w.now + w.between(300*time.Millisecond, 6*time.Second)
 	}},
-	{"stalled applier", true, func(w *world) {
+	{"stalled applier", func(w *world) {
 		m := w.some()
 		m.applyStuckUntil = w.now + w.between(300*time.Millisecond, 6*time.Second)
 	}},
-	{"clock jump", true, (*world).jumpClock},
-	{"pause", true, func(w *world) { m := w.some(); m.pausedUntil = w.now + w.between(300*time.Millisecond, 8*time.Second) }},
+	{"clock jump", (*world).jumpClock},
+	{"membership change", (*world).reconfigure},
+	{"stop", (*world).stopSome},
+	{"pause", func(w *world) { m := w.some(); m.pausedUntil = w.now + w.between(300*time.Millisecond, 8*time.Second) }},
 }
 
 // planFaults draws what will go wrong.
 func (w *world) planFaults() {
-	kinds := faults
-	if len(w.members) == 1 {
-		kinds = nil
-		for _, f := range faults {
-			if f.alone {
-				kinds = append(kinds, f)
-			}
-		}
-	}
-	order := w.rnd.Perm(len(kinds))
+	order := w.rnd.Perm(len(faults))
 	for i := range 12 + w.rnd.IntN(8) {
-		f := kinds[order[i%len(order)]]
+		f := faults[order[i%len(order)]]
 		w.after(w.between(2*time.Second, faultyTime-2*time.Second), func() {
 			w.note("fault: %s", f.name)
 			w.counts["fault: "+f.name]++
@@ -64,7 +56,14 @@ func (w *world) planFaults() {
 	}
 }
 
-func (w *world) some() *member { return w.members[w.rnd.IntN(len(w.members))] }
+// some is any member that takes part, or takes part no longer but does not know yet.
+func (w *world) some() *member {
+	for {
+		if m := w.members[w.rnd.IntN(len(w.members))]; !m.absent && !m.gone {
+			return m
+		}
+	}
+}
 
 // harmNetwork makes the network bad for a while.
 func (w *world) harmNetwork(harm func(*network)) {
@@ -155,13 +154,18 @@ func (w *world) transfer() {
 		if m.life == nil || m.life.led == 0 {
 			continue
 		}
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel() // nobody waits for it
-		if err := m.life.replica.TransferLeader(ctx, w.some().id); err != nil {
-			w.note("%s was asked to give the leadership away: %v", m, err)
-		}
-		m.life.poke(&m.life.loop)
+		m.life.handOver(w.some().id)
 	}
+}
+
+// handOver gives the leadership away; nobody waits for it.
+func (l *life) handOver(to uint64) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := l.replica.TransferLeader(ctx, to); err != nil {
+		l.w.note("%s was asked to give the leadership to m%d: %v", l.member, to, err)
+	}
+	l.poke(&l.loop)
 }
 
 func statusOf(l *life) *replica.Status {

@@ -17,11 +17,14 @@ import (
 func foundersOf(size int) []membership.Member {
 	var all []membership.Member
 	for i := range size {
-		all = append(all, membership.Member{
-			ID: kv.MemberID(i + 1), Name: fmt.Sprintf("m%d", i+1), PeerURLs: []string{fmt.Sprintf("http://m%d:2380", i+1)},
-		})
+		all = append(all, describe(uint64(i+1)))
 	}
 	return all
+}
+
+func describe(id uint64) membership.Member {
+	name := fmt.Sprintf("m%d", id)
+	return membership.Member{ID: kv.MemberID(id), Name: name, PeerURLs: []string{"http://" + name + ":2380"}}
 }
 
 func memberIndex(id uint64) int { return int(id) - 1 }
@@ -49,6 +52,19 @@ func foundingEntries(founders []membership.Member) ([]*raftpb.Entry, *raftpb.Con
 	return entries, conf
 }
 
+// foundingConfState is the configuration that the founding entries at the beginning of a log make.
+func foundingConfState(entries []*raftpb.Entry) *raftpb.ConfState {
+	conf := new(raftpb.ConfState)
+	for _, e := range entries {
+		change := new(raftpb.ConfChange)
+		if e.GetType() != raftpb.EntryConfChange || e.GetTerm() != 1 || proto.Unmarshal(e.GetData(), change) != nil {
+			break
+		}
+		conf.Voters = append(conf.Voters, change.GetNodeId())
+	}
+	return conf
+}
+
 // openLog opens the raft log, or founds the cluster.
 func (l *life) openLog() (replica.State, error) {
 	cfg := raftlog.Config{
@@ -58,11 +74,12 @@ func (l *life) openLog() (replica.State, error) {
 	if err != nil {
 		return replica.State{}, err
 	}
+	if !found && l.founders == nil {
+		l.log, err = raftlog.Create(cfg, raftlog.Metadata{NodeID: l.id, ClusterID: 1})
+		return joining(raftlog.Recovered{}), err
+	}
 	if !found {
-		if l.log, err = raftlog.Create(cfg, raftlog.Metadata{NodeID: l.id, ClusterID: 1}); err != nil {
-			return replica.State{}, err
-		}
-		return l.found()
+		return l.found(cfg)
 	}
 	applied := l.store.Applied()
 	var rec raftlog.Recovered
@@ -70,7 +87,7 @@ func (l *life) openLog() (replica.State, error) {
 		return replica.State{}, err
 	}
 	if rec.Last == 0 && applied.Index == 0 {
-		return l.found()
+		return joining(rec), nil
 	}
 	if rec.TornBytes > 0 {
 		l.w.counts["torn tails"]++
@@ -78,13 +95,17 @@ func (l *life) openLog() (replica.State, error) {
 	return l.resume(rec)
 }
 
-func (l *life) found() (replica.State, error) {
+// found makes a log that begins with the founding entries.
+func (l *life) found(cfg raftlog.Config) (_ replica.State, err error) {
 	entries, conf := foundingEntries(l.founders)
 	state := raftlog.HardState{Term: 1, Commit: uint64(len(entries))}
-	if err := l.log.Append(raftlog.Save{Entries: entries, State: state}); err != nil {
-		return replica.State{}, err
-	}
-	return replica.State{HardState: hardState(state), Entries: entries, ConfState: conf}, nil
+	l.log, err = raftlog.Create(cfg, raftlog.Metadata{NodeID: l.id, ClusterID: 1}, raftlog.Save{Entries: entries, State: state})
+	return replica.State{HardState: hardState(state), Entries: entries, ConfState: conf}, err
+}
+
+// joining waits, with an empty log, for a leader.
+func joining(rec raftlog.Recovered) replica.State {
+	return replica.State{HardState: hardState(rec.State)}
 }
 
 func hardState(s raftlog.HardState) *raftpb.HardState {
@@ -110,7 +131,7 @@ func (l *life) resume(rec raftlog.Recovered) (replica.State, error) {
 	}
 	state.ConfState = new(raftpb.ConfState)
 	if applied.Index == 0 {
-		_, state.ConfState = foundingEntries(l.founders)
+		state.ConfState = foundingConfState(rec.Entries)
 	} else if err := proto.Unmarshal(applied.ConfState, state.ConfState); err != nil {
 		return replica.State{}, err
 	}

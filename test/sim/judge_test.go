@@ -29,6 +29,8 @@ type judge struct {
 	places  map[uint64]int        // index of their entries
 	begins  []int                 // index of the entry that made a revision
 	sent    map[uint64]*vfs.MemFS // snapshots on their way, by index
+	roster  roster                // after log
+	rosters map[uint64]verdict    // of the configuration changes, by index
 
 	ops  []*op // of clients and of lease clocks
 	byID map[uint64]*op
@@ -50,7 +52,7 @@ func newJudge(w *world) *judge {
 	s := emptyState()
 	return &judge{
 		w: w, now: s, states: []*state{s, s}, changes: [][]change{nil, nil}, results: map[uint64]result{}, moments: map[uint64]int64{}, places: map[uint64]int{}, begins: []int{0, 0},
-		sent: map[uint64]*vfs.MemFS{}, byID: map[uint64]*op{}, ending: map[uint64]kv.LeaseID{},
+		roster: roster{}, rosters: map[uint64]verdict{}, sent: map[uint64]*vfs.MemFS{}, byID: map[uint64]*op{}, ending: map[uint64]kv.LeaseID{},
 		lives: map[kv.LeaseID]promise{}, gone: map[kv.LeaseID]int64{}, hashes: map[hashOf]uint32{},
 	}
 }
@@ -265,8 +267,8 @@ func (j *judge) hash(l *life, at kv.Revision) {
 
 // finish judges the whole run, when everything has had time to come level.
 func (j *judge) finish() {
-	for _, m := range j.w.members {
-		j.level(m)
+	for _, id := range j.roster.all() {
+		j.level(j.w.members[memberIndex(id)])
 	}
 	j.compareHashes()
 	for _, wt := range j.w.watchers {
@@ -296,6 +298,9 @@ func (j *judge) level(m *member) {
 	got, want := showRange(r.Count, r.More, showRows(&r.Rows)), j.now.answer(all)
 	if got != want || r.Revision != j.now.revision {
 		j.w.fail("%s holds at the end, revision %d,\n%s\nthe model, revision %d,\n%s", m, r.Revision, got, j.now.revision, want)
+	}
+	if got, want := rosterOf(l.cluster), j.roster.String(); got != want {
+		j.w.fail("%s knows at the end %s, there are %s", m, got, want)
 	}
 	if l.keys.Compacted() != j.now.compacted || l.leases.Len() != len(j.now.leases) {
 		j.w.fail("%s: compacted %d, %d leases; the model: %d, %d", m, l.keys.Compacted(), l.leases.Len(), j.now.compacted, len(j.now.leases))

@@ -52,6 +52,8 @@ type member struct {
 	index    int
 	id       uint64
 	founders []membership.Member
+	absent   bool // its addition is not in the log yet
+	gone     bool // it was removed and does not come back
 	disk     *disk
 	life     *life // nil while it is down
 	left     *disk // what a failure of the power has left; nil: it has not failed
@@ -66,7 +68,7 @@ type member struct {
 
 func newMember(w *world, index int, founders []membership.Member) *member {
 	return &member{
-		w: w, index: index, id: uint64(index + 1), founders: founders,
+		w: w, index: index, absent: founders == nil, id: uint64(index + 1), founders: founders,
 		disk: newDisk(vfs.NewCrashableMem(), vfs.NewCrashableMem()),
 	}
 }
@@ -121,7 +123,7 @@ type work struct {
 
 // start opens what is on the disk.
 func (m *member) start() {
-	if m.life != nil {
+	if m.life != nil || m.absent || m.gone {
 		return
 	}
 	m.lives++
@@ -136,6 +138,10 @@ func (m *member) start() {
 	}
 	if err != nil {
 		l.stop(fmt.Errorf("start: %w", err))
+		return
+	}
+	if l.cluster.Removed(kv.MemberID(l.id)) {
+		m.retire()
 		return
 	}
 	l.loop = work{20 * time.Microsecond, 300 * time.Microsecond, l.advance, false}
@@ -163,6 +169,7 @@ func (l *life) open() error {
 		ID: l.id, ElectionTicks: electionTicks, PreVote: l.w.tuning.preVote, ReadRetryTicks: 5, ReadTimeoutTicks: 70, ReadSeed: l.w.rnd.Uint64() >> 1,
 		Limits: replica.Limits{KeptEntries: l.w.tuning.keptEntries, ApplyingBytes: 16 << 10},
 		Log:    logOf{l}, Machine: machineOf{l}, Snapshots: snapshotsOf{l}, Transport: transportOf{l}, Logger: l.w.logger,
+		ChangeSettled: l.settled,
 	}, state)
 	return err
 }
@@ -183,7 +190,7 @@ func (l *life) openStore() (err error) {
 	if l.leases, err = lease.Load(l.store, leaseTTLMin); err != nil {
 		return err
 	}
-	if l.cluster, err = membership.Load(l.store, 1); err != nil {
+	if l.cluster, err = membership.Load(l.store, learnersMax); err != nil {
 		return err
 	}
 	if l.hub == nil {
@@ -382,6 +389,7 @@ func (m *member) goDown(after *disk, downFor time.Duration) {
 	m.disk.full = m.fullUntil > m.w.now
 	m.w.note("%s is down for %v", m, downFor)
 	m.w.after(downFor, m.start)
+	m.mourn()
 }
 
 // end lets go of everything. Nobody is answered any more.

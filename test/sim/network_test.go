@@ -5,6 +5,8 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
+
+	"holdfast/kv"
 )
 
 // network carries raft's messages. Without faults it is in order between two members and loses nothing, as TCP does.
@@ -76,6 +78,14 @@ func (n *network) arrive(from, to *member, m *raftpb.Message) {
 	}
 	if to.pausedUntil > n.w.now { // lies in the socket
 		n.w.after(to.pausedUntil-n.w.now, func() { n.arrive(from, to, m) })
+		return
+	}
+	if to.life.cluster.Removed(kv.MemberID(from.id)) { // the transport refuses it, and tells it why
+		n.w.counts["messages of removed members refused"]++
+		n.lose(from, m)
+		if from.life != nil {
+			from.life.leave()
+		}
 		return
 	}
 	n.w.counts["messages"]++

@@ -55,7 +55,7 @@ func newWatcher(w *world, id int) *watcher {
 // connect makes a stream at some member that runs.
 func (wt *watcher) connect() {
 	m := wt.w.members[wt.w.rnd.IntN(len(wt.w.members))]
-	if m.life == nil || m.life.ended {
+	if !m.serves() || m.life.ended {
 		wt.w.after(wt.w.between(0, 500*time.Millisecond), wt.connect)
 		return
 	}

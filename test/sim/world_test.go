@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"holdfast/membership"
 )
 
 // A run is some time with faults and some without, in which everything must come level again.
@@ -29,6 +31,7 @@ type world struct {
 	logger *slog.Logger
 	tuning tuning
 
+	founders []membership.Member
 	members  []*member
 	net      *network
 	clients  []*client
@@ -155,10 +158,10 @@ func run(seed uint64, p plant, size int) (o outcome) {
 func (w *world) begin(size int) {
 	w.judge, w.tuning = newJudge(w), w.drawTuning()
 	w.note("%d members, %+v", size, w.tuning)
-	w.net = newNetwork(w, size)
-	founders := foundersOf(size)
+	w.net = newNetwork(w, membersMax)
+	w.founders = foundersOf(size)
 	for i := range size {
-		w.members = append(w.members, newMember(w, i, founders))
+		w.members = append(w.members, newMember(w, i, w.founders))
 	}
 	for _, m := range w.members {
 		w.after(w.between(0, 100*time.Millisecond), m.start)
