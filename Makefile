@@ -1,6 +1,6 @@
 # Holdfast: what a developer types. Needs Go and make; the rest is built or fetched here, into .cache and bin.
 
-.PHONY: run build check test fmt lint peer crash sim kube clients fuzz bench tidy clean
+.PHONY: run build check test fmt lint peer crash sim cluster kube clients fuzz bench tidy clean
 
 # Start a member on 127.0.0.1:2379 with its data in ./default.etcd.
 run: build
@@ -33,6 +33,10 @@ crash: build
 # Whole clusters in one goroutine, broken as a seed says: SEED= is the first, ROUNDS= how many.
 sim:
 	go run ./test/legs sim
+
+# Whole clusters of real processes, broken as a seed says: SEED= is the first, ROUNDS= how many. Needs root.
+cluster:
+	go run ./test/legs cluster
 
 # A real Kubernetes API server on Holdfast and on etcd.
 kube: build

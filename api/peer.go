@@ -23,7 +23,6 @@ var peerRoutes = []peerRoute{
 	{promotePath, (*API).promote},
 	{server.PathLeases, (*API).peerLeaseRenew},
 	{server.PathLeasesInternal, (*API).peerLeaseTimeToLive},
-	{server.PathHashKV, (*API).peerHashKV},
 }
 
 // peerHandler serves what other members, and tools, ask a member as one of its cluster.

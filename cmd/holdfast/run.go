@@ -45,6 +45,8 @@ var idle = []struct {
 	{"raft-read-timeout", func(c *config.Config) any { return c.RaftReadTimeout }, "the time is always 5s"},
 	{"raft-write-timeout", func(c *config.Config) any { return c.RaftWriteTimeout }, "the time is always 5s"},
 	{"initial-election-tick-advance", func(c *config.Config) any { return c.ElectionTickAdvance }, "no election comes early"},
+	{"corrupt-check-time", func(c *config.Config) any { return c.CorruptCheckTime }, "members are not compared"},
+	{"compact-hash-check-time", func(c *config.Config) any { return c.CompactHashCheckTime }, "members are not compared"},
 	{"downgrade-check-time", func(c *config.Config) any { return c.DowngradeCheckTime }, "a cluster cannot be downgraded"},
 }
 
@@ -159,10 +161,6 @@ func nodeConfig(cfg config.Config, memory server.Memory, log *slog.Logger) (node
 			SnapshotEvery: cfg.SnapshotCount, CatchUpEntries: cfg.SnapshotCatchUpEntries, UnsafeNoSync: cfg.UnsafeNoFsync,
 			Quota: quota, RequestBytesMax: int(cfg.MaxRequestBytes), LearnersMax: cfg.MaxLearners,
 			StrictReconfigCheck: cfg.StrictReconfigCheck,
-			Corruption: server.CorruptionChecks{
-				Initial: cfg.Gates.Enabled(config.InitialCorruptCheck), Every: cfg.CorruptCheckTime,
-				Compactions: cfg.Gates.Enabled(config.CompactHashCheck), CompactionsEvery: cfg.CompactHashCheckTime,
-			},
 			LeaseCheckpointsOff: cfg.Gates.IsSet(config.LeaseCheckpoint) && !cfg.Gates.Enabled(config.LeaseCheckpoint),
 			AutoCompaction:      server.AutoCompaction{Period: period, Revisions: revisions},
 			CompactionRows:      cfg.CompactionBatchLimit, CompactionPause: cfg.CompactionSleepInterval,

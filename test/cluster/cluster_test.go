@@ -28,6 +28,7 @@ type program struct {
 	name   string
 	binary string
 	args   []string // for every member, after all others
+	env    []string
 }
 
 // cluster is some members on a network of their own.
@@ -201,7 +202,10 @@ func (c *cluster) breached() error {
 func (c *cluster) logs(lines int) string {
 	var b strings.Builder
 	for _, m := range c.present() {
-		fmt.Fprintf(&b, "---- %s\n%s\n", m.name, m.LogTail(lines))
+		fmt.Fprintf(&b, "---- %s\n", m.name)
+		for line := range strings.Lines(m.LogTail(lines)) {
+			fmt.Fprintf(&b, "%.300s\n", strings.TrimSpace(line))
+		}
 	}
 	return b.String()
 }

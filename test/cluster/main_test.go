@@ -45,22 +45,40 @@ func etcdProgram(t testing.TB) program {
 	return program{name: "etcd", binary: etcd.Binary(t, "etcd")}
 }
 
-var holdfastOnce sync.Once
-
-// holdfastProgram is built once per run of the tests, so that it is that of the sources.
+// holdfastProgram is the binary as it is shipped.
 func holdfastProgram(t testing.TB) program {
+	return program{name: "holdfast", binary: holdfast(t, "holdfast", shippedOnce)}
+}
+
+// restless is what members of rounds run: Holdfast flushes its store and releases its log every second, as it otherwise does after
+// 32 MB, so that a member which was away needs the state and not the log.
+func restless(t testing.TB) program {
+	p := chosen(t)
+	if p.name == "holdfast" {
+		p.binary = holdfast(t, "holdfast-failpoints", failpointsOnce, "-tags=failpoints")
+		p.env = []string{"GOFAIL_FAILPOINTS=storeFlushDue=return(true)"}
+	}
+	// So few entries that a member which was away for a second needs the state.
+	p.args = []string{"--snapshot-count=100", "--snapshot-catchup-entries=20"}
+	return p
+}
+
+// Each binary is built once per run of the tests, so that it is that of the sources.
+var shippedOnce, failpointsOnce = new(sync.Once), new(sync.Once)
+
+func holdfast(t testing.TB, name string, once *sync.Once, flags ...string) string {
 	t.Helper()
 	root, err := etcd.Root()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(root, "bin", "holdfast")
-	holdfastOnce.Do(func() {
-		cmd := exec.Command("go", "build", "-o", path, "./cmd/holdfast")
+	path := filepath.Join(root, "bin", name)
+	once.Do(func() {
+		cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "./cmd/holdfast")...)
 		cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("build %s: %v\n%s", path, err, out)
 		}
 	})
-	return program{name: "holdfast", binary: path}
+	return path
 }

@@ -57,6 +57,7 @@ func (m *member) dial(options ...grpc.DialOption) (*grpc.ClientConn, error) {
 			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: 300 * time.Millisecond},
 			MinConnectTimeout: time.Second,
 		}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1 << 30)),
 		grpc.WithChainUnaryInterceptor(m.recognizeAnswer),
 	}, options...)...)
 }
@@ -111,12 +112,9 @@ func (m *member) launch() error {
 		"--initial-cluster-token=" + m.cluster.token,
 		fmt.Sprintf("--heartbeat-interval=%d", heartbeat.Milliseconds()),
 		fmt.Sprintf("--election-timeout=%d", election.Milliseconds()),
-		// So few entries that a member which was away for a second needs a snapshot.
-		"--snapshot-count=400",
-		"--snapshot-catchup-entries=100",
 	}
 	argv = append(append(argv, m.cluster.program.args...), m.extra...)
-	if err := m.Exec(argv, nil); err != nil {
+	if err := m.Exec(argv, m.cluster.program.env); err != nil {
 		return err
 	}
 	m.mu.Lock()

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -256,7 +255,7 @@ func (l liar) Invoke(ctx context.Context, method string, q, a any, options ...gr
 // Goal: one stale read among thousands of requests to a real cluster is found. Method: a round without faults, in which what stands
 // between one client and the members tells it once what it was told before.
 func TestOneStaleReadIsFound(t *testing.T) {
-	r := &round{t: t, cluster: startCluster(t, chosen(t), 3, false), history: newHistory()}
+	r := newRound(t, startCluster(t, chosen(t), 3, false), 1)
 	ctx, stop := context.WithCancel(t.Context())
 	var told int
 	lie := liar{mu: new(sync.Mutex), known: map[string]*pb.RangeResponse{}, told: &told}
@@ -289,5 +288,5 @@ func TestOneStaleReadIsFound(t *testing.T) {
 	if told != 1 || err == nil || !strings.Contains(err.Error(), "not linearizable") {
 		t.Fatalf("%d lies were told among %d requests; found: %v", told, r.count(), err)
 	}
-	t.Log(fmt.Sprintf("%.600s", err))
+	t.Logf("%.600s", err)
 }

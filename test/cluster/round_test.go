@@ -39,15 +39,18 @@ func TestRounds(t *testing.T) {
 	if seed == 0 {
 		seed = rand.Uint64N(1_000_000)
 	}
-	p := chosen(t)
-	for n := range *roundsFlag {
-		t.Run(fmt.Sprint(seed+uint64(n)), func(t *testing.T) {
-			r := newRound(t, p, seed+uint64(n))
-			if err := r.run(); err != nil {
-				t.Fatalf("seed %d: %v\nthe script was\n%s\nto repeat: SEED=%d ROUNDS=1 make cluster\n%s", r.seed, err, r.script(), r.seed, r.cluster.logs(12))
-			}
-		})
-	}
+	p := restless(t)
+	t.Run("rounds", func(t *testing.T) {
+		for n := range *roundsFlag {
+			t.Run(fmt.Sprint(seed+uint64(n)), func(t *testing.T) {
+				t.Parallel()
+				r := drawRound(t, p, seed+uint64(n))
+				if err := r.judged(r.strike); err != nil {
+					r.fail(err, fmt.Sprintf("SEED=%d ROUNDS=1 make cluster", r.seed))
+				}
+			})
+		}
+	})
 	names := []string{}
 	for _, f := range slices.Concat(processFaults, networkFaults) {
 		names = append(names, fmt.Sprintf("%s: %d", f.name, strikes.count[f.name]))
@@ -58,7 +61,7 @@ func TestRounds(t *testing.T) {
 	t.Logf("seeds from %d, %d rounds; %s", seed, *roundsFlag, strings.Join(names, ", "))
 }
 
-// round is one cluster and what befalls it.
+// round is one cluster, what befalls it and what its clients see.
 type round struct {
 	*history
 	t       *testing.T
@@ -67,13 +70,23 @@ type round struct {
 	lines   []string // of the script, as it happened; guarded by history.mu
 }
 
-func newRound(t *testing.T, p program, seed uint64) *round {
-	rng := rand.New(rand.NewPCG(seed, 0))
+// drawRound starts the cluster that a seed says.
+func drawRound(t *testing.T, p program, seed uint64) *round {
 	size := 3
-	if rng.IntN(3) == 0 {
+	if rand.New(rand.NewPCG(seed, 0)).IntN(3) == 0 {
 		size = 5
 	}
-	return &round{t: t, seed: seed, cluster: startCluster(t, p, size, true), history: newHistory()}
+	return newRound(t, startCluster(t, p, size, true), seed)
+}
+
+func newRound(t *testing.T, c *cluster, seed uint64) *round {
+	return &round{t: t, seed: seed, cluster: c, history: newHistory()}
+}
+
+// fail ends the test with all there is to say.
+func (r *round) fail(err error, repeat string) {
+	r.t.Helper()
+	r.t.Fatalf("seed %d: %v\nthe script was\n%s\nto repeat: %s\n%s", r.seed, err, r.script(), repeat, r.cluster.logs(12))
 }
 
 func (r *round) note(format string, args ...any) {
@@ -88,8 +101,8 @@ func (r *round) script() string {
 	return strings.Join(r.lines, "\n")
 }
 
-// run runs the round to its verdict.
-func (r *round) run() error {
+// judged lets clients work while something happens, and until they have enough answers; then it judges.
+func (r *round) judged(during func() error) error {
 	working, stop := context.WithCancel(context.Background())
 	workers := r.work(working)
 	watching, look := context.WithCancel(context.Background())
@@ -101,7 +114,7 @@ func (r *round) run() error {
 		watchers.Wait()
 	}()
 
-	err := r.strike()
+	err := during()
 	if err == nil {
 		err = r.recover()
 	}

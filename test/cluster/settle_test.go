@@ -13,21 +13,19 @@ import (
 
 // settleTimeout bounds the time until members that have nothing to do are equal: the lives of short leases, extended by elections,
 // and much for a machine with other work.
-const settleTimeout = 60 * time.Second
+const settleTimeout = 40 * time.Second
 
 // settle waits until all members hold the same and leases that nobody kept are gone, and returns the last revision.
 func (c *cluster) settle(h *history) (last int64, err error) {
-	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
-	defer cancel()
-	for {
+	for deadline := time.Now().Add(settleTimeout); ; time.Sleep(100 * time.Millisecond) {
+		ctx, cancel := context.WithTimeout(context.Background(), settleTimeout/4)
 		last, err = c.equal(ctx, h)
-		if err == nil {
+		cancel()
+		switch {
+		case err == nil:
 			return last, nil
-		}
-		select {
-		case <-ctx.Done():
+		case time.Now().After(deadline):
 			return 0, fmt.Errorf("%s after the last request: %w", settleTimeout, err)
-		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }

@@ -1,7 +1,7 @@
 // Command legs runs the tests of this repository in parts, one after the other, and prints for each what it may take and
 // what it took. A part that fails or exceeds its budget fails the run; the others are run all the same.
 //
-//	legs check | test | peer | crash | sim | kube | clients | fuzz | bench
+//	legs check | test | peer | crash | sim | cluster | kube | clients | fuzz | bench
 package main
 
 import (
@@ -58,6 +58,7 @@ func all() []leg {
 		shell("peer, short", 5*time.Minute, "go test -count=1 ./test/peer"),
 		shell("crash, short", 5*time.Minute, "go test -count=1 ./test/crash"),
 		shell("sim, short", 5*time.Minute, "go test -count=1 ./test/sim"),
+		shell("cluster, short", 5*time.Minute, "go test -count=1 -parallel 4 ./test/cluster"),
 		shell("clients", 10*time.Minute, "go test -count=1 ./test/clients"),
 		shell("kube, short", 5*time.Minute, "cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 ."),
 	)
@@ -69,6 +70,14 @@ const peer = `if test -n "${SEED:-}"; then
 	go test -count=1 -v -timeout 30m ./test/peer -run TestPeer/episodes -peer.seed="$SEED" -peer.ops="${OPS:-8000}"
 else
 	HOLDFAST_PEER_SELF=1 HOLDFAST_PEER_OPS="${OPS:-200000}" go test -count=1 -v -timeout 45m ./test/peer -peer.ops=8000
+fi`
+
+// cluster runs ROUNDS rounds from SEED and the tests with names, then kills and stops leaders of Holdfast and of etcd in turns; or it
+// repeats one SEED.
+const cluster = `if test -n "${SEED:-}"; then
+	go test -count=1 -v -timeout 120m ./test/cluster -run TestRounds -seed="$SEED" -rounds="${ROUNDS:-1}"
+else
+	go test -count=1 -v -timeout 120m -parallel 2 ./test/cluster -rounds="${ROUNDS:-300}" -measure=20
 fi`
 
 // fuzzAll runs each fuzz target for FUZZTIME.
@@ -83,6 +92,7 @@ done`
 var long = map[string][]leg{
 	"peer":    {prepareEtcd, shell("peer", 45*time.Minute, peer)},
 	"sim":     {shell("sim", 60*time.Minute, `go test -count=1 -v -timeout 60m ./test/sim -seed="${SEED:-1}" -rounds="${ROUNDS:-500}"`)},
+	"cluster": {prepareEtcd, shell("cluster", 120*time.Minute, cluster)},
 	"clients": {prepareEtcd, shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients")},
 	"crash": {
 		shell("crash", 30*time.Minute, "HOLDFAST_CRASHES=2000 HOLDFAST_KILLS=200 go test -count=1 -v -timeout 25m ./test/crash"),
@@ -109,7 +119,7 @@ func legsOf(what string) ([]leg, error) {
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|crash|sim|kube|clients|fuzz|bench")
+		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|crash|sim|cluster|kube|clients|fuzz|bench")
 		os.Exit(2)
 	}
 	legs, err := legsOf(os.Args[1])
