@@ -23,6 +23,7 @@ var peerRoutes = []peerRoute{
 	{promotePath, (*API).promote},
 	{server.PathLeases, (*API).peerLeaseRenew},
 	{server.PathLeasesInternal, (*API).peerLeaseTimeToLive},
+	{"/downgrade/enabled", (*API).downgradeEnabled},
 }
 
 // peerHandler serves what other members, and tools, ask a member as one of its cluster.

@@ -68,6 +68,21 @@ func refusePromotion(w http.ResponseWriter, err error) {
 	}
 }
 
+// downgradeEnabled tells an etcd that wants to join whether the cluster is going back to an older version. None of ours does;
+// but as in etcd that is said only by a member that is in touch with the others.
+func (a *API) downgradeEnabled(w http.ResponseWriter, r *http.Request) {
+	if !peerMethod(w, r, http.MethodGet) {
+		return
+	}
+	a.nameCluster(w)
+	if _, err := a.member.Members(r.Context(), true); err != nil {
+		http.Error(w, fmt.Sprintf("failed linearized read: %v", err), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain")
+	fmt.Fprint(w, false)
+}
+
 // nameCluster says of which cluster an answer is.
 func (a *API) nameCluster(w http.ResponseWriter) {
 	w.Header().Set("X-Etcd-Cluster-ID", fmt.Sprintf("%x", a.member.ClusterID()))

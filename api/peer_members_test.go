@@ -40,6 +40,8 @@ func TestPeerMembers(t *testing.T) {
 			{"POST", promotePath + "77", 404, text, "membership: ID not found\n"},
 			{"POST", promotePath + fmt.Sprint(self), 412, text, "membership: can only promote a learner member\n"},
 			{"POST", promotePath + fmt.Sprint(uint64(learner.ID)), 412, text, inSync},
+			{"GET", "/downgrade/enabled", 200, "text/plain", "false"},
+			{"POST", "/downgrade/enabled", 405, text, "Method Not Allowed\n"},
 		} {
 			w := httptest.NewRecorder()
 			s.api.peerHandler().ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
