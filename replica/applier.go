@@ -107,6 +107,7 @@ func (r *Replica) taskDone(t *task) {
 	l.noteReleased()
 	l.window.trim(r.cfg.Limits.KeptEntries, r.cfg.Limits.KeptBytes)
 	if t.kind == applyChange {
+		l.changes.term = 0
 		if r.cfg.ChangeSettled != nil {
 			r.cfg.ChangeSettled(t.change, t.refused)
 		}

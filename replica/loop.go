@@ -31,6 +31,7 @@ type loop struct {
 	batch        []proposal
 	slab         []raftpb.Entry
 	slabPointers []*raftpb.Entry
+	changes      changes
 	dropped      bool // raft refused the batch; cleared by anything that may have changed its mind
 	takeReady    bool // raft has news: collect them before giving it more
 
@@ -177,6 +178,8 @@ func (r *Replica) step(m *raftpb.Message) {
 		return // raft would answer wrongly; the asker repeats
 	case m.GetType() == raftpb.MsgSnap && l.changing:
 		return // raft would make the change on top of the snapshot's configuration; the leader repeats
+	case m.GetType() == raftpb.MsgProp && l.changes.takeFrom(m):
+		return
 	}
 	if err := l.node.Step(m); err != nil && !errors.Is(err, raft.ErrProposalDropped) && !errors.Is(err, raft.ErrStepPeerNotFound) {
 		r.cfg.Logger.Warn("raft refused a message", "type", m.GetType().String(), "from", m.GetFrom(), "error", err)

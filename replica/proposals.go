@@ -119,8 +119,8 @@ func (r *Replica) ProposeInTerm(ctx context.Context, term uint64, data []byte) e
 	return r.propose(proposal{ctx: ctx, data: data, kind: normalEntry, term: term})
 }
 
-// ProposeConfChange asks for a configuration change, as Propose does for data. While an earlier change is not settled, or a
-// leader is not, it lets the entry come to be without effect, as in etcd.
+// ProposeConfChange asks for a configuration change, as Propose does for data. Where a replica leads, a change waits until the
+// one before it is settled; see changes. An etcd that leads lets it come to nothing instead.
 func (r *Replica) ProposeConfChange(ctx context.Context, change *raftpb.ConfChange) error {
 	data, err := proto.Marshal(change)
 	if err != nil {
@@ -143,11 +143,13 @@ func (r *Replica) propose(p proposal) error {
 func (l *loop) propose(q *proposals) {
 	for l.mayPropose() {
 		if len(l.batch) == 0 {
-			if l.batch = q.take(l.batch); len(l.batch) == 0 {
+			l.batch = q.take(l.batch)
+			if len(l.batch) == 0 && (len(l.changes.waiting) == 0 || !l.changeMayGo()) {
 				return
 			}
 		}
 		l.batch = slices.DeleteFunc(l.batch, l.outdated)
+		l.orderChanges()
 		if len(l.batch) == 0 {
 			continue
 		}
@@ -159,6 +161,7 @@ func (l *loop) propose(q *proposals) {
 		if err != nil {
 			panic(fmt.Sprintf("replica: raft refused a proposal: %v", err))
 		}
+		l.noteChange()
 		clear(l.batch)
 		l.batch = l.batch[:0]
 		l.takeReady = true

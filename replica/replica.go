@@ -145,7 +145,7 @@ type Config struct {
 	// LeadershipChanged, if set, is called from Advance for every change, in order. It must return at once.
 	LeadershipChanged func(Leadership)
 	// ChangeSettled, if set, is called from Advance for every configuration change that the machine has carried out or
-	// refused, once raft would take the next one. It must return at once.
+	// refused, once this replica's raft would take the next one. It must return at once.
 	ChangeSettled func(change *raftpb.ConfChange, refused error)
 
 	Logger *slog.Logger // required

@@ -304,6 +304,46 @@ func TestChangesInARow(t *testing.T) {
 	}
 }
 
+// TestChangesOfOthersWait: a leader to which another member sends a change while one is not settled keeps it until then, and
+// what else is in the message goes on.
+func TestChangesOfOthersWait(t *testing.T) {
+	log, m := &memLog{}, newMemMachine(1)
+	r := openSole(t, log, m)
+	change := func(kind raftpb.ConfChangeType, id uint64) *raftpb.ConfChange {
+		return &raftpb.ConfChange{Type: kind.Enum(), NodeId: &id}
+	}
+	send := func(c *raftpb.ConfChange, data string) {
+		encoded, err := proto.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = r.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(uint64(2)), To: new(uint64(1)), Entries: []*raftpb.Entry{
+			{Type: raftpb.EntryConfChange.Enum(), Data: encoded}, {Data: []byte(data)},
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(change(raftpb.ConfChangeAddLearnerNode, 2), "a") // before there is a leader: not even "a" has a place to go
+	settle(t, r)
+	if err := r.ProposeConfChange(t.Context(), change(raftpb.ConfChangeAddLearnerNode, 3)); err != nil {
+		t.Fatal(err)
+	}
+	r.Advance()
+	send(change(raftpb.ConfChangeAddLearnerNode, 4), "b")
+	gone, cancel := context.WithCancel(t.Context())
+	if err := r.ProposeConfChange(gone, change(raftpb.ConfChangeAddLearnerNode, 5)); err != nil {
+		t.Fatal(err)
+	}
+	r.Advance()
+	cancel() // while it waits for its turn
+	settle(t, r)
+	want := []string{"ConfChangeAddLearnerNode 2", "ConfChangeAddLearnerNode 3", "b", "ConfChangeAddLearnerNode 4"}
+	if !slices.Equal(m.data(), want) {
+		t.Fatalf("applied %q, want %q", m.data(), want)
+	}
+}
+
 // TestNoSnapshotDuringChange checks that a snapshot that overtakes a configuration change being made is not taken: raft would
 // make the change on top of the snapshot's configuration.
 func TestNoSnapshotDuringChange(t *testing.T) {
