@@ -172,22 +172,8 @@ func (s *Server) electorate() *electorate {
 
 // reconfigure proposes a change and returns the members there are after it. As in etcd only the caller's context bounds how
 // long it may take: a change that was proposed cannot be taken back.
-//
-// Changes of this member go one after the other, and wait for a leader that is settled: raft would take the effect from a
-// change that comes earlier, without a word.
 func (s *Server) reconfigure(ctx context.Context, kind raftpb.ConfChangeType, member kv.MemberID, describes any) ([]membership.Member, error) {
 	began := s.cfg.Now()
-	select {
-	case s.reconfiguring <- struct{}{}:
-		defer func() { <-s.reconfiguring }()
-	case <-ctx.Done():
-		return nil, s.unanswered(ctx, began)
-	case <-s.stopped:
-		return nil, ErrStopped
-	}
-	if err := s.awaitSettledLeader(ctx); err != nil {
-		return nil, err
-	}
 	id := s.ids.draw()
 	change := &raftpb.ConfChange{Id: &id, Type: kind.Enum(), NodeId: new(uint64(member))}
 	if describes != nil {
@@ -207,38 +193,22 @@ func (s *Server) reconfigure(ctx context.Context, kind raftpb.ConfChangeType, me
 		if r.Err != nil {
 			return nil, r.Err
 		}
-		s.log.Info("applied a configuration change through raft", "raft-conf-change", kind.String(), "raft-conf-change-node-id", member.String())
-		return s.cluster.Members(), nil
 	case <-ctx.Done():
 		s.waiters.leave(id)
 		return nil, s.unanswered(ctx, began)
 	case <-s.stopped:
 		s.waiters.leave(id)
-		return nil, ErrStopped
+		if member != s.id || !s.cluster.Removed(s.id) { // a member that removes itself ends of it, maybe before it is told here
+			return nil, ErrStopped
+		}
 	}
+	s.log.Info("applied a configuration change through raft", "raft-conf-change", kind.String(), "raft-conf-change-node-id", member.String())
+	return s.cluster.Members(), nil
 }
 
 // changeSettled answers whoever proposed a configuration change.
 func (s *Server) changeSettled(change *raftpb.ConfChange, refused error) {
 	s.waiters.deliver(apply.Result{ID: change.GetId(), Err: refused})
-}
-
-// awaitSettledLeader waits until there is a leader that would let a change take effect, as far as this member can tell.
-func (s *Server) awaitSettledLeader(ctx context.Context) error {
-	began := s.cfg.Now()
-	for {
-		changed := s.replica.LeadershipChange()
-		if now := s.replica.Status().Leadership; now.Leader != 0 && (kv.MemberID(now.Leader) != s.id || now.Settled) {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return s.unanswered(ctx, began)
-		case <-s.stopped:
-			return ErrStopped
-		}
-	}
 }
 
 // unanswered says why a request that began then was not answered when its context ended.

@@ -66,8 +66,6 @@ type Server struct {
 	// before what takes them back.
 	agreeing sync.Mutex
 	space    *spaceGuard
-	// reconfiguring has one slot: whoever has it may propose a change of the membership.
-	reconfiguring chan struct{}
 
 	// leaderElected is when the last leader came up, leaderLost when one was lost; nil if that never was. leaderChanges counts
 	// the latter.
@@ -108,7 +106,7 @@ func Open(cfg Config) (*Server, error) {
 		fullWake: make(chan struct{}, 1), compacted: make(chan struct{}, 1), flushable: make(chan struct{}, 1),
 		failed: make(chan error, 1), stuck: make(chan error, 1), reclaimable: make(chan struct{}, 1),
 		refused: make(chan kv.MemberID, refusedMax), removed: make(chan struct{}),
-		ready: make(chan struct{}), stopped: make(chan struct{}), reconfiguring: make(chan struct{}, 1),
+		ready: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	s.fullAnswers = queue.NewMailbox[apply.Result](s.fullWake)
 	s.peers = newPeerClient(peerClientConfig{DialTimeout: cfg.peerDialTimeout(), Dial: cfg.Dial})

@@ -71,10 +71,14 @@ func (s *Server) decideVersion(ctx context.Context) {
 		return
 	}
 	s.log.Info("updating cluster version using v3 API", "from", before, "to", to)
-	_, err := s.proposeCold(ctx, &pb.InternalRaftRequest{ClusterVersionSet: &membershippb.ClusterVersionSetRequest{Ver: to}})
+	_, err := s.proposeCold(ctx, versionRequest(to))
 	if err != nil && !errors.Is(err, ErrStopped) {
 		s.log.Warn("failed to update cluster version", "error", err)
 	}
+}
+
+func versionRequest(v string) *pb.InternalRaftRequest {
+	return &pb.InternalRaftRequest{ClusterVersionSet: &membershippb.ClusterVersionSetRequest{Ver: v}}
 }
 
 // nextVersion says to which version a cluster should go, given those of its members; one that is unknown is empty. As long as
