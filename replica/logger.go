@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"go.etcd.io/raft/v3"
 )
@@ -27,10 +28,21 @@ func (l raftLogger) printf(level slog.Level, format string, v []any) {
 	}
 }
 
+// appendedAgain begins raft's line for an append that was confirmed twice. With a log writer of its own that is as usual as writing:
+// what is to be written without entries, a vote or a commit index, is confirmed with the last entry, too.
+const appendedAgain = "entry at index %d missing from unstable log"
+
+func infoLevel(format string) slog.Level {
+	if strings.HasPrefix(format, appendedAgain) {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
+}
+
 func (l raftLogger) Debug(v ...any)                   { l.print(slog.LevelDebug, v) }
 func (l raftLogger) Debugf(format string, v ...any)   { l.printf(slog.LevelDebug, format, v) }
 func (l raftLogger) Info(v ...any)                    { l.print(slog.LevelInfo, v) }
-func (l raftLogger) Infof(format string, v ...any)    { l.printf(slog.LevelInfo, format, v) }
+func (l raftLogger) Infof(format string, v ...any)    { l.printf(infoLevel(format), format, v) }
 func (l raftLogger) Warning(v ...any)                 { l.print(slog.LevelWarn, v) }
 func (l raftLogger) Warningf(format string, v ...any) { l.printf(slog.LevelWarn, format, v) }
 func (l raftLogger) Error(v ...any)                   { l.print(slog.LevelError, v) }
