@@ -50,6 +50,22 @@ func (c Config) CheckJoin() error {
 	return nil
 }
 
+// CheckDiscovered is what must hold of the cluster that a discovery service has told, once it stands in InitialCluster: every
+// URL is there once, and this member's name is its own.
+func (c Config) CheckDiscovered() error {
+	members, err := c.InitialMembers()
+	if err != nil {
+		return err
+	}
+	if err := checkDuplicates(members); err != nil {
+		return fmt.Errorf("discovery: %w", err)
+	}
+	if !slices.Equal(Texts(members[c.Name]), Texts(c.AdvertisePeerURLs)) {
+		return fmt.Errorf("discovery cluster %s has another member with the name %q of this one: give each member its own --name, and use a new token", membersText(members), c.Name)
+	}
+	return nil
+}
+
 func (c Config) checkLocal(members map[string][]url.URL) error {
 	if members[c.Name] == nil {
 		return fmt.Errorf("couldn't find local name %q in the initial cluster configuration", c.Name)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"holdfast/util/urllist"
 )
 
 // Goal: a member begins or joins a cluster only as a part of it. Method: one row per rule; names are resolved by a table.
@@ -79,6 +81,24 @@ func TestCheckJoin(t *testing.T) {
 	c.Discovery.Endpoints = []string{"d:1"}
 	if err := c.CheckJoin(); err == nil {
 		t.Error("discovery is no way to join")
+	}
+}
+
+func TestCheckDiscovered(t *testing.T) {
+	for cluster, want := range map[string]string{
+		"a=http://x:1,b=http://y:1":              "<nil>",
+		"a=http://x:1,b=http://x:1":              "discovery: initial cluster a=http://x:1,b=http://x:1 has duplicate url",
+		"a=http://x:1,a=http://y:1,b=http://z:1": `discovery cluster a=http://x:1,a=http://y:1,b=http://z:1 has another member with the name "a" of this one: give each member its own --name, and use a new token`,
+	} {
+		c := Default()
+		c.Name, c.InitialCluster = "a", cluster
+		var err error
+		if c.AdvertisePeerURLs, err = urllist.Parse([]string{"http://x:1"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.CheckDiscovered(); fmt.Sprint(err) != want {
+			t.Errorf("%s: %v, want %s", cluster, err, want)
+		}
 	}
 }
 

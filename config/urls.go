@@ -59,6 +59,9 @@ func membersText(members map[string][]url.URL) string {
 	return strings.Join(pairs, ",")
 }
 
+// OwnCluster is what --initial-cluster is for a cluster of this member alone.
+func (c Config) OwnCluster() string { return c.initialClusterOf(c.Name) }
+
 // initialClusterOf is the cluster of one: this member under its advertised peer URLs.
 func (c Config) initialClusterOf(name string) string {
 	if name == "" {

@@ -2,12 +2,16 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
+	"strings"
 	"time"
 
 	"holdfast/config"
+	"holdfast/discovery"
 	"holdfast/membership"
 	"holdfast/server"
 )
@@ -18,8 +22,8 @@ const resolveTimeout = 30 * time.Second
 // resolveInterval stands between two attempts to resolve a name; etcd's number.
 const resolveInterval = time.Second
 
-// origin is how a member without data comes to its cluster: what its settings name, once the others have been asked what they
-// know of it. A member with data is not asked, and its settings are not checked.
+// origin is how a member without data comes to its cluster: what its settings, DNS or a discovery service name, once the
+// others have been asked what they know of it. A member with data is not asked, and its settings are not checked.
 type origin struct {
 	cfg config.Config
 	log *slog.Logger
@@ -27,6 +31,17 @@ type origin struct {
 
 // bootstrap is for node.Config.
 func (o origin) bootstrap(ctx context.Context, to *server.Config) error {
+	switch d := o.cfg.Discovery; {
+	case d.SRV != "":
+		srv := discovery.SRV{Domain: d.SRV, Name: d.SRVName, Log: o.log}
+		cluster, err := srv.InitialCluster(ctx, o.cfg.Name, o.cfg.AdvertisePeerURLs)
+		if err != nil {
+			return fmt.Errorf("error setting up initial cluster: %w", err)
+		}
+		o.cfg.InitialCluster = cluster
+	case len(d.Endpoints) > 0: // until the service has told the others, this member is all there is
+		o.cfg.InitialCluster, o.cfg.InitialClusterToken = o.cfg.OwnCluster(), d.Token
+	}
 	if o.cfg.InitialClusterState == config.ClusterExisting {
 		return o.join(ctx, to)
 	}
@@ -54,11 +69,41 @@ func (o origin) found(ctx context.Context, to *server.Config) error {
 		return err
 	}
 	members, err := o.members()
+	if err == nil && len(o.cfg.Discovery.Endpoints) > 0 {
+		members, err = o.discover(ctx, members[0])
+	}
 	if err != nil {
 		return err
 	}
 	to.Founders = members
 	return o.ask(members).MayFound(ctx)
+}
+
+// discover registers this member with the discovery service and waits for the others.
+func (o origin) discover(ctx context.Context, self membership.Member) ([]membership.Member, error) {
+	d := o.cfg.Discovery
+	service := discovery.Service{
+		Endpoints: d.Endpoints, Token: d.Token, DialTimeout: d.DialTimeout, RequestTimeout: d.RequestTimeout,
+		KeepAliveTime: d.KeepAliveTime, KeepAliveTimeout: d.KeepAliveTimeout, Plain: d.InsecureTransport, SkipVerify: d.SkipTLSVerify,
+		Cert: d.Cert, Key: d.Key, CACert: d.CACert, User: d.User, Password: d.Password,
+		Log: o.log.With("discovery-token", d.Token),
+	}
+	cluster, err := service.Join(ctx, self.ID, o.cfg.InitialCluster)
+	switch {
+	case errors.Is(err, discovery.ErrFull):
+		return nil, fmt.Errorf("failed to join discovery cluster (%w): do not reuse a discovery token; make a new one for a new cluster, or join the one that is there with etcdctl member add and --initial-cluster-state=existing", err)
+	case errors.Is(err, discovery.ErrSizeNotFound), errors.Is(err, discovery.ErrBadSize):
+		return nil, fmt.Errorf("failed to join discovery cluster (%w): say how many members the cluster is to have: etcdctl --endpoints=%s put /_etcd/registry/%s/_config/size 3",
+			err, strings.Join(d.Endpoints, ","), d.Token)
+	case err != nil:
+		return nil, fmt.Errorf("failed to join discovery cluster (%w)", err)
+	}
+	o.log.Info("discovery joined cluster successfully", "cluster", cluster)
+	o.cfg.InitialCluster = cluster
+	if err := o.cfg.CheckDiscovered(); err != nil {
+		return nil, err
+	}
+	return o.members()
 }
 
 // members are those of --initial-cluster, under the ids they have if they found it.

@@ -21,7 +21,8 @@ import (
 // built says what of Config.Asks this version can do.
 var built = map[config.Ask]bool{
 	config.AskUnixSocket: true, config.AskHTTPPort: true, config.AskMetricsPort: true, config.AskMemoryLock: true,
-	config.AskCluster: true, config.AskJoin: true, config.AskForceNew: true, config.AskNoFsync: true, config.AskCheckpoints: true, config.AskProfiles: true,
+	config.AskCluster: true, config.AskJoin: true, config.AskDiscovery: true, config.AskDNSDiscovery: true,
+	config.AskForceNew: true, config.AskNoFsync: true, config.AskCheckpoints: true, config.AskProfiles: true,
 	config.AskCorruptCheck: true, config.AskLocalAddress: true, // see idle
 }
 
