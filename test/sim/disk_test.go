@@ -11,10 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
-const (
-	walDir   = "wal"
-	storeDir = "store"
-)
+const walDir = "wal"
 
 // disk is what one member writes to: one file system in memory for the raft log and one for the store, so that Pebble, which
 // removes old files whenever its own goroutines find the time, has no influence on the log.
@@ -38,7 +35,7 @@ func newDisk(wal, store *vfs.MemFS) *disk {
 
 // operation sees every operation before it happens. log tells that it is one of the raft log.
 func (d *disk) operation(op errorfs.Op, log bool) error {
-	if op.Kind.ReadOrWrite() == errorfs.OpIsRead || op.Kind == errorfs.OpFileClose || op.Kind == errorfs.OpRemove {
+	if op.Kind.ReadOrWrite() == errorfs.OpIsRead || op.Kind == errorfs.OpFileClose || op.Kind == errorfs.OpRemove || op.Kind == errorfs.OpRemoveAll {
 		return nil
 	}
 	d.mu.Lock()
@@ -151,7 +148,8 @@ func segments(mem *vfs.MemFS) []string {
 
 // tables are the paths of the store's tables, in order.
 func tables(mem *vfs.MemFS) []string {
-	names, err := mem.List(storeDir)
+	dir := inForce(mem)
+	names, err := mem.List(dir)
 	if err != nil {
 		return nil
 	}
@@ -159,7 +157,7 @@ func tables(mem *vfs.MemFS) []string {
 	var paths []string
 	for _, name := range names {
 		if strings.HasSuffix(name, ".sst") {
-			paths = append(paths, mem.PathJoin(storeDir, name))
+			paths = append(paths, mem.PathJoin(dir, name))
 		}
 	}
 	return paths

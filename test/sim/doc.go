@@ -14,9 +14,11 @@
 //	serve_test.go           propose.go, read.go, waiters.go: a proposal, its waiter and its result; read index, then read
 //	clock_test.go           leaseclock.go, lease.go, leader.go: leases end on the leader
 //	upkeep_test.go          upkeep.go: flush, release of the log, physical compaction
-//	snapshot_test.go        the state of one member sent to another
+//	snapshot_test.go        catchup.go: a received state takes the place of the present one; the directories are server's own
 //	membership_test.go      reconfigure.go, peers.go: changes of the membership, and what an operator does about them
 //	failover_test.go        failover.go: elections when the leader is known to be down, handing over, leaving when removed
+//
+// Pebble's own compactions are off, for their time is not the queue's; the upkeep merges the tables now and then instead.
 //
 // Where server offers such a piece as a call that ends, it belongs here in place of the copy.
 //

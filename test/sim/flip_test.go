@@ -106,7 +106,7 @@ func (w *world) flipStore() {
 func (w *world) readStore(mem *vfs.MemFS) (sum string, err error) {
 	var fatal error
 	st, err := storage.Open(storage.Config{
-		FS: mem, Dir: storeDir, CacheBytes: 1 << 20, MemTableBytes: memTableBytes, ManualCompactions: true, Log: w.logger,
+		FS: mem, Dir: inForce(mem), CacheBytes: 1 << 20, MemTableBytes: memTableBytes, ManualCompactions: true, Log: w.logger,
 		OnFatal: func(err error) { fatal = err },
 	})
 	if err != nil {

@@ -37,12 +37,14 @@ type tuning struct {
 	compactionRows                int
 	keptEntries                   int // in memory, for followers
 	snapshotEvery, catchUpEntries uint64
+	compactAfter                  int // flushes
 }
 
 func (w *world) drawTuning() tuning {
 	return tuning{
 		preVote: w.chance(80), flushBytes: 4<<10 + w.rnd.Int64N(80<<10), watchLogBytes: w.rnd.IntN(40 << 10), compactionRows: 1 + w.rnd.IntN(40),
 		keptEntries: 1 + w.rnd.IntN(120), snapshotEvery: 20 + w.rnd.Uint64N(300), catchUpEntries: w.rnd.Uint64N(200),
+		compactAfter: 4 + w.rnd.IntN(24),
 	}
 }
 
@@ -110,6 +112,7 @@ type life struct {
 	loop, writer, applier, reader work
 	busy                          bool // the present piece of work did something
 
+	flushes                       int
 	released, releasing, recorded kv.Index
 	incoming                      *incoming
 }
@@ -154,10 +157,11 @@ func (m *member) start() {
 }
 
 func (l *life) open() error {
-	if err := l.completeSnapshot(); err != nil {
+	dir, err := l.settleStore()
+	if err != nil {
 		return err
 	}
-	if err := l.openStore(); err != nil {
+	if err := l.openStore(dir); err != nil {
 		return err
 	}
 	state, err := l.openLog()
@@ -175,13 +179,14 @@ func (l *life) open() error {
 }
 
 // openStore opens the store and what lives in it.
-func (l *life) openStore() (err error) {
-	l.store, err = storage.Open(storage.Config{
-		FS: l.disk.storeFS, Dir: storeDir, CacheBytes: 1 << 20, MemTableBytes: memTableBytes, FlushBytes: l.w.tuning.flushBytes,
-		ManualCompactions: true, Log: l.w.logger, Now: func() time.Time { return time.Unix(0, 0).Add(l.clock()) },
-		OnFatal: func(err error) { l.fatal.CompareAndSwap(nil, &err) },
-	})
-	if err != nil {
+func (l *life) openStore(dir string) (err error) {
+	cfg := l.storeConfig(dir)
+	if _, err := cfg.FS.Stat(dir); err != nil {
+		if err := storage.Create(cfg); err != nil {
+			return err
+		}
+	}
+	if l.store, err = storage.Open(cfg); err != nil {
 		return err
 	}
 	if l.keys, err = mvcc.Open(l.store, mvcc.Config{RowCacheBytes: 16 << 10}); err != nil {
@@ -193,9 +198,7 @@ func (l *life) openStore() (err error) {
 	if l.cluster, err = membership.Load(l.store, learnersMax); err != nil {
 		return err
 	}
-	if l.hub == nil {
-		l.hub = watch.New(watch.Config{LogBytes: l.w.tuning.watchLogBytes, FragmentBytes: 1 << 20, History: historyOf{l}})
-	}
+	l.hub = watch.New(watch.Config{LogBytes: l.w.tuning.watchLogBytes, FragmentBytes: 1 << 20, History: historyOf{l}})
 	l.hub.SetHead(l.keys.Revision())
 	l.machine = apply.New(apply.Config{
 		Store: l.store, Keys: l.keys, Leases: l.leases, Cluster: l.cluster, Publish: l.publish, Watch: leaseEvents{l},
@@ -204,7 +207,15 @@ func (l *life) openStore() (err error) {
 	return nil
 }
 
-// historyOf lets watchers read the keys of the store in force.
+func (l *life) storeConfig(dir string) storage.Config {
+	return storage.Config{
+		FS: l.disk.storeFS, Dir: dir, CacheBytes: 1 << 20, MemTableBytes: memTableBytes, FlushBytes: l.w.tuning.flushBytes,
+		ManualCompactions: true, Log: l.w.logger, Now: func() time.Time { return time.Unix(0, 0).Add(l.clock()) },
+		OnFatal: func(err error) { l.fatal.CompareAndSwap(nil, &err) },
+	}
+}
+
+// historyOf lets watchers read the keys, and counts it.
 type historyOf struct{ *life }
 
 // Events implements watch.History.
@@ -409,6 +420,9 @@ func (l *life) end() {
 	}
 	if l.log != nil {
 		_ = l.log.Close() // of a disk that nobody looks at again
+	}
+	if l.incoming != nil && l.incoming.store != nil {
+		_ = l.incoming.store.Close()
 	}
 	if l.store != nil {
 		_ = l.store.Close()

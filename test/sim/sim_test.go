@@ -21,6 +21,9 @@ var (
 // requestsMin is how many requests a run makes at least; a run with fewer tests too little.
 const requestsMin = 2000
 
+// progressEvery is after how many seeds a long run says how far it is.
+const progressEvery = 50
+
 // sizeOf is how many members the cluster of a seed has.
 func sizeOf(seed uint64) int { return []int{3, 5}[seed%2] }
 
@@ -49,6 +52,9 @@ func TestClusters(t *testing.T) {
 		}
 		if o.wrong != "" {
 			report(t, o)
+		}
+		if n := i + 1; n%progressEvery == 0 && n < *roundsFlag {
+			t.Logf("%d seeds in %.0f s", n, time.Since(began).Seconds())
 		}
 	}
 	t.Logf("%d seeds in %.1f s\n%s", *roundsFlag, time.Since(began).Seconds(), list(total))

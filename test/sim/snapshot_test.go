@@ -3,25 +3,86 @@ package sim
 import (
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
 	"holdfast/kv"
-	"holdfast/raftlog"
+	"holdfast/lease"
+	"holdfast/membership"
+	"holdfast/mvcc"
+	"holdfast/server"
 	"holdfast/storage"
 )
 
-// A received state lies beside the one in force until the log has recorded it. Its name holds its index.
+// Where a member keeps its stores, and for a moment one that it sends.
 const (
-	receivedDir = "received"
-	sentDir     = "sent"
+	dataDir = "data"
+	sentDir = "sent"
 )
 
-// incoming is a state on its way into force.
-type incoming struct{ index uint64 }
+// stores are the directories of a member's stores.
+func (d *disk) stores() server.Stores {
+	return server.StoresIn(halves{FS: d.storeFS, wal: d.walFS}, dataDir, walDir)
+}
+
+// inForce is the directory of the store in force on a disk that is whole.
+func inForce(mem *vfs.MemFS) string {
+	dir, err := server.StoresIn(mem, dataDir, walDir).InForce()
+	if err != nil {
+		panic(err)
+	}
+	return dir
+}
+
+// halves is a file system of which the raft log, which is only read here, lies elsewhere.
+type halves struct {
+	vfs.FS
+	wal vfs.FS
+}
+
+func (h halves) of(name string) vfs.FS {
+	if name == walDir || strings.HasPrefix(name, walDir+"/") {
+		return h.wal
+	}
+	return h.FS
+}
+
+// Open implements vfs.FS.
+func (h halves) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	return h.of(name).Open(name, opts...)
+}
+
+// List implements vfs.FS.
+func (h halves) List(dir string) ([]string, error) { return h.of(dir).List(dir) }
+
+// Stat implements vfs.FS.
+func (h halves) Stat(name string) (vfs.FileInfo, error) { return h.of(name).Stat(name) }
+
+// settleStore says where the store is, after what a crash has interrupted is complete.
+func (l *life) settleStore() (dir string, err error) {
+	before, err := l.disk.stores().InForce()
+	if err != nil {
+		return "", err
+	}
+	if err := l.disk.storeFS.MkdirAll(vfs.Default.PathDir(before), 0o700); err != nil {
+		return "", err
+	}
+	for _, dir := range []string{"", dataDir} {
+		if err := syncDir(l.disk.storeFS, dir); err != nil {
+			return "", err
+		}
+	}
+	dir, err = l.disk.stores().Settle(l.w.logger)
+	if err == nil && dir != before {
+		l.w.note("%s completes the received state in %s", l.member, dir)
+		l.w.counts["snapshots completed at start"]++
+	}
+	return dir, err
+}
 
 // sendSnapshot attaches the member's present state to a message that names an older one.
 func (t transportOf) sendSnapshot(m *raftpb.Message) {
@@ -50,7 +111,7 @@ func (t transportOf) attach(m *raftpb.Message) error {
 		return err
 	}
 	files := vfs.NewMem()
-	if _, err := vfs.Clone(t.disk.store, files, name, receivedDir); err != nil {
+	if _, err := vfs.Clone(t.disk.store, files, name, sentDir); err != nil {
 		return err
 	}
 	if err := t.disk.store.RemoveAll(name); err != nil {
@@ -85,6 +146,15 @@ func (l *life) receiveSnapshot(from *member, m *raftpb.Message) {
 	l.step(m)
 }
 
+// incoming is a state on its way into force.
+type incoming struct {
+	index   uint64
+	store   *storage.Store
+	keys    *mvcc.Store
+	leases  *lease.Set
+	cluster *membership.Cluster
+}
+
 // snapshotsOf replaces the state machine's state.
 type snapshotsOf struct{ *life }
 
@@ -92,56 +162,82 @@ type snapshotsOf struct{ *life }
 func (s snapshotsOf) Prepare(snapshot *raftpb.Snapshot) error {
 	s.busy = true
 	index := snapshot.GetMetadata().GetIndex()
-	if err := s.disk.storeFS.RemoveAll(receivedDir); err != nil {
+	fs := s.disk.storeFS
+	unfinished, whole := s.disk.stores().Received(index)
+	if err := errors.Join(fs.RemoveAll(unfinished), fs.RemoveAll(whole)); err != nil {
 		return err
 	}
-	if _, err := vfs.Clone(s.w.judge.sent[index], s.disk.storeFS, receivedDir, receivedDir, vfs.CloneSync); err != nil {
+	if _, err := vfs.Clone(s.w.judge.sent[index], fs, sentDir, unfinished, vfs.CloneSync); err != nil {
+		return err
+	}
+	if err := fs.Rename(unfinished, whole); err != nil {
+		return err
+	}
+	if err := syncDir(fs, fs.PathDir(whole)); err != nil {
 		return err
 	}
 	s.incoming = &incoming{index: index}
-	return syncDir(s.disk.storeFS, "")
+	return s.incoming.open(s.life, whole)
+}
+
+func (in *incoming) open(l *life, dir string) (err error) {
+	if in.store, err = storage.Open(l.storeConfig(dir)); err != nil {
+		return err
+	}
+	if in.keys, err = mvcc.Open(in.store, mvcc.Config{}); err != nil {
+		return err
+	}
+	if in.leases, err = lease.Load(in.store, leaseTTLMin); err != nil {
+		return err
+	}
+	in.cluster, err = membership.Load(in.store, learnersMax)
+	return err
 }
 
 // Commit implements replica.Snapshots.
 func (s snapshotsOf) Commit(snapshot *raftpb.Snapshot) error {
 	s.busy = true
 	index := snapshot.GetMetadata().GetIndex()
-	if s.incoming == nil || s.incoming.index != index {
+	next := s.incoming
+	if next == nil || next.index != index {
 		return fmt.Errorf("the state at %d was never prepared", index)
 	}
+	if err := s.disk.stores().PutInForce(index); err != nil {
+		return err
+	}
 	s.incoming = nil
-	if err := s.store.Close(); err != nil {
-		return err
-	}
-	if err := s.replaceStore(); err != nil {
-		return err
-	}
-	if err := s.openStore(); err != nil {
-		return err
-	}
-	if got := uint64(s.store.Applied().Index); got != index {
+	if got := uint64(next.store.Applied().Index); got != index {
 		return fmt.Errorf("the state received is at %d, not %d", got, index)
 	}
+	old := s.store.Dir()
+	s.keys.Replace(next.keys)
+	s.leases.Replace(next.leases)
+	s.cluster.Replace(next.cluster)
+	s.machine.Restart()
+	s.hub.SetHead(s.keys.Revision())
+	s.led, s.leaseClock = 0, nil
+	s.awaitRemoval(old)
 	s.appliedIndex = index
 	s.released, s.releasing = kv.Index(index), 0
 	s.w.counts["snapshots in force"]++
 	s.w.note("%s goes on from the state at %d", s.member, index)
+	if s.cluster.Removed(kv.MemberID(s.id)) {
+		s.leave()
+	}
 	return nil
 }
 
-// replaceStore puts the received state into the place of the store. A crash in between is completed at the next start.
-func (l *life) replaceStore() error {
-	fs := l.disk.storeFS
-	if err := fs.RemoveAll(storeDir); err != nil {
-		return err
+// awaitRemoval waits until a store that was replaced has gone. It goes by itself, on a goroutine of its own: waited for, that
+// has no influence on what comes next.
+func (l *life) awaitRemoval(dir string) {
+	for began := time.Now(); ; time.Sleep(20 * time.Microsecond) {
+		if _, err := l.disk.store.Stat(dir); err != nil {
+			return
+		}
+		if time.Since(began) > 10*time.Second {
+			l.w.fail("%s: the store in %s was replaced and stays", l.member, dir)
+		}
 	}
-	if err := syncDir(fs, ""); err != nil {
-		return err
-	}
-	if err := fs.Rename(receivedDir, storeDir); err != nil {
-		return err
-	}
-	return syncDir(fs, "")
 }
 
 func syncDir(fs vfs.FS, dir string) error {
@@ -150,53 +246,4 @@ func syncDir(fs vfs.FS, dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// completeSnapshot finishes what a crash interrupted: a received state that the log has recorded goes into force, any other
-// one is dropped.
-func (l *life) completeSnapshot() error {
-	fs := l.disk.storeFS
-	if _, err := fs.Stat(receivedDir); err != nil {
-		return nil
-	}
-	if _, err := fs.Stat(storeDir); err != nil {
-		l.w.note("%s completes a received state", l.member)
-		return l.replaceStore()
-	}
-	index, err := l.receivedIndex()
-	if err != nil {
-		l.w.note("%s drops half of a received state: %v", l.member, err)
-		return fs.RemoveAll(receivedDir)
-	}
-	recorded, err := l.isRecorded(index)
-	if err != nil || !recorded {
-		l.w.note("%s drops the received state at %d", l.member, index)
-		return errors.Join(err, fs.RemoveAll(receivedDir))
-	}
-	l.w.note("%s completes the received state at %d", l.member, index)
-	l.w.counts["snapshots completed at start"]++
-	return l.replaceStore()
-}
-
-// receivedIndex opens the received state to see where it stands.
-func (l *life) receivedIndex() (uint64, error) {
-	st, err := storage.Open(storage.Config{FS: everything(l.disk.store), Dir: receivedDir, ManualCompactions: true, Log: l.w.logger})
-	if err != nil {
-		return 0, err
-	}
-	return uint64(st.Applied().Index), st.Close()
-}
-
-// isRecorded tells whether the raft log has a snapshot record at index.
-func (l *life) isRecorded(index uint64) (bool, error) {
-	cfg := raftlog.Config{FS: everything(l.disk.wal), Dir: walDir, Log: l.w.logger, SegmentBytes: segmentBytes}
-	if found, err := raftlog.Exists(cfg.FS, walDir); err != nil || !found {
-		return false, err
-	}
-	log, rec, err := raftlog.Open(cfg)
-	if err != nil {
-		return false, err
-	}
-	recorded := slices.ContainsFunc(rec.Snapshots, func(r raftlog.SnapshotRecord) bool { return r.Index == index })
-	return recorded, log.Close()
 }

@@ -21,6 +21,9 @@ func (l *life) upkeep() {
 			if err := l.store.Flush(); err != nil {
 				return
 			}
+			if l.flushes++; l.flushes%l.w.tuning.compactAfter == 0 && !l.compactTables() {
+				return
+			}
 		}
 		if _, err := l.keys.CompactStep(l.w.tuning.compactionRows); err != nil {
 			l.stop(err)
@@ -30,6 +33,16 @@ func (l *life) upkeep() {
 			l.stop(err)
 		}
 	}))
+}
+
+// compactTables merges all tables of the store: Pebble would by itself, but when is not to be its choice.
+func (l *life) compactTables() bool {
+	l.w.counts["compactions of tables"]++
+	err := l.store.Compact(context.Background())
+	if err != nil && !l.ended && l.fullUntil <= l.w.now {
+		l.stop(err)
+	}
+	return err == nil && !l.ended
 }
 
 // release gives the log free below the durable applied index. First the log records where its reader may begin.
