@@ -356,6 +356,34 @@ func TestFailover(t *testing.T) {
 	})
 }
 
+// TestHurryElection starts clusters that hurry and clusters that do not: the first have a leader before an election timeout has
+// passed, the others never, and a member that returns to a cluster with a leader disturbs nobody.
+func TestHurryElection(t *testing.T) {
+	for _, hurry := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(t, 3, func(_ int, cfg *Config) { cfg.HurryElection = hurry })
+			for i := range 3 {
+				c.start(i)
+			}
+			took := c.timeUntil("a leader is known", func() bool { return c.members[0].Leader() != 0 })
+			timeout := c.members[0].cfg.electionTimeout()
+			if hurry && took > timeout+3*c.members[0].cfg.Heartbeat || !hurry && took < timeout {
+				t.Errorf("hurrying: %v, the first leader came up after %v", hurry, took)
+			}
+			c.awaitReady()
+			term, i := c.members[c.leader()].Header().RaftTerm, c.follower()
+			c.kill(i)
+			time.Sleep(time.Second)
+			c.start(i)
+			c.awaitReady()
+			time.Sleep(time.Second)
+			if now := c.members[c.leader()].Header().RaftTerm; now != term {
+				t.Errorf("a member that returned made term %d of %d", now, term)
+			}
+		})
+	}
+}
+
 // TestSilenceIsNoFailure cuts the leader off: nobody refuses a connection, and so raft's timeout passes before there is
 // another leader.
 func TestSilenceIsNoFailure(t *testing.T) {

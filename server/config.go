@@ -39,6 +39,8 @@ type Config struct {
 	Heartbeat     time.Duration
 	ElectionTicks int
 	PreVote       bool
+	// HurryElection shortens the wait for the first election once a majority is connected (--initial-election-tick-advance).
+	HurryElection bool
 
 	// SnapshotEvery is after how many applied entries the log is given free below the durable state, but for
 	// CatchUpEntries that stay for members slightly behind.
@@ -73,6 +75,8 @@ type Config struct {
 	// SlowApply is from when on a run of commands is logged that took so long to apply; 0 logs none.
 	SlowApply time.Duration
 
+	// PeerReadTimeout and PeerWriteTimeout are how long a connection to a member may stand still; 0 is etcd's 5 s.
+	PeerReadTimeout, PeerWriteTimeout time.Duration
 	// Dial replaces net.Dialer in connections to other members, for simulated networks; nil is the real one.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 

@@ -81,6 +81,37 @@ func (s *Server) succeeded(ctx context.Context, gone kv.MemberID, atMost time.Du
 	}
 }
 
+const (
+	// hurryWithin is how long after the start a first election is hurried, hurryPoll how often it is looked at whether it can be.
+	// etcd's numbers.
+	hurryWithin, hurryPoll = 5 * time.Second, 50 * time.Millisecond
+	// hurrySpares is what is left of an election timeout, in ticks: a leader there may be has time to say so. etcd's number.
+	hurrySpares = 2
+)
+
+// hurryElection brings the first election forward when a majority of the members is connected: what the timeout is for, to hear
+// from a leader, takes two heartbeats then.
+func (s *Server) hurryElection(ctx context.Context) error {
+	if !s.cfg.HurryElection {
+		return nil
+	}
+	tick := time.NewTicker(hurryPoll)
+	defer tick.Stop()
+	for range hurryWithin / hurryPoll {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if n := len(s.cluster.Members()); n > 1 && s.connectedToQuorum(s.cfg.Now()) {
+			s.log.Info("a majority is connected; fast-forwarding election ticks", "forward-ticks", s.cfg.ElectionTicks-hurrySpares)
+			s.replica.Hurry(s.cfg.ElectionTicks - hurrySpares)
+			return nil
+		}
+	}
+	return nil
+}
+
 // retire waits for ctx to end, gives the leadership to another member if this one has it, and then calls stop. The parts still
 // run meanwhile.
 func (s *Server) retire(ctx, running context.Context, stop func()) error {

@@ -42,8 +42,9 @@ func (s *Server) openTransport() {
 		Snapshots:   s.catchUp,
 		Refused:     s.peerRefused,
 		DialTimeout: s.cfg.peerDialTimeout(),
-		Dial:        s.cfg.Dial,
-		Now:         s.cfg.Now, Log: s.log,
+		ReadTimeout: s.cfg.PeerReadTimeout, WriteTimeout: s.cfg.PeerWriteTimeout,
+		Dial: s.cfg.Dial,
+		Now:  s.cfg.Now, Log: s.log,
 	})
 	members := s.cluster.Members()
 	if len(members) == 0 && s.cfg.Joined != nil {
@@ -72,6 +73,9 @@ func (s *Server) followReplacement(before []membership.Member) {
 		close(s.removed) // once: whoever was removed before is not sent any state
 	}
 }
+
+// PeerStats counts what went over the connections to other members.
+func (s *Server) PeerStats() transport.Stats { return s.transport.Stats() }
 
 // RaftHandler serves /raft and what is below it to other members.
 func (s *Server) RaftHandler() http.Handler { return s.transport.Handler() }

@@ -233,6 +233,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.replica.Run(running, ticks.C) }) // owns raft, the end of the log, the state machine
 	g.Go(func() error { return s.transport.Run(running) })        // owns the connections to other members
 	g.Go(func() error { return s.failOver(running) })             // stands for election when the leader is certainly down
+	g.Go(func() error { return s.hurryElection(running) })        // brings the first election forward
 	g.Go(func() error { return s.leaveWhenRemoved(running) })     // ends the member when the cluster has removed it
 	g.Go(func() error { return s.followLeadership(running) })     // on the leader: does what only the leader does
 	g.Go(func() error { return s.expireWaiters(running) })        // answers requests that take too long

@@ -19,19 +19,19 @@ const (
 
 // clients are the connections we open, by how long they may stand still.
 type clients struct {
-	streams   *http.Transport // never for ioTimeout: the other side sends signs of life
-	posts     *http.Transport // a message must be taken and answered within ioTimeout each
+	streams   *http.Transport // never for long: the other side sends signs of life
+	posts     *http.Transport // a message must be taken and answered within a bound each
 	snapshots *http.Transport // see snapshotStallMax and snapshotAnswerMax
 }
 
 func newClients(cfg Config) clients {
 	c := clients{
-		streams:   newClient(cfg, ioTimeout, ioTimeout),
-		posts:     newClient(cfg, 0, ioTimeout),
+		streams:   newClient(cfg, cfg.ReadTimeout, cfg.WriteTimeout),
+		posts:     newClient(cfg, 0, cfg.WriteTimeout),
 		snapshots: newClient(cfg, 0, snapshotStallMax),
 	}
 	c.posts.MaxIdleConnsPerHost = pipelineWorkers
-	c.posts.ResponseHeaderTimeout = ioTimeout
+	c.posts.ResponseHeaderTimeout = cfg.ReadTimeout
 	c.snapshots.ResponseHeaderTimeout = snapshotAnswerMax
 	return c
 }

@@ -140,7 +140,7 @@ func (t *Transport) serveMessage(w http.ResponseWriter, r *http.Request) {
 
 func (t *Transport) readMessage(w http.ResponseWriter, r *http.Request) (*raftpb.Message, error) {
 	limit := t.cfg.MessageBytesMax
-	body := newTimedBody(w, r, ioTimeout)
+	body := newTimedBody(w, r, t.cfg.ReadTimeout)
 	b, err := io.ReadAll(io.LimitReader(body, int64(limit)+1))
 	if err != nil {
 		return nil, fmt.Errorf("error reading raft message: %w", err)

@@ -16,7 +16,7 @@ const (
 	batchBytes = 256 << 10
 	// keptBatchBytes is the largest buffer kept for the next batch: raft's usual message and what fits beside it.
 	keptBatchBytes = 2 << 20
-	// writeBytes is written within ioTimeout, or the connection is given up.
+	// writeBytes is written within Config.WriteTimeout, or the connection is given up.
 	writeBytes = 64 << 10
 )
 
@@ -52,7 +52,7 @@ func (s *sender) serve(ctx context.Context, w http.ResponseWriter) {
 	case <-s.p.done:
 		return
 	}
-	c := &answer{w: w, control: http.NewResponseController(w)}
+	c := &answer{w: w, control: http.NewResponseController(w), bound: s.p.t.cfg.WriteTimeout}
 	err := c.begin()
 	if err == nil {
 		err = s.write(ctx, c)
@@ -135,11 +135,12 @@ func (s *sender) batch(enc encoder, buf []byte, m *raftpb.Message) ([]byte, erro
 type answer struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	bound   time.Duration // for each write
 }
 
 // begin tells the peer that the stream is open.
 func (a *answer) begin() error {
-	err := errors.Join(a.control.SetReadDeadline(time.Time{}), a.control.SetWriteDeadline(time.Now().Add(ioTimeout)))
+	err := errors.Join(a.control.SetReadDeadline(time.Time{}), a.control.SetWriteDeadline(time.Now().Add(a.bound)))
 	if err != nil {
 		return err
 	}
@@ -147,11 +148,11 @@ func (a *answer) begin() error {
 	return a.control.Flush()
 }
 
-// write sends b at once. The connection may take ioTimeout for each piece.
+// write sends b at once. The connection may take the bound for each piece.
 func (a *answer) write(b []byte) error {
 	for len(b) > 0 {
 		n := min(len(b), writeBytes)
-		if err := a.control.SetWriteDeadline(time.Now().Add(ioTimeout)); err != nil {
+		if err := a.control.SetWriteDeadline(time.Now().Add(a.bound)); err != nil {
 			return err
 		}
 		if _, err := a.w.Write(b[:n]); err != nil {

@@ -32,10 +32,11 @@ import (
 var ErrRemoved = errors.New("the member has been permanently removed from the cluster")
 
 const (
-	// ioTimeout is how long a connection may give no sign of life. etcd's number (ConnReadTimeout, ConnWriteTimeout): both
-	// sides of a stream must agree on it.
+	// ioTimeout is how long a connection may give no sign of life, unless Config says more. etcd's number (ConnReadTimeout,
+	// ConnWriteTimeout).
 	ioTimeout = 5 * time.Second
-	// heartbeatInterval keeps a silent stream below the other side's ioTimeout, with two to spare.
+	// heartbeatInterval keeps a silent stream below the other side's ioTimeout, with two to spare, whatever Config says: others
+	// may have less patience.
 	heartbeatInterval = ioTimeout / 3
 	// redialInterval stands between two attempts to open the same stream, so that a peer that is down costs little.
 	// etcd's number.
@@ -75,6 +76,8 @@ type Config struct {
 	// DialTimeout bounds name lookup and connect together, and the TLS handshake behind them. etcd: 1 s more than the
 	// election timeout. 0: 2 s.
 	DialTimeout time.Duration
+	// ReadTimeout and WriteTimeout are how long a connection may give no sign of life. 0, and at least: 5 s.
+	ReadTimeout, WriteTimeout time.Duration
 	// MessageBytesMax bounds a message that is read, except for the data of a snapshot. It must hold the largest request the
 	// cluster accepts and raft's 1 MiB of entries. 0, and at most: 512 MiB, etcd's number.
 	MessageBytesMax uint64
@@ -110,6 +113,7 @@ func New(cfg Config) *Transport {
 	if cfg.DialTimeout == 0 {
 		cfg.DialTimeout = 2 * time.Second
 	}
+	cfg.ReadTimeout, cfg.WriteTimeout = max(cfg.ReadTimeout, ioTimeout), max(cfg.WriteTimeout, ioTimeout)
 	if cfg.MessageBytesMax == 0 || cfg.MessageBytesMax > messageBytesMax {
 		cfg.MessageBytesMax = messageBytesMax
 	}

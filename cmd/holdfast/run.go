@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"reflect"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -43,9 +45,6 @@ var idle = []struct {
 	{"cipher-suites", func(c *config.Config) any { return c.CipherSuites }, "there is no TLS"},
 	{"tls-min-version", func(c *config.Config) any { return c.TLSMin }, "there is no TLS"},
 	{"tls-max-version", func(c *config.Config) any { return c.TLSMax }, "there is no TLS"},
-	{"raft-read-timeout", func(c *config.Config) any { return c.RaftReadTimeout }, "the time is always 5s"},
-	{"raft-write-timeout", func(c *config.Config) any { return c.RaftWriteTimeout }, "the time is always 5s"},
-	{"initial-election-tick-advance", func(c *config.Config) any { return c.ElectionTickAdvance }, "no election comes early"},
 	{"corrupt-check-time", func(c *config.Config) any { return c.CorruptCheckTime }, "members are not compared"},
 	{"compact-hash-check-time", func(c *config.Config) any { return c.CompactHashCheckTime }, "members are not compared"},
 	{"downgrade-check-time", func(c *config.Config) any { return c.DowngradeCheckTime }, "a cluster cannot be downgraded"},
@@ -158,7 +157,8 @@ func nodeConfig(cfg config.Config, memory server.Memory, log *slog.Logger) (node
 		Server: server.Config{
 			DataDir: cfg.DataDir, WALDir: cfg.WALDir, Name: cfg.Name, ClientURLs: config.Texts(cfg.AdvertiseClientURLs),
 			PeerURLs: config.Texts(cfg.AdvertisePeerURLs), ForceNewCluster: cfg.ForceNewCluster,
-			Heartbeat: cfg.Heartbeat(), ElectionTicks: cfg.ElectionTicks(), PreVote: cfg.PreVote,
+			Heartbeat: cfg.Heartbeat(), ElectionTicks: cfg.ElectionTicks(), PreVote: cfg.PreVote, HurryElection: cfg.ElectionTickAdvance,
+			PeerReadTimeout: cfg.RaftReadTimeout, PeerWriteTimeout: cfg.RaftWriteTimeout, Dial: dialPeers(cfg, log),
 			SnapshotEvery: cfg.SnapshotCount, CatchUpEntries: cfg.SnapshotCatchUpEntries, UnsafeNoSync: cfg.UnsafeNoFsync,
 			Quota: quota, RequestBytesMax: int(cfg.MaxRequestBytes), LearnersMax: cfg.MaxLearners,
 			StrictReconfigCheck: cfg.StrictReconfigCheck,
@@ -174,6 +174,25 @@ func nodeConfig(cfg config.Config, memory server.Memory, log *slog.Logger) (node
 			WatchProgress: cfg.WatchProgressTime, ElectionTimeout: cfg.ElectionTimeout(), Log: log,
 		},
 	}, nil
+}
+
+// peerKeepAlive finds out that the machine of a member is gone while nothing is sent. etcd's number.
+const peerKeepAlive = 30 * time.Second
+
+// dialPeers connects to other members from the address that this one advertises, if the feature gate SetMemberLocalAddr asks for
+// that and there is such an address; nil lets the system choose.
+func dialPeers(cfg config.Config, log *slog.Logger) func(ctx context.Context, network, address string) (net.Conn, error) {
+	if !cfg.Gates.Enabled(config.SetMemberLocalAddr) {
+		return nil
+	}
+	for _, u := range cfg.AdvertisePeerURLs {
+		if ip := net.ParseIP(u.Hostname()); ip != nil && !ip.IsLoopback() && !ip.IsUnspecified() {
+			log.Info("setting member local address", "LocalAddr", ip.String())
+			return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: ip}, KeepAlive: peerKeepAlive}).DialContext
+		}
+	}
+	log.Warn("unable to set a member local address due to lack of suitable local addresses", "advertise-peer-urls", config.Texts(cfg.AdvertisePeerURLs))
+	return nil
 }
 
 // isTerminal tells whether a person reads what is written to f.
