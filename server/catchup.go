@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"holdfast/checkpoint"
 	"holdfast/etcdfile"
 	"holdfast/kv"
 	"holdfast/lease"
@@ -128,8 +129,8 @@ func (c *catchUp) take(ctx context.Context, state *receivedState, in transport.I
 
 // assemble makes a durable store in dir out of body.
 func (c *catchUp) assemble(ctx context.Context, state *receivedState, form transport.Form, dir string, body *guardedBody) error {
-	if form != transport.Database {
-		return fmt.Errorf("this version takes no state in the form of a %v", form)
+	if form == transport.Checkpoint {
+		return c.takeCheckpoint(ctx, dir, body, state.at)
 	}
 	path := c.dir.path("tmp", strconv.FormatUint(c.ids.draw(), 16)+".snap.db")
 	err := c.keep(path, body)
@@ -137,6 +138,23 @@ func (c *catchUp) assemble(ctx context.Context, state *receivedState, form trans
 		err = c.importDatabase(ctx, path, dir, state.at)
 	}
 	return errors.Join(err, c.removeTemp(path))
+}
+
+// takeCheckpoint makes a store in dir out of the files of another member's.
+func (c *catchUp) takeCheckpoint(ctx context.Context, dir string, body io.Reader, at storage.Applied) error {
+	if err := checkpoint.Receive(c.dir.fs, dir, body); err != nil {
+		return err
+	}
+	// A disk may have damaged the sender's tables before they were sent: do not take that over.
+	cfg := storage.Config{FS: c.dir.fs, Dir: dir}
+	if err := storage.Check(cfg, func(int64) error { return c.stopped(ctx, 0) }); err != nil {
+		return err
+	}
+	got, err := storage.AppliedIn(cfg)
+	if err == nil && (got.Index != at.Index || got.Term != at.Term) {
+		err = fmt.Errorf("the checkpoint received for entry %d of term %d is the state at %d of %d", at.Index, at.Term, got.Index, got.Term)
+	}
+	return err
 }
 
 // keep writes body into a file, which needs to outlive nothing.

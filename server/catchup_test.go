@@ -8,10 +8,16 @@ import (
 	"time"
 
 	"holdfast/storage"
+	"holdfast/transport"
 )
 
 // shortLog makes members keep few entries, so that one that was away for a moment needs a state.
 func shortLog(_ int, cfg *Config) { cfg.SnapshotEvery, cfg.CatchUpEntries = 20, 5 }
+
+// inForm has members exchange states in a form.
+func inForm(form transport.Form) func(int, *Config) {
+	return func(_ int, cfg *Config) { cfg.NoCheckpoints = form == transport.Database }
+}
 
 // putMany puts n keys at a member.
 func (m *member) putMany(prefix string, n int) {
@@ -26,8 +32,14 @@ func letRelease() { time.Sleep(storage.FlushAge + 5*time.Second) }
 // TestCatchUp: a member that was away while the others released their logs is sent the state, goes on from it while it is
 // read and watched, and holds the same as the others. So it does after a restart.
 func TestCatchUp(t *testing.T) {
+	for _, form := range []transport.Form{transport.Database, transport.Checkpoint} {
+		t.Run(form.String(), func(t *testing.T) { testCatchUp(t, form) })
+	}
+}
+
+func testCatchUp(t *testing.T, form transport.Form) {
 	synctest.Test(t, func(t *testing.T) {
-		c := startCluster(t, 3, shortLog)
+		c := startCluster(t, 3, shortLog, inForm(form))
 		c.members[0].putMany("before", 10)
 		c.awaitEqual()
 		away := c.follower()
@@ -41,6 +53,9 @@ func TestCatchUp(t *testing.T) {
 		c.awaitReady()
 		c.awaitEqual()
 		back := c.members[away]
+		if got := back.CatchUpStats().Imported.Done; (got == 1) != (form == transport.Database) {
+			t.Errorf("%d databases were imported", got)
+		}
 		if got := back.CatchUpStats(); got.InForce != 1 || got.Received.Done != 1 || got.Received.Bytes == 0 {
 			t.Errorf("the member that was away counts %+v", got)
 		}

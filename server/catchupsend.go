@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"holdfast/checkpoint"
 	"holdfast/etcdfile"
 	"holdfast/kv"
 	"holdfast/storage"
@@ -39,7 +40,9 @@ func (c *catchUp) Open(ctx context.Context, m *raftpb.Message, form transport.Fo
 	c.log.Info("made a state to send", "form", form.String(), "index", out.at.Index, "bytes", out.size,
 		"took", took, "bytes-per-second", transport.Rate(out.size, took))
 	sent := c.counts.sent.begin(c.cfg.Now)
-	return &transport.Snapshot{Message: message, Size: out.size, Body: &flyingBody{outgoing: out, end: sent, flight: flight}}, nil
+	return &transport.Snapshot{Message: message, Size: out.size, Body: &flyingBody{
+		outgoing: out, end: sent, flight: flight, stopped: func() error { return c.snapshotStopped(ctx) },
+	}}, nil
 }
 
 // outgoing is a state ready to be sent.
@@ -53,10 +56,47 @@ type outgoing struct {
 
 // make writes the present state out in a form.
 func (c *catchUp) make(ctx context.Context, form transport.Form) (outgoing, error) {
-	if form != transport.Database {
-		return outgoing{}, fmt.Errorf("this version sends no state in the form of a %v", form)
+	if form == transport.Checkpoint {
+		return c.makeCheckpoint()
 	}
 	return c.makeDatabase(ctx)
+}
+
+// checkpoints names the checkpoints that this program makes and reads: the form of the stream, of the files in it, and of what
+// they hold. Where it is empty, states travel as databases.
+func (s *Server) checkpoints() string {
+	if s.cfg.NoCheckpoints {
+		return ""
+	}
+	return checkpoint.Version + "." + storage.Format() + "." + formatVersion
+}
+
+func (c *catchUp) makeCheckpoint() (outgoing, error) {
+	dir := c.dir.path("tmp", strconv.FormatUint(c.ids.draw(), 16)+".checkpoint")
+	out, err := c.openCheckpoint(dir)
+	if err != nil {
+		return outgoing{}, fmt.Errorf("make a checkpoint: %w", errors.Join(err, c.dir.fs.RemoveAll(dir)))
+	}
+	return out, nil
+}
+
+func (c *catchUp) openCheckpoint(dir string) (out outgoing, err error) {
+	if c.space.low.Load() { // its links keep from the disk what compactions would give back
+		return outgoing{}, errNoSnapshotSpace
+	}
+	if err := c.store.Checkpoint(dir); err != nil {
+		return outgoing{}, err
+	}
+	if out.at, err = storage.AppliedIn(storage.Config{FS: c.dir.fs, Dir: dir}); err != nil {
+		return outgoing{}, err
+	}
+	r, err := checkpoint.NewReader(c.dir.fs, dir)
+	if err != nil {
+		return outgoing{}, err
+	}
+	out.size = r.Size()
+	out.body = tempFile{Reader: r, close: func() error { return errors.Join(r.Close(), c.dir.fs.RemoveAll(dir)) }}
+	return out, nil
 }
 
 func (c *catchUp) makeDatabase(ctx context.Context) (outgoing, error) {
@@ -124,13 +164,17 @@ func (o *outgoing) message(m *raftpb.Message) (*raftpb.Message, error) {
 // flyingBody is a state on its way.
 type flyingBody struct {
 	outgoing
-	end    func(bytes int64, err error) time.Duration
-	flight *flight
-	read   int64
+	stopped func() error
+	end     func(bytes int64, err error) time.Duration
+	flight  *flight
+	read    int64
 }
 
 // Read implements io.Reader.
 func (b *flyingBody) Read(p []byte) (int, error) {
+	if err := b.stopped(); err != nil {
+		return 0, err
+	}
 	n, err := b.body.Read(p)
 	b.read += int64(n)
 	return n, err

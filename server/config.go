@@ -47,6 +47,8 @@ type Config struct {
 	SnapshotEvery, CatchUpEntries uint64
 	// SegmentBytes is the size of a file of the raft log; 0 chooses one that fits the disk.
 	SegmentBytes int64
+	// NoCheckpoints has states exchanged with other members as etcd databases only.
+	NoCheckpoints bool
 	// UnsafeNoSync leaves out every sync of the raft log.
 	UnsafeNoSync bool
 

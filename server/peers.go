@@ -40,6 +40,7 @@ func (s *Server) openTransport() {
 		ID: uint64(s.id), ClusterID: s.clusterID, URLs: s.cfg.PeerURLs,
 		Raft:        raftOf{s},
 		Snapshots:   s.catchUp,
+		Checkpoints: s.checkpoints(),
 		Refused:     s.peerRefused,
 		DialTimeout: s.cfg.peerDialTimeout(),
 		ReadTimeout: s.cfg.PeerReadTimeout, WriteTimeout: s.cfg.PeerWriteTimeout,

@@ -68,6 +68,7 @@ func (g *generation) options() *pebble.Options {
 		FS:                          manifestFS{g.cfg.FS},
 		Comparer:                    comparer,
 		DisableWAL:                  true,
+		ReadOnly:                    g.cfg.readOnly,
 		FormatMajorVersion:          format,
 		Cache:                       pebble.NewCache(cache),
 		MaxOpenFiles:                orDefault(g.cfg.OpenFilesMax, OpenFilesDefault),

@@ -1,7 +1,11 @@
 package storage
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -105,4 +109,73 @@ func TestReplaceEndsCompaction(t *testing.T) {
 	}
 	g.release()
 	closeStore(t, s)
+}
+
+// TestCheck: a checkpoint tells where it stands without being changed, and a flipped bit anywhere in a table is found.
+func TestCheck(t *testing.T) {
+	fs := vfs.NewMem()
+	s := open(t, fs)
+	b := s.NewBatch()
+	for i := range 1000 {
+		b.Set(TableMeta.Key(fmt.Appendf(nil, "key%d", i)), bytes.Repeat([]byte{byte(i)}, 100))
+	}
+	b.SetApplied(10, 3, []byte("conf"))
+	commit(t, b)
+	if err := s.Checkpoint("copy"); err != nil {
+		t.Fatal(err)
+	}
+	closeStore(t, s)
+	before, err := fs.List("copy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{FS: fs, Dir: "copy"}
+	if a, err := AppliedIn(cfg); err != nil || a.Index != 10 || a.Term != 3 || string(a.ConfState) != "conf" {
+		t.Errorf("applied %+v (%v)", a, err)
+	}
+	table := ""
+	for _, name := range before {
+		if strings.HasSuffix(name, ".sst") {
+			table = "copy/" + name
+		}
+	}
+	free := func(int64) error { return nil }
+	if err := Check(cfg, free); err != nil {
+		t.Error(err)
+	}
+	full := errors.New("full")
+	if err := Check(cfg, func(int64) error { return full }); !errors.Is(err, full) {
+		t.Errorf("a check that is stopped returns %v", err)
+	}
+	info, err := fs.Stat(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := int64(0); at < info.Size(); at += info.Size() / 5 { // few: Pebble tries every bit of a damaged block
+		flip(t, fs, table, at)
+		if err := Check(cfg, free); err == nil {
+			t.Errorf("a flipped bit at %d of %d is not found", at, info.Size())
+		}
+		flip(t, fs, table, at)
+	}
+	if err := Check(cfg, free); err != nil {
+		t.Error(err)
+	}
+}
+
+func flip(t *testing.T, fs vfs.FS, path string, at int64) {
+	t.Helper()
+	f, err := fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, at)
+	if err == nil {
+		b[0] ^= 1
+		_, err = f.WriteAt(b, at)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -61,6 +61,8 @@ type Config struct {
 	// longer become durable, so the member has to stop. It must not call back into the store. nil means that only
 	// later commits see the error.
 	OnFatal func(error)
+
+	readOnly bool // nothing is written, not even what every opening writes
 }
 
 // Defaults of Config.
