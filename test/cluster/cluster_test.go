@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -208,4 +209,19 @@ func (c *cluster) logs(lines int) string {
 		}
 	}
 	return b.String()
+}
+
+// logged is how often members, also those that are gone, wrote something.
+func (c *cluster) logged(what string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	times := 0
+	for n := range c.born {
+		text, err := os.ReadFile(filepath.Join(c.dir, fmt.Sprintf("m%d.log", n+1)))
+		if err != nil {
+			continue // it was never started
+		}
+		times += strings.Count(string(text), what)
+	}
+	return times
 }

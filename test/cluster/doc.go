@@ -8,6 +8,7 @@
 //	faults_test.go    what can befall it
 //	judge_test.go     the verdict, with model_test.go as the truth
 //	planted_test.go   wrong histories, each of which must be found
+//	harness_test.go   shows that network and disks do what they are told
 //	settle_test.go    what all members must agree on in the end
 //
 // The judge asks that

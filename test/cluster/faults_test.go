@@ -394,14 +394,14 @@ func (s *striker) readdress() error {
 	return s.cluster.net.moveDoors()
 }
 
-// strikes counts how often each fault struck, over all rounds.
-var strikes = struct {
-	mu    sync.Mutex // guards count
-	count map[string]int
-}{count: map[string]int{}}
+// counted is how often things happened, over all rounds.
+var counted = struct {
+	mu sync.Mutex // guards by
+	by map[string]int
+}{by: map[string]int{}}
 
-func struck(name string) {
-	strikes.mu.Lock()
-	defer strikes.mu.Unlock()
-	strikes.count[name]++
+func count(name string, times int) {
+	counted.mu.Lock()
+	defer counted.mu.Unlock()
+	counted.by[name] += times
 }

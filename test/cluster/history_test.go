@@ -11,11 +11,12 @@ type history struct {
 
 	mu        sync.Mutex // guards the fields below, and what they point to
 	ops       []*op
+	watchers  []*watcher
 	watches   []*watch
 	leases    map[int64]*leaseLife
 	stale     []*op // serializable reads
 	answers   int
-	compacted int64
+	compacted int64 // revision up to which somebody has asked for compaction
 }
 
 func newHistory() *history {
@@ -46,6 +47,17 @@ func (h *history) count() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.answers
+}
+
+// told is the revision up to which every watcher has been told everything.
+func (h *history) told() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	told := int64(1 << 62)
+	for _, w := range h.watchers {
+		told = min(told, w.next-1)
+	}
+	return told
 }
 
 // leaseLife is what is known of one lease.

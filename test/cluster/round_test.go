@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -51,14 +52,18 @@ func TestRounds(t *testing.T) {
 			})
 		}
 	})
-	names := []string{}
+	names := []string{"states sent"}
 	for _, f := range slices.Concat(processFaults, networkFaults) {
-		names = append(names, fmt.Sprintf("%s: %d", f.name, strikes.count[f.name]))
-		if *roundsFlag >= 100 && strikes.count[f.name] == 0 {
-			t.Errorf("%s never struck", f.name)
+		names = append(names, f.name)
+	}
+	counts := []string{}
+	for _, name := range names {
+		counts = append(counts, fmt.Sprintf("%s: %d", name, counted.by[name]))
+		if *roundsFlag >= 100 && counted.by[name] == 0 {
+			t.Errorf("%s: never", name)
 		}
 	}
-	t.Logf("seeds from %d, %d rounds; %s", seed, *roundsFlag, strings.Join(names, ", "))
+	t.Logf("seeds from %d, %d rounds; %s", seed, *roundsFlag, strings.Join(counts, ", "))
 }
 
 // round is one cluster, what befalls it and what its clients see.
@@ -146,7 +151,10 @@ func (r *round) judged(during func() error) error {
 	if err := errors.Join(err, r.cluster.breached()); err != nil {
 		return err
 	}
-	r.t.Logf("%d members, %d requests, %d answered, %d revisions, %d watches, %d leases in %v; judged in %v\n%s", len(r.cluster.present()), len(r.ops), r.answers, v.last(), len(r.watches), len(r.history.leases),
+	states := r.cluster.logged("received and saved database snapshot")
+	count("states sent", states)
+	r.t.Logf("%d members, %d requests, %d answered, %d revisions up to %d compacted, %d watches, %d leases, %d states sent in %v; judged in %v\n%s",
+		len(r.cluster.present()), len(r.ops), r.answers, v.last(), r.compacted, len(r.watches), len(r.history.leases), states,
 		r.now().Round(100*time.Millisecond), time.Since(began).Round(time.Millisecond), r.script())
 	return nil
 }
@@ -160,7 +168,38 @@ func (r *round) work(ctx context.Context) *sync.WaitGroup {
 	for n := range lesseeCount {
 		workers.Go(func() { newLessee(r.history, clientCount+n+1, r.cluster.present, r.seed).run(ctx) })
 	}
+	workers.Go(func() { r.compact(ctx) })
 	return &workers
+}
+
+// Compactions leave some history to watchers that go back.
+const (
+	compactEvery = 700 * time.Millisecond
+	compactBelow = 150
+)
+
+// compact drops history that all watchers have been told of, until ctx ends.
+func (r *round) compact(ctx context.Context) {
+	rng := rand.New(rand.NewPCG(r.seed, 3000))
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(compactEvery):
+		}
+		to := r.told() - compactBelow
+		if to <= max(r.compacted, 1) {
+			continue
+		}
+		r.mu.Lock()
+		r.compacted = to // it may happen, whatever the answer is
+		r.mu.Unlock()
+		members := r.cluster.present()
+		attempt, cancel := context.WithTimeout(context.Background(), requestTimeout)
+		// Who does not answer has compacted or not; the members must agree on which.
+		_, _ = members[rng.IntN(len(members))].kv().Compact(attempt, &pb.CompactionRequest{Revision: to, Physical: rng.IntN(3) == 0})
+		cancel()
+	}
 }
 
 // watch starts the watchers: the first follows everything, the others less, and move about.
@@ -173,6 +212,7 @@ func (r *round) watch(ctx context.Context) *sync.WaitGroup {
 			w.next = int64(w.rng.IntN(2))
 			w.span = []span{everything, {key: keyName(3)}, {keyName(4), keyName(9)}, {"l/", "l0"}}[w.rng.IntN(4)]
 		}
+		r.watchers = append(r.watchers, w)
 		watchers.Go(func() { w.run(ctx) })
 	}
 	return &watchers
@@ -183,13 +223,13 @@ func (r *round) strike() error {
 	var g errgroup.Group
 	for lane, faults := range [][]fault{processFaults, networkFaults} {
 		rng := rand.New(rand.NewPCG(r.seed, uint64(2000+lane)))
-		count := []int{processFaultsMin, networkFaultsMin}[lane] + rng.IntN(2)
+		times := []int{processFaultsMin, networkFaultsMin}[lane] + rng.IntN(2)
 		g.Go(func() error {
-			for range count {
+			for range times {
 				f := faults[rng.IntN(len(faults))]
 				s := &striker{cluster: r.cluster, rng: rng, note: func(format string, args ...any) { r.note(f.name+": "+format, args...) }}
 				time.Sleep(s.between(200, 900))
-				struck(f.name)
+				count(f.name, 1)
 				if err := f.strike(s); err != nil {
 					return fmt.Errorf("%s: %w", f.name, err)
 				}
@@ -231,13 +271,9 @@ func (r *round) awaitWatches(last int64) error {
 	behind := func() (names []string) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		latest := map[span]int64{}
-		for _, w := range r.watches {
-			latest[w.span] = max(latest[w.span], w.next)
-		}
-		for where, next := range latest {
-			if next <= last {
-				names = append(names, fmt.Sprintf("%+v before %d", where, next))
+		for _, w := range r.watchers {
+			if w.next <= last {
+				names = append(names, fmt.Sprintf("%+v before %d", w.span, w.next))
 			}
 		}
 		return names
