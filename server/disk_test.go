@@ -50,13 +50,17 @@ func (s *stuckFS) stick() (release func()) {
 	}
 }
 
-func (s *stuckFS) hold(op errorfs.Op) error {
+// isLogSync tells whether something is a sync of the raft log.
+func isLogSync(op errorfs.Op) bool {
 	switch op.Kind {
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
-	default:
-		return nil
+		return strings.Contains(op.Path, "wal")
 	}
-	if !strings.Contains(op.Path, "wal") {
+	return false
+}
+
+func (s *stuckFS) hold(op errorfs.Op) error {
+	if !isLogSync(op) {
 		return nil
 	}
 	s.mu.Lock()
