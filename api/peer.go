@@ -24,6 +24,7 @@ var peerRoutes = []peerRoute{
 	{server.PathLeases, (*API).peerLeaseRenew},
 	{server.PathLeasesInternal, (*API).peerLeaseTimeToLive},
 	{"/downgrade/enabled", (*API).downgradeEnabled},
+	{server.PathHashKV, (*API).peerHashKV},
 }
 
 // peerHandler serves what other members, and tools, ask a member as one of its cluster.

@@ -168,6 +168,7 @@ func peerHandler(s *Server) http.Handler {
 			_ = json.NewEncoder(w).Encode(members) // a member that went away hears nothing
 		}
 	})
+	mux.Handle(PathHashKV, hashHandler(s))
 	mux.Handle(PathLeases, leaseHandler(s))
 	mux.Handle(PathLeasesInternal, leaseHandler(s))
 	return mux

@@ -63,6 +63,9 @@ type Config struct {
 	// StrictReconfigCheck refuses changes of the membership after which those who work might be no majority.
 	StrictReconfigCheck bool
 
+	// Corruption says when members compare what they hold.
+	Corruption CorruptionChecks
+
 	// AutoCompaction compacts the history by itself.
 	AutoCompaction AutoCompaction
 	// CompactionRows and CompactionPause are the size of one step of a physical compaction and the rest after it.

@@ -224,6 +224,11 @@ const readRetry = 500 * time.Millisecond
 // Everyone who waits is answered with ErrStopped. Call Close afterwards.
 func (s *Server) Run(ctx context.Context) error {
 	defer close(s.stopped)
+	if s.cfg.Corruption.Initial && s.store.Applied().Index > 0 { // a young member has nothing to compare
+		if err := s.checkInitially(ctx); err != nil {
+			return err
+		}
+	}
 	ticks := time.NewTicker(s.cfg.Heartbeat)
 	defer ticks.Stop()
 	living, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -238,6 +243,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.followLeadership(running) })     // on the leader: does what only the leader does
 	g.Go(func() error { return s.expireWaiters(running) })        // answers requests that take too long
 	g.Go(func() error { return s.monitorVersion(running) })       // on the leader: proposes the cluster's version
+	g.Go(func() error { return s.checkCorruption(running) })      // on the leader: compares the members, raises the alarm
 	g.Go(func() error { return s.publish(running) })              // tells the cluster who this member is, once
 	g.Go(func() error { return s.raiseSpaceAlarms(running) })     // answers requests that found no space
 	g.Go(func() error { return s.space.watch(running, s.log) })   // owns whether the disk is low

@@ -45,8 +45,6 @@ var idle = []struct {
 	{"cipher-suites", func(c *config.Config) any { return c.CipherSuites }, "there is no TLS"},
 	{"tls-min-version", func(c *config.Config) any { return c.TLSMin }, "there is no TLS"},
 	{"tls-max-version", func(c *config.Config) any { return c.TLSMax }, "there is no TLS"},
-	{"corrupt-check-time", func(c *config.Config) any { return c.CorruptCheckTime }, "members are not compared"},
-	{"compact-hash-check-time", func(c *config.Config) any { return c.CompactHashCheckTime }, "members are not compared"},
 	{"downgrade-check-time", func(c *config.Config) any { return c.DowngradeCheckTime }, "a cluster cannot be downgraded"},
 }
 
@@ -162,6 +160,10 @@ func nodeConfig(cfg config.Config, memory server.Memory, log *slog.Logger) (node
 			SnapshotEvery: cfg.SnapshotCount, CatchUpEntries: cfg.SnapshotCatchUpEntries, UnsafeNoSync: cfg.UnsafeNoFsync,
 			Quota: quota, RequestBytesMax: int(cfg.MaxRequestBytes), LearnersMax: cfg.MaxLearners,
 			StrictReconfigCheck: cfg.StrictReconfigCheck,
+			Corruption: server.CorruptionChecks{
+				Initial: cfg.Gates.Enabled(config.InitialCorruptCheck), Every: cfg.CorruptCheckTime,
+				Compactions: cfg.Gates.Enabled(config.CompactHashCheck), CompactionsEvery: cfg.CompactHashCheckTime,
+			},
 			LeaseCheckpointsOff: cfg.Gates.IsSet(config.LeaseCheckpoint) && !cfg.Gates.Enabled(config.LeaseCheckpoint),
 			AutoCompaction:      server.AutoCompaction{Period: period, Revisions: revisions},
 			CompactionRows:      cfg.CompactionBatchLimit, CompactionPause: cfg.CompactionSleepInterval,
