@@ -1,11 +1,7 @@
 package api
 
 import (
-	"context"
-	"net"
 	"net/http"
-
-	"golang.org/x/sync/errgroup"
 
 	"holdfast/server"
 )
@@ -37,19 +33,4 @@ func (a *API) peerHandler() http.Handler {
 		mux.HandleFunc(route.path, func(w http.ResponseWriter, r *http.Request) { route.serve(a, w, r) })
 	}
 	return mux
-}
-
-// RunPeers serves other members until ctx ends. The listeners are closed then. It is separate from Run because a member must
-// talk to the others before it can be ready for clients, and until it has stopped.
-func (a *API) RunPeers(ctx context.Context, at []net.Listener) error {
-	server := a.newHTTP(a.peerHandler())
-	g, serving := errgroup.WithContext(ctx)
-	for _, l := range at {
-		g.Go(func() error { return serveHTTP(server, l) })
-	}
-	g.Go(func() error {
-		<-serving.Done()
-		return shutDown(server)
-	})
-	return g.Wait()
 }

@@ -25,15 +25,15 @@ const stopTimeout = 2 * time.Second
 type Listeners struct {
 	// Clients carry gRPC and HTTP on one port.
 	Clients []net.Listener
-	// HTTP and Metrics carry HTTP only; Metrics just health and metrics. With HTTP given, Clients still answer both.
-	HTTP, Metrics []net.Listener
+	// HTTP carries HTTP only. With it given, Clients still answer both.
+	HTTP []net.Listener
 	// Memory carries gRPC only, from within the process.
 	Memory []net.Listener
 }
 
 // Run serves until ctx ends, then lets calls under way end. It can be called once.
 func (a *API) Run(ctx context.Context, at Listeners) error {
-	full, metrics := a.newHTTP(a.handler()), a.newHTTP(a.metricsHandler())
+	full := a.newHTTP(a.handler())
 	g, serving := errgroup.WithContext(ctx)
 	for _, l := range at.Clients {
 		s := newSplit(l, a.log)
@@ -47,13 +47,34 @@ func (a *API) Run(ctx context.Context, at Listeners) error {
 	for _, l := range at.HTTP {
 		g.Go(func() error { return serveHTTP(full, l) })
 	}
-	for _, l := range at.Metrics {
-		g.Go(func() error { return serveHTTP(metrics, l) })
-	}
 	g.Go(func() error { return a.watchLeader(serving) })
 	g.Go(func() error {
 		<-serving.Done()
-		return a.stop(at.Clients, full, metrics)
+		return a.stop(at.Clients, full)
+	})
+	return g.Wait()
+}
+
+// Constant are the listeners that are served as long as the member lives: from before it is ready for clients, and until it
+// has stopped. It needs the other members for both, and who watches over it wants to see both. The API closes them.
+type Constant struct {
+	// Peers carry what members and tools ask of each other over HTTP, Metrics health and metrics.
+	Peers, Metrics []net.Listener
+}
+
+// RunConstant serves until ctx ends, beside Run.
+func (a *API) RunConstant(ctx context.Context, at Constant) error {
+	peers, metrics := a.newHTTP(a.peerHandler()), a.newHTTP(a.metricsHandler())
+	g, serving := errgroup.WithContext(ctx)
+	for _, l := range at.Peers {
+		g.Go(func() error { return serveHTTP(peers, l) })
+	}
+	for _, l := range at.Metrics {
+		g.Go(func() error { return serveHTTP(metrics, l) })
+	}
+	g.Go(func() error {
+		<-serving.Done()
+		return errors.Join(shutDown(metrics), shutDown(peers))
 	})
 	return g.Wait()
 }

@@ -40,12 +40,12 @@ const memoryBuffer = 256 << 10
 
 // Node is a member with its doors open. It answers once Run runs.
 type Node struct {
-	cfg    Config
-	member *server.Server
-	api    *api.API
-	at     api.Listeners
-	peers  []net.Listener
-	memory *bufconn.Listener
+	cfg      Config
+	member   *server.Server
+	api      *api.API
+	at       api.Listeners
+	constant api.Constant
+	memory   *bufconn.Listener
 }
 
 // Open takes the addresses and opens the member. The addresses come first: a port that is taken is found before any data
@@ -67,7 +67,7 @@ func (n *Node) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lobby := openLobby(n.peers, hasData)
+	lobby := openLobby(n.constant.Peers, hasData)
 	if !hasData && n.cfg.Bootstrap != nil {
 		err = n.cfg.Bootstrap(ctx, &n.cfg.Server)
 	}
@@ -92,10 +92,10 @@ func (n *Node) listen() error {
 		flag string
 		to   *[]net.Listener
 	}{
-		{n.cfg.PeerURLs, "--listen-peer-urls", &n.peers},
+		{n.cfg.PeerURLs, "--listen-peer-urls", &n.constant.Peers},
 		{n.cfg.ClientURLs, "--listen-client-urls", &n.at.Clients},
 		{n.cfg.HTTPURLs, "--listen-client-http-urls", &n.at.HTTP},
-		{n.cfg.MetricsURLs, "--listen-metrics-urls", &n.at.Metrics},
+		{n.cfg.MetricsURLs, "--listen-metrics-urls", &n.constant.Metrics},
 	} {
 		for _, u := range group.urls {
 			l, err := n.cfg.listen(u, group.flag)
@@ -160,15 +160,15 @@ func removeSocket(path string) error {
 	return os.Remove(path)
 }
 
-// Run serves until ctx ends, which is no error, or a part fails. Other members are served as long as the member lives. The
-// doors for clients open when it is ready, so that nobody is told that there is no leader because there is none yet; until
+// Run serves until ctx ends, which is no error, or a part fails. Other members and
+// metrics are served as long as the member lives. The doors for clients open when it is ready, so that nobody is told that there is no leader because there is none yet; until
 // then connections wait. They close before the member stops, so that calls under way are still answered. Call Close afterwards.
 func (n *Node) Run(ctx context.Context) error {
 	g, serving := errgroup.WithContext(ctx)
 	living, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g.Go(func() error { return n.member.Run(living) })
-	g.Go(func() error { return n.api.RunPeers(living, n.peers) })
+	g.Go(func() error { return n.api.RunConstant(living, n.constant) })
 	g.Go(func() error {
 		defer stop()
 		select {
@@ -186,7 +186,7 @@ func (n *Node) Close() error { return errors.Join(n.closeListeners(), n.member.C
 
 func (n *Node) closeListeners() error {
 	var errs []error
-	for _, group := range [][]net.Listener{n.at.Clients, n.at.HTTP, n.at.Metrics, n.peers, n.at.Memory} {
+	for _, group := range [][]net.Listener{n.at.Clients, n.at.HTTP, n.constant.Metrics, n.constant.Peers, n.at.Memory} {
 		for _, l := range group {
 			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 				errs = append(errs, err)

@@ -155,9 +155,9 @@ func TestRun(t *testing.T) {
 			at     net.Addr
 			path   string
 		}{
-			"clients": {http.DefaultClient, n.ClientAddrs()[0], "/health"}, "the socket": {overSocket, n.at.Metrics[0].Addr(), "/health"},
-			"HTTP": {http.DefaultClient, n.at.HTTP[0].Addr(), "/version"}, "metrics": {http.DefaultClient, n.at.Metrics[0].Addr(), "/metrics"},
-			"peers": {http.DefaultClient, n.peers[0].Addr(), "/members"},
+			"clients": {http.DefaultClient, n.ClientAddrs()[0], "/health"}, "the socket": {overSocket, n.constant.Metrics[0].Addr(), "/health"},
+			"HTTP": {http.DefaultClient, n.at.HTTP[0].Addr(), "/version"}, "metrics": {http.DefaultClient, n.constant.Metrics[0].Addr(), "/metrics"},
+			"peers": {http.DefaultClient, n.constant.Peers[0].Addr(), "/members"},
 		} {
 			if code, body := get(t, c.client, "http://"+c.at.String()+c.path); code != http.StatusOK {
 				t.Errorf("%s: %d %s", what, code, body)
@@ -170,6 +170,48 @@ func TestRun(t *testing.T) {
 		if _, err := os.Stat(socket); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the socket is still there: %v", err)
 		}
+	}
+}
+
+// TestServesWithoutQuorum runs one of three founders: it cannot be ready for clients, but other members and those who watch over it
+// are answered, and it ends when it is told to.
+func TestServesWithoutQuorum(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	for _, name := range []string{"b", "c"} { // names that never resolve
+		urls := []string{"http://" + name + ".invalid:2380"}
+		cfg.Server.Founders = append(cfg.Server.Founders, membership.Member{ID: membership.MemberID(urls, "etcd-cluster", 0), Name: name, PeerURLs: urls})
+	}
+	n, err := Open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- n.Run(ctx) }()
+	metrics, peers := "http://"+n.constant.Metrics[0].Addr().String(), "http://"+n.constant.Peers[0].Addr().String()
+	if code, body := get(t, http.DefaultClient, metrics+"/health"); code != http.StatusServiceUnavailable || !strings.Contains(body, "RAFT NO LEADER") {
+		t.Errorf("health: %d %s", code, body)
+	}
+	if code, body := get(t, http.DefaultClient, peers+"/version"); code != http.StatusOK {
+		t.Errorf("version: %d %s", code, body)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) { // the founding is applied in a moment
+		code, body := get(t, http.DefaultClient, peers+"/members")
+		if code == http.StatusOK && strings.Contains(body, "b.invalid") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("members: %d %s", code, body)
+		}
+	}
+	select {
+	case <-n.Member().Ready():
+		t.Error("ready without a quorum")
+	default:
+	}
+	cancel()
+	if err := errors.Join(<-ended, n.Close()); err != nil {
+		t.Error(err)
 	}
 }
 

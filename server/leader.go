@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -112,6 +113,7 @@ func (s *Server) publish(ctx context.Context) error {
 	for {
 		err := s.publishOnce(ctx)
 		if err == nil {
+			s.log.Info("published local member to cluster through raft", "local-member-id", s.id.String(), "cluster-id", fmt.Sprintf("%x", s.clusterID))
 			s.keys.ForgetHashes() // of compactions that were replayed
 			close(s.ready)
 			return nil
@@ -119,7 +121,7 @@ func (s *Server) publish(ctx context.Context) error {
 		if ctx.Err() != nil || errors.Is(err, ErrStopped) {
 			return nil
 		}
-		s.log.Warn("could not publish this member yet", "error", err)
+		s.log.Warn("failed to publish local member to cluster through raft", "local-member-id", s.id.String(), "error", err)
 		select {
 		case <-time.After(publishRetry):
 		case <-ctx.Done():

@@ -150,3 +150,31 @@ func TestWritesFindTheNextLeader(t *testing.T) {
 		}
 	})
 }
+
+// TestPublishesWhenThereIsAQuorum starts one of three alone for a minute, while nobody knows the names of the others, then a second:
+// both become ready. The third, which can reach nobody, keeps them from nothing, and becomes ready when it can.
+func TestPublishesWhenThereIsAQuorum(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3)
+		c.start(0)
+		time.Sleep(time.Minute)
+		select {
+		case <-c.members[0].Ready():
+			t.Fatal("ready without a quorum")
+		default:
+		}
+		c.start(1)
+		c.awaitReady()
+		c.members[0].put("k", "v")
+		if got := c.members[1].get("k"); got != "v" {
+			t.Errorf("k is %q", got)
+		}
+		c.net.silence(c.members[2].address, true)
+		c.start(2)
+		time.Sleep(time.Minute)
+		c.members[1].put("k", "w")
+		c.net.silence(c.members[2].address, false)
+		c.awaitReady()
+		c.awaitEqual()
+	})
+}
