@@ -14,9 +14,15 @@ import (
 
 var (
 	seedFlag    = flag.Uint64("seed", 0, "the first round; 0 draws one")
-	roundsFlag  = flag.Int("rounds", 5, "how many rounds")
+	roundsFlag  = flag.Int("rounds", roundsShort, "how many rounds")
 	programFlag = flag.String("program", "holdfast", "what the members run: holdfast or etcd")
 )
+
+// roundsShort is the number of rounds in the short form.
+const roundsShort = 5
+
+// long tells that there is time for more than the short form.
+func long() bool { return *roundsFlag > roundsShort }
 
 func TestMain(m *testing.M) {
 	flag.Parse()

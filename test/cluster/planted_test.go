@@ -255,6 +255,7 @@ func (l liar) Invoke(ctx context.Context, method string, q, a any, options ...gr
 // Goal: one stale read among thousands of requests to a real cluster is found. Method: a round without faults, in which what stands
 // between one client and the members tells it once what it was told before.
 func TestOneStaleReadIsFound(t *testing.T) {
+	t.Parallel()
 	r := newRound(t, startCluster(t, chosen(t), 3, false), 1)
 	ctx, stop := context.WithCancel(t.Context())
 	var told int

@@ -18,7 +18,10 @@ const linkRate = 125_000_000
 // others to it and the time until it has everything are recorded.
 func TestE14Resync(t *testing.T) {
 	t.Parallel()
-	const values, away = 400, 80 // a fifth changes meanwhile
+	values, away := 200, 40 // a fifth changes meanwhile
+	if long() {
+		values, away = 4000, 400 // 64 MB, a tenth
+	}
 	for _, c := range []struct {
 		way  string
 		args []string

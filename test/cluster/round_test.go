@@ -15,9 +15,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A round has at least so many answered requests and faults.
+// A round has at least so many answered requests and faults; the tests with names, which know what they look for, fewer requests.
 const (
 	answersMin       = 2000
+	answersMinNamed  = 600
 	processFaultsMin = 2
 	networkFaultsMin = 2
 )
@@ -72,6 +73,7 @@ type round struct {
 	t       *testing.T
 	seed    uint64
 	cluster *cluster
+	enough  int      // requests that are to be answered
 	lines   []string // of the script, as it happened; guarded by history.mu
 }
 
@@ -81,11 +83,13 @@ func drawRound(t *testing.T, p program, seed uint64) *round {
 	if rand.New(rand.NewPCG(seed, 0)).IntN(3) == 0 {
 		size = 5
 	}
-	return newRound(t, startCluster(t, p, size, true), seed)
+	r := newRound(t, startCluster(t, p, size, true), seed)
+	r.enough = answersMin
+	return r
 }
 
 func newRound(t *testing.T, c *cluster, seed uint64) *round {
-	return &round{t: t, seed: seed, cluster: c, history: newHistory()}
+	return &round{t: t, seed: seed, cluster: c, enough: answersMinNamed, history: newHistory()}
 }
 
 // fail ends the test with all there is to say.
@@ -258,7 +262,7 @@ func (r *round) recover() error {
 
 // awaitAnswers waits until the clients have enough.
 func (r *round) awaitAnswers() error {
-	for deadline := time.Now().Add(answersWait); r.count() < answersMin; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(answersWait); r.count() < r.enough; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("only %d requests were answered", r.count())
 		}

@@ -15,7 +15,7 @@ import (
 func TestE4FrozenDisk(t *testing.T) {
 	t.Parallel()
 	longs := []time.Duration{500 * time.Millisecond, time.Second, 3 * time.Second}
-	if *roundsFlag > 5 {
+	if long() {
 		longs = append(longs, 10*time.Second)
 	}
 	r := newRound(t, startCluster(t, chosen(t), 3, true), 4)
