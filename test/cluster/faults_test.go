@@ -103,11 +103,12 @@ func (s *striker) freeze(long time.Duration) error {
 	return m.disk.freeze(long)
 }
 
-// fillDisk leaves no space. The member may go on, refuse writes, or end with a word about the space; then it is started again.
+// fillDisk leaves no space. The member may go on, refuse writes, or end with a word about the space, now or later; then it is started
+// again.
 func (s *striker) fillDisk() error {
 	m, long := s.victim(), s.between(1200, 2500)
 	s.note("the disk of %s is full for %v", m, long)
-	m.expect(false)
+	m.starve()
 	if err := m.disk.fill(); err != nil {
 		return err
 	}
@@ -115,13 +116,22 @@ func (s *striker) fillDisk() error {
 	if err := m.disk.empty(); err != nil {
 		return err
 	}
-	if m.running() {
-		m.expect(true)
-		return nil
+	return s.cluster.raise(s.note)
+}
+
+// raise starts the members that have ended over a full disk.
+func (c *cluster) raise(note func(string, ...any)) error {
+	for _, m := range c.present() {
+		if m.running() {
+			continue
+		}
+		note("%s has ended", m)
+		m.kill() // takes note of the end
+		if err := m.launch(); err != nil {
+			return err
+		}
 	}
-	s.note("%s has ended", m)
-	m.kill()
-	return m.launch()
+	return nil
 }
 
 // several ends some members at once, one way or the other, and starts them in any order.

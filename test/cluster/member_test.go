@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -35,6 +36,7 @@ type member struct {
 	mu      sync.Mutex // guards the fields below
 	on      bool       // a process runs
 	wanted  bool       // and should
+	starved bool       // it has met a full disk: it may still end, when it comes to need what it did not get
 	watched sync.WaitGroup
 }
 
@@ -118,7 +120,7 @@ func (m *member) launch() error {
 		return err
 	}
 	m.mu.Lock()
-	m.on, m.wanted = true, true
+	m.on, m.wanted, m.starved = true, true, false
 	m.mu.Unlock()
 	if err := n.setUp(m.name, true); err != nil {
 		return err
@@ -145,10 +147,21 @@ func (m *member) expect(wanted bool) {
 
 // fell notes the end of the process and tells whether nobody asked for it.
 func (m *member) fell() bool {
+	starved := strings.Contains(m.LogTail(endWords), "no space left on device")
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.on = false
-	return m.wanted
+	return m.wanted && !(m.starved && starved)
+}
+
+// endWords is how many lines a program may take to say why it ends: etcd adds a stack.
+const endWords = 60
+
+// starve notes that the disk is full.
+func (m *member) starve() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.starved = true
 }
 
 // running tells whether a process runs.

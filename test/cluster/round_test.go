@@ -250,8 +250,18 @@ func (r *round) recover() error {
 	if err := r.cluster.net.heal(true); err != nil {
 		return err
 	}
-	if err := r.cluster.awaitAll(); err != nil {
-		return err
+	for {
+		if err := r.cluster.raise(r.note); err != nil {
+			return err
+		}
+		err := r.cluster.awaitAll()
+		if err == nil {
+			break
+		}
+		ended := slices.ContainsFunc(r.cluster.present(), func(m *member) bool { return !m.running() })
+		if !ended || r.cluster.breached() != nil {
+			return err
+		}
 	}
 	if err := r.cluster.disarm(); err != nil {
 		return err
