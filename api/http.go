@@ -137,6 +137,7 @@ type memberCollector struct{ member Member }
 var (
 	hasLeader = gauge("etcd_server_has_leader", "Whether a leader is known: 1, or 0.")
 	isLeader  = gauge("etcd_server_is_leader", "Whether this member leads: 1, or 0.")
+	isLearner = gauge("etcd_server_is_learner", "Whether this member has no vote: 1, or 0.")
 	dbSize    = gauge("etcd_mvcc_db_total_size_in_bytes", "What the data takes on disk.")
 	dbInUse   = gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Encoded bytes of all revisions that are kept.")
 	quota     = gauge("etcd_server_quota_backend_bytes", "Bound of the bytes of all revisions that are kept.")
@@ -158,7 +159,7 @@ func (c memberCollector) Describe(out chan<- *prometheus.Desc) {
 func (c memberCollector) Collect(out chan<- prometheus.Metric) {
 	s := c.member.Status()
 	for desc, v := range map[*prometheus.Desc]float64{
-		hasLeader: one(s.Leader != 0), isLeader: one(s.Leader == c.member.ID()),
+		hasLeader: one(s.Leader != 0), isLeader: one(s.Leader == c.member.ID()), isLearner: one(s.IsLearner),
 		dbSize: float64(s.Size), dbInUse: float64(s.SizeInUse), quota: float64(s.Quota),
 		committed: float64(s.Committed), applied: float64(s.Applied), revision: float64(c.member.Header().Revision),
 	} {

@@ -106,7 +106,7 @@ func TestMetrics(t *testing.T) {
 		w := httptest.NewRecorder()
 		s.api.metricsHandler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 		for _, want := range []string{
-			"\netcd_server_has_leader 1\n", "\netcd_server_is_leader 1\n", "\netcd_debugging_mvcc_current_revision 2\n",
+			"\netcd_server_has_leader 1\n", "\netcd_server_is_leader 1\n", "\netcd_server_is_learner 0\n", "\netcd_debugging_mvcc_current_revision 2\n",
 			"\netcd_server_version{server_version=\"3.7.3\"} 1\n", "\netcd_mvcc_db_total_size_in_bytes ", "\nholdfast_build_info{",
 			"\netcd_server_proposals_applied_total ", "\nprocess_open_fds ", "\ngo_goroutines ",
 		} {
