@@ -24,20 +24,21 @@ func TestFailoverGap(t *testing.T) {
 	} else {
 		programs = []program{holdfastProgram(t), etcdProgram(t)}
 	}
-	gaps := map[string][]time.Duration{}
 	var clusters []*cluster
+	gaps := map[*cluster]map[string][]time.Duration{}
 	for _, p := range programs {
-		clusters = append(clusters, startCluster(t, p, 3, false))
+		c := startCluster(t, p, 3, false)
+		clusters, gaps[c] = append(clusters, c), map[string][]time.Duration{}
 	}
+	ends := []string{"kill", "term"}
 	for range times {
 		for _, c := range clusters {
-			for _, way := range []string{"kill -9", "SIGTERM"} {
-				gap, err := c.failover(way == "SIGTERM")
+			for _, end := range ends {
+				gap, err := c.failover(end == "term")
 				if err != nil {
-					t.Fatalf("%s: %v\n%s", way, err, c.logs(10))
+					t.Fatalf("%s, %s: %v\n%s", c.program.name, end, err, c.logs(10))
 				}
-				name := c.program.name + ", " + way
-				gaps[name] = append(gaps[name], gap)
+				gaps[c][end] = append(gaps[c][end], gap)
 			}
 		}
 	}
@@ -45,8 +46,12 @@ func TestFailoverGap(t *testing.T) {
 		if err := c.breached(); err != nil {
 			t.Error(err)
 		}
-		for _, way := range []string{"kill -9", "SIGTERM"} {
-			t.Log(c.program.name+", "+way, spread(gaps[c.program.name+", "+way]))
+		for _, end := range ends {
+			values := spread(gaps[c][end])
+			t.Logf("%s, %s: gap in writes in ms %v", c.program.name, end, values)
+			record(t, "failover", c.program, map[string]any{
+				"members": 3, "end": end, "times": times, "heartbeat_ms": milliseconds(heartbeat), "election_ms": milliseconds(election),
+			}, values)
 		}
 	}
 }
@@ -130,12 +135,13 @@ func (g *gaps) end() (longest time.Duration) {
 	return longest
 }
 
-// spread writes out the median of some times, and between which half of them and all of them lie.
-func spread(times []time.Duration) string {
+// spread is the median of some times, and between which the middle half and all of them lie, in milliseconds.
+func spread(times []time.Duration) map[string]float64 {
 	sorted := slices.Clone(times)
 	slices.Sort(sorted)
-	at := func(part float64) time.Duration {
-		return sorted[int(part*float64(len(sorted)-1))].Round(time.Millisecond)
+	values := map[string]float64{}
+	for name, part := range map[string]float64{"min": 0, "p25": 0.25, "p50": 0.5, "p75": 0.75, "max": 1} {
+		values[name] = milliseconds(sorted[int(part*float64(len(sorted)-1))])
 	}
-	return fmt.Sprintf("%d times: median %v, half %v to %v, all %v to %v", len(sorted), at(0.5), at(0.25), at(0.75), at(0), at(1))
+	return values
 }

@@ -56,17 +56,22 @@ func holdfastProgram(t testing.TB) program {
 	return program{name: "holdfast", binary: holdfast(t, "holdfast", shippedOnce)}
 }
 
-// restless is what members of rounds run: Holdfast flushes its store and releases its log every second, as it otherwise does after
-// 32 MB, so that a member which was away needs the state and not the log.
+// restless is what members of rounds run: so few entries are kept that a member which was away for a second needs the state.
 func restless(t testing.TB) program {
 	p := chosen(t)
 	if p.name == "holdfast" {
-		p.binary = holdfast(t, "holdfast-failpoints", failpointsOnce, "-tags=failpoints")
-		p.env = []string{"GOFAIL_FAILPOINTS=storeFlushDue=return(true)"}
+		p = restlessHoldfast(t)
 	}
-	// So few entries that a member which was away for a second needs the state.
 	p.args = []string{"--snapshot-count=100", "--snapshot-catchup-entries=20"}
 	return p
+}
+
+// restlessHoldfast flushes its store and releases its log every second, as it otherwise does after 32 MB.
+func restlessHoldfast(t testing.TB) program {
+	return program{
+		name: "holdfast", binary: holdfast(t, "holdfast-failpoints", failpointsOnce, "-tags=failpoints"),
+		env: []string{"GOFAIL_FAILPOINTS=storeFlushDue=return(true)"},
+	}
 }
 
 // Each binary is built once per run of the tests, so that it is that of the sources.

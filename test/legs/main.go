@@ -72,12 +72,13 @@ else
 	HOLDFAST_PEER_SELF=1 HOLDFAST_PEER_OPS="${OPS:-200000}" go test -count=1 -v -timeout 45m ./test/peer -peer.ops=8000
 fi`
 
-// cluster runs ROUNDS rounds from SEED and the tests with names, then kills and stops leaders of Holdfast and of etcd in turns; or it
-// repeats one SEED.
+// cluster records the figures of Holdfast and etcd, in turns, and runs ROUNDS rounds and the tests with names; or it repeats the rounds
+// from one SEED.
 const cluster = `if test -n "${SEED:-}"; then
 	go test -count=1 -v -timeout 120m ./test/cluster -run TestRounds -seed="$SEED" -rounds="${ROUNDS:-1}"
 else
-	go test -count=1 -v -timeout 120m -parallel 2 ./test/cluster -rounds="${ROUNDS:-300}" -measure=20
+	go test -count=1 -v -timeout 30m ./test/cluster -run 'Failover|E14' -measure=20 -record="$PWD/bench/results/$(date +%F)-cluster.jsonl"
+	go test -count=1 -v -timeout 120m -parallel 2 ./test/cluster -rounds="${ROUNDS:-300}"
 fi`
 
 // fuzzAll runs each fuzz target for FUZZTIME.
@@ -92,7 +93,7 @@ done`
 var long = map[string][]leg{
 	"peer":    {prepareEtcd, shell("peer", 45*time.Minute, peer)},
 	"sim":     {shell("sim", 60*time.Minute, `go test -count=1 -v -timeout 60m ./test/sim -seed="${SEED:-1}" -rounds="${ROUNDS:-500}"`)},
-	"cluster": {prepareEtcd, shell("cluster", 120*time.Minute, cluster)},
+	"cluster": {prepareEtcd, shell("cluster", 150*time.Minute, cluster)},
 	"clients": {prepareEtcd, shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients")},
 	"crash": {
 		shell("crash", 30*time.Minute, "HOLDFAST_CRASHES=2000 HOLDFAST_KILLS=200 go test -count=1 -v -timeout 25m ./test/crash"),
