@@ -56,7 +56,7 @@ func (l logOf) Entries(lo, hi, maxBytes uint64) ([]*raftpb.Entry, error) {
 type machineOf struct {
 	*Server
 	entries []apply.Entry // reused
-	hidden  kv.Revision   // compacted revision when the last entries had been applied
+	hidden  kv.Revision   // compacted revision when the last entries had been applied, at first that of the store as it was opened
 	version string        // of the cluster, likewise
 }
 

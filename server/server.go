@@ -207,7 +207,7 @@ func (s *Server) openReplica() error {
 		ReadSeed:         s.ids.draw(),
 		Limits:           replica.Limits{QueuedBytes: s.cfg.Memory.QueueBytes, UncommittedBytes: s.cfg.Memory.QueueBytes, KeptBytes: s.cfg.Memory.KeptBytes},
 		Log:              logOf{s.raftLog},
-		Machine:          &machineOf{Server: s},
+		Machine:          &machineOf{Server: s, hidden: s.keys.Compacted()},
 		Snapshots:        s.catchUp,
 		ChangeSettled:    s.changeSettled,
 		Transport:        s.transport,
