@@ -1,12 +1,14 @@
 package peer
 
 import (
+	"context"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // closing returns the parts every episode ends with.
-func (w *world) closing(seed uint64) []part {
+func (w *world) closing(ctx context.Context, seed uint64) []part {
 	parts := []part{
 		{name: "all watches have what they are owed", run: w.barrier},
 		{name: "hashes of every kept revision", run: w.everyHash},
@@ -20,6 +22,9 @@ func (w *world) closing(seed uint64) []part {
 		{name: "authentication on", needs: authService, run: w.guarded},
 		{name: "several clients at once", run: func() error { return w.crowd(seed) }},
 		{name: "a downgrade is begun and cancelled", run: w.downgrade},
+	}
+	if w.cluster != nil {
+		parts = append(parts, part{name: "the members agree", run: func() error { return w.cluster.Check(ctx) }})
 	}
 	return parts
 }

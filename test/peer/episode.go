@@ -108,6 +108,7 @@ func Run(ctx context.Context, cfg Config, e Episode, tally *Tally) (int, error) 
 		settings:    settingsOf(e.Seed),
 		etcdutl:     cfg.Etcdutl,
 		known:       cfg.Known,
+		skip:        cfg.Skip,
 		cluster:     cfg.Cluster,
 		began:       time.Now(),
 		current:     1,
@@ -124,7 +125,7 @@ func Run(ctx context.Context, cfg Config, e Episode, tally *Tally) (int, error) 
 	defer w.close()
 	ran := &transcript{log: cfg.Log}
 	for i, o := range ops {
-		if e.Keep != nil && !e.Keep[i] || cfg.Skip != nil && cfg.Skip.MatchString(o.String()) {
+		if e.Keep != nil && !e.Keep[i] || w.skips(o) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -141,7 +142,7 @@ func Run(ctx context.Context, cfg Config, e Episode, tally *Tally) (int, error) 
 			return ran.count, ran.failed(w, e.Seed, i, len(ops), err)
 		}
 	}
-	for _, part := range w.closing(e.Seed) {
+	for _, part := range w.closing(ctx, e.Seed) {
 		if w.unbuilt[part.needs] != "" || w.omitted[part.needs] != "" || cfg.Skip != nil && cfg.Skip.MatchString(part.name) {
 			continue
 		}

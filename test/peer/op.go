@@ -77,7 +77,7 @@ func (c *call) with(key, value string) *call {
 }
 
 func (c *call) run(w *world) error {
-	if w.methodLine(w.omitted, c.path) != "" {
+	if w.methodLine(w.omitted, c.path) != "" || w.skips(c) {
 		return nil
 	}
 	if c.before != nil {
@@ -110,7 +110,7 @@ func (c *call) run(w *world) error {
 	if w.leftOut(c.path, &send) {
 		return nil
 	}
-	if w.forgotten(request) {
+	if w.spared(request) {
 		return nil
 	}
 	if err := w.catchUp(w.targets[1], c.conn, c.path, resolved[1]); err != nil {

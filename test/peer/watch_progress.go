@@ -60,6 +60,9 @@ func (p askProgress) run(w *world) error {
 // silent, and ours too unless differences.txt says that it answers.
 func (w *world) askUnconfirmed(slot int, pair *[2]*stream) error {
 	name := progressRequest.GetProgressRequest().ProtoReflect().Descriptor().FullName()
+	if w.cluster != nil {
+		return nil // what is right depends on the kind of the member
+	}
 	if w.answered[name] == "" {
 		return w.expectSilence(slot, progressRequest)
 	}

@@ -21,6 +21,7 @@ type world struct {
 	tally     *Tally
 	settings  settings
 	known     *regexp.Regexp
+	skip      *regexp.Regexp
 	etcdutl   string // path of etcd's tool, "" when there is none
 
 	current   int64 // revision of the store, from the reference's headers
@@ -42,6 +43,9 @@ type world struct {
 	keys    map[string]keyState // live keys, replayed from the reference's history
 	replays int                 // events of the history that keys contains
 }
+
+// skips says whether an operation is one to leave out.
+func (w *world) skips(o op) bool { return w.skip != nil && w.skip.MatchString(o.String()) }
 
 // keyState is what the tally wants to know of a live key.
 type keyState struct{ created, lease int64 }
