@@ -1,6 +1,6 @@
 # Holdfast: what a developer types. Needs Go and make; the rest is built or fetched here, into .cache and bin.
 
-.PHONY: run build check test fmt lint peer crash sim cluster kube clients fuzz bench tidy clean
+.PHONY: run build check test fmt lint peer mixed crash sim cluster kube clients fuzz bench tidy clean
 
 # Start a member on 127.0.0.1:2379 with its data in ./default.etcd.
 run: build
@@ -25,6 +25,10 @@ fmt:
 # Compare with a real etcd: SEED=, OPS= choose what is sent.
 peer: build
 	go run ./test/legs peer
+
+# Clusters of etcd and Holdfast together: SEED= repeats an episode, TIME= is for each cluster.
+mixed: build
+	go run ./test/legs mixed
 
 # Kill and crash: the binary at every failpoint, and the parts in process on a disk that forgets.
 crash: build

@@ -1,7 +1,7 @@
 // Command legs runs the tests of this repository in parts, one after the other, and prints for each what it may take and
 // what it took. A part that fails or exceeds its budget fails the run; the others are run all the same.
 //
-//	legs check | test | peer | crash | sim | cluster | kube | clients | fuzz | bench
+//	legs check | test | peer | mixed | crash | sim | cluster | kube | clients | fuzz | bench
 package main
 
 import (
@@ -56,6 +56,7 @@ func all() []leg {
 	return append(check(), prepareEtcd, prepareKube,
 		shell("race detector and fuzz seeds", 15*time.Minute, "go test -race -short $(go list ./... | grep -v '^holdfast/test')"),
 		shell("peer, short", 5*time.Minute, "go test -count=1 ./test/peer"),
+		shell("mixed, short", 6*time.Minute, "go test -count=1 ./test/mixed"),
 		shell("crash, short", 5*time.Minute, "go test -count=1 ./test/crash"),
 		shell("sim, short", 5*time.Minute, "go test -count=1 ./test/sim"),
 		shell("cluster, short", 5*time.Minute, "go test -count=1 -parallel 4 ./test/cluster"),
@@ -81,6 +82,9 @@ else
 	go test -count=1 -v -timeout 120m -parallel 2 ./test/cluster -rounds="${ROUNDS:-300}"
 fi`
 
+// mixed holds each kind of cluster against etcd for TIME, or repeats one SEED.
+const mixed = `go test -count=1 -v -timeout 40m ./test/mixed -mixed.time="${TIME:-5m}" -mixed.seed="${SEED:-0}"`
+
 // fuzzAll runs each fuzz target for FUZZTIME.
 const fuzzAll = `for pkg in $(go list ./... | grep -v '^holdfast/test'); do
 	for target in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz' || true); do
@@ -92,6 +96,7 @@ done`
 // long are the long forms of the whole-system tests, with what they need.
 var long = map[string][]leg{
 	"peer":    {prepareEtcd, shell("peer", 45*time.Minute, peer)},
+	"mixed":   {prepareEtcd, shell("mixed", 45*time.Minute, mixed)},
 	"sim":     {shell("sim", 60*time.Minute, `go test -count=1 -v -timeout 60m ./test/sim -seed="${SEED:-1}" -rounds="${ROUNDS:-500}"`)},
 	"cluster": {prepareEtcd, shell("cluster", 150*time.Minute, cluster)},
 	"clients": {prepareEtcd, shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients")},
@@ -120,7 +125,7 @@ func legsOf(what string) ([]leg, error) {
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|crash|sim|cluster|kube|clients|fuzz|bench")
+		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|mixed|crash|sim|cluster|kube|clients|fuzz|bench")
 		os.Exit(2)
 	}
 	legs, err := legsOf(os.Args[1])

@@ -1,0 +1,178 @@
+package mixed
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+)
+
+// Agree compares the members that run with one another: revision, hash of all keys, leases, members, alarms, versions.
+func (c *Cluster) Agree(ctx context.Context) error {
+	if err := c.settle(ctx); err != nil {
+		return err
+	}
+	for _, q := range questions {
+		if c.skip != nil && c.skip.MatchString(q.name) {
+			continue
+		}
+		var want string
+		for i, m := range c.running() {
+			got, err := q.ask(ctx, m)
+			if err != nil {
+				return fmt.Errorf("%s of %s: %w", q.name, m, err)
+			}
+			if i == 0 {
+				want = got
+			} else if got != want {
+				return fmt.Errorf("the %s of %s and of %s differ:\n%s\n%s", q.name, c.running()[0], m, want, got)
+			}
+		}
+	}
+	return nil
+}
+
+// Healthy compares the members and sees that there is no alarm.
+func (c *Cluster) Healthy(ctx context.Context) error {
+	if err := c.Agree(ctx); err != nil {
+		return err
+	}
+	r, err := pb.NewMaintenanceClient(c.running()[0].conn).Alarm(ctx, &pb.AlarmRequest{})
+	if err == nil && len(r.Alarms) > 0 {
+		err = fmt.Errorf("there are alarms: %v", r.Alarms)
+	}
+	return err
+}
+
+// A question has the same answer on every member that has applied the same entries.
+type question struct {
+	name string
+	ask  func(ctx context.Context, m *Member) (string, error)
+}
+
+var questions = []question{
+	{"alarms", func(ctx context.Context, m *Member) (string, error) {
+		r, err := pb.NewMaintenanceClient(m.conn).Alarm(ctx, &pb.AlarmRequest{})
+		if err != nil {
+			return "", err
+		}
+		slices.SortFunc(r.Alarms, func(a, b *pb.AlarmMember) int {
+			return cmp.Or(cmp.Compare(a.MemberID, b.MemberID), cmp.Compare(a.Alarm, b.Alarm))
+		})
+		return text(&pb.AlarmResponse{Alarms: r.Alarms}), nil
+	}},
+	{"hash", func(ctx context.Context, m *Member) (string, error) {
+		s, err := m.status(ctx)
+		if err != nil {
+			return "", err
+		}
+		revision := s.Header.Revision
+		// Of the compacted revision members remember a hash, but not all of them: who came later computes another.
+		if revision < 2 || m.compacted(ctx, revision-1) {
+			return fmt.Sprint("revision ", revision), nil
+		}
+		// By number: for 0 etcd may answer with what it remembers of a compaction at 0.
+		r, err := pb.NewMaintenanceClient(m.conn).HashKV(ctx, &pb.HashKVRequest{Revision: revision})
+		if err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("revision %d, compacted %d, hash %08x", r.HashRevision, r.CompactRevision, r.Hash), nil
+	}},
+	{"leases", func(ctx context.Context, m *Member) (string, error) {
+		r, err := pb.NewLeaseClient(m.conn).LeaseLeases(ctx, &pb.LeaseLeasesRequest{})
+		if err != nil {
+			return "", err
+		}
+		slices.SortFunc(r.Leases, func(a, b *pb.LeaseStatus) int { return cmp.Compare(a.ID, b.ID) })
+		return text(&pb.LeaseLeasesResponse{Leases: r.Leases}), nil
+	}},
+	{"keys of leases", func(ctx context.Context, m *Member) (string, error) {
+		r, err := pb.NewLeaseClient(m.conn).LeaseLeases(ctx, &pb.LeaseLeasesRequest{})
+		if err != nil {
+			return "", err
+		}
+		var lines []string
+		for _, l := range r.Leases {
+			ttl, err := pb.NewLeaseClient(m.conn).LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: l.ID, Keys: true})
+			if err != nil {
+				return "", err
+			}
+			slices.SortFunc(ttl.Keys, slices.Compare)
+			lines = append(lines, fmt.Sprintf("%d granted %d keys %q", ttl.ID, ttl.GrantedTTL, ttl.Keys))
+		}
+		slices.Sort(lines)
+		return strings.Join(lines, "\n"), nil
+	}},
+	{"member list", func(ctx context.Context, m *Member) (string, error) {
+		r, err := pb.NewClusterClient(m.conn).MemberList(ctx, &pb.MemberListRequest{})
+		if err != nil {
+			return "", err
+		}
+		return text(&pb.MemberListResponse{Members: r.Members}), nil
+	}},
+	{"status", func(ctx context.Context, m *Member) (string, error) {
+		r, err := m.status(ctx)
+		if err != nil {
+			return "", err
+		}
+		for i, e := range r.Errors { // protobuf's text form has one blank or two, from build to build
+			r.Errors[i] = strings.Join(strings.Fields(e), " ")
+		}
+		slices.Sort(r.Errors)
+		// Sizes are the members' own; the version of the storage is looked after by each member by itself.
+		return text(&pb.StatusResponse{Header: &pb.ResponseHeader{ClusterId: r.Header.ClusterId, Revision: r.Header.Revision,
+			RaftTerm: r.Header.RaftTerm}, Version: r.Version, Leader: r.Leader, RaftTerm: r.RaftTerm, Errors: r.Errors,
+			DowngradeInfo: r.DowngradeInfo}), nil
+	}},
+}
+
+// compacted says whether a member keeps nothing of a revision any more.
+func (m *Member) compacted(ctx context.Context, revision int64) bool {
+	_, err := pb.NewKVClient(m.conn).Range(ctx, &pb.RangeRequest{Key: []byte{0}, Revision: revision, Serializable: true})
+	return status.Code(err) == codes.OutOfRange
+}
+
+// text writes a message so that equal ones are written equally within a process.
+func text(m proto.Message) string { return prototext.MarshalOptions{Multiline: true}.Format(m) }
+
+// What etcd's members log about the hashes they compare, as leaders, and about raft data they cannot use.
+const (
+	comparedAll  = "successfully checked hash on whole cluster"
+	comparedSome = "finished peer corruption check"
+)
+
+// complaints are words in etcd's log that name a fault of another member.
+var complaints = []string{
+	"found hash mismatch", "hashes must match", "must be less than or equal to leader's", "Detected compaction hash mismatch",
+	"failed to unmarshal", "panic",
+}
+
+// Checked reads the logs of etcd's members, those removed included: none may complain of another, and the number is that of
+// comparisons of hashes with all members that they finished as leaders.
+func (c *Cluster) Checked() (compared int, err error) {
+	for _, m := range append(slices.Clone(c.gone), c.Members...) {
+		log, err := os.ReadFile(m.Log)
+		if err != nil {
+			return 0, fmt.Errorf("read the log of %s: %w", m, err)
+		}
+		for line := range strings.Lines(string(log)) {
+			if strings.Contains(line, comparedAll) || strings.Contains(line, comparedSome) && strings.Contains(line, `"number-of-peers-checked":2`) {
+				compared++
+			}
+			for _, word := range complaints {
+				if m.Kind == Etcd && strings.Contains(line, word) {
+					return 0, fmt.Errorf("%s complains: %s", m, line)
+				}
+			}
+		}
+	}
+	return compared, nil
+}
