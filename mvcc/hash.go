@@ -45,7 +45,7 @@ func (s *Store) HashKV(ctx context.Context, rev kv.Revision) (Hash, error) {
 		if at == 0 {
 			at = now.revision
 		}
-		if at < now.compacted {
+		if now.revision < now.compacted {
 			continue // Replace is under way
 		}
 		h, err := s.hashAt(ctx, now, at)
