@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -132,6 +134,27 @@ var questions = []question{
 			RaftTerm: r.Header.RaftTerm}, Version: r.Version, Leader: r.Leader, RaftTerm: r.RaftTerm, Errors: r.Errors,
 			DowngradeInfo: r.DowngradeInfo}), nil
 	}},
+	{"version for clients", ask(func(m *Member) string { return "http://" + m.Client }, "/version")},
+	{"version for members", ask((*Member).url, "/version")},
+	{"members for members", ask((*Member).url, "/members")},
+}
+
+// ask is a question over HTTP.
+func ask(base func(*Member) string, path string) func(ctx context.Context, m *Member) (string, error) {
+	return func(ctx context.Context, m *Member) (string, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, base(m)+path, nil)
+		if err != nil {
+			return "", err
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return "", err
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		return fmt.Sprintf("%d %s %s\n%s", response.StatusCode, response.Header.Get("Content-Type"),
+			response.Header.Get("X-Etcd-Cluster-Id"), body), err
+	}
 }
 
 // compacted says whether a member keeps nothing of a revision any more.
@@ -143,7 +166,7 @@ func (m *Member) compacted(ctx context.Context, revision int64) bool {
 // text writes a message so that equal ones are written equally within a process.
 func text(m proto.Message) string { return prototext.MarshalOptions{Multiline: true}.Format(m) }
 
-// What etcd's members log about the hashes they compare, as leaders, and about raft data they cannot use.
+// What members log about the hashes they compare, as leaders, and about raft data they cannot use.
 const (
 	comparedAll  = "successfully checked hash on whole cluster"
 	comparedSome = "finished peer corruption check"
@@ -155,21 +178,21 @@ var complaints = []string{
 	"failed to unmarshal", "panic",
 }
 
-// Checked reads the logs of etcd's members, those removed included: none may complain of another, and the number is that of
-// comparisons of hashes with all members that they finished as leaders.
-func (c *Cluster) Checked() (compared int, err error) {
+// Checked reads the logs of all members, those removed included: no etcd may complain of another, and the numbers are those
+// of comparisons of hashes with all members, by the kind of the leader that made them.
+func (c *Cluster) Checked() (compared [2]int, err error) {
 	for _, m := range append(slices.Clone(c.gone), c.Members...) {
 		log, err := os.ReadFile(m.Log)
 		if err != nil {
-			return 0, fmt.Errorf("read the log of %s: %w", m, err)
+			return compared, fmt.Errorf("read the log of %s: %w", m, err)
 		}
 		for line := range strings.Lines(string(log)) {
 			if strings.Contains(line, comparedAll) || strings.Contains(line, comparedSome) && strings.Contains(line, `"number-of-peers-checked":2`) {
-				compared++
+				compared[m.Kind]++
 			}
 			for _, word := range complaints {
 				if m.Kind == Etcd && strings.Contains(line, word) {
-					return 0, fmt.Errorf("%s complains: %s", m, line)
+					return compared, fmt.Errorf("%s complains: %s", m, line)
 				}
 			}
 		}
