@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -270,8 +271,9 @@ func (c *cluster) add(note func(string, ...any)) (*member, error) {
 	return m, nil
 }
 
-// remove removes a member, whose process must end by itself.
+// remove removes a member, whose process must end by itself and say why.
 func (c *cluster) remove(m *member) error {
+	ran := m.running()
 	m.expect(false)
 	err := c.ask("remove", func(ctx context.Context, at *member) (bool, error) {
 		list, err := at.membership().MemberList(ctx, &pb.MemberListRequest{Linearizable: true})
@@ -298,7 +300,13 @@ func (c *cluster) remove(m *member) error {
 		}
 	}
 	c.mu.Unlock()
-	return m.awaitEnd(replaceTimeout)
+	if err := m.awaitEnd(replaceTimeout); err != nil {
+		return err
+	}
+	if said := m.LogTail(endWords); ran && !strings.Contains(said, "removed") {
+		return fmt.Errorf("%s was removed and ended without a word about it:\n%s", m, said)
+	}
+	return nil
 }
 
 // ask asks one member after the other until one has done it.

@@ -28,13 +28,12 @@ const outside = "clients"
 // A door behaves as the place it leads to: when no process runs there, connections to it are refused, and while the way is cut they
 // stay without an answer.
 //
-//	Shape   127.x.y.1, .2, ...   x and y of the network's own; members, doors and name servers in the order they came
+//	Shape   127.x.y.1, .2, ...   from an x and y of the network's own; members, doors and name servers in the order they came
 type network struct {
-	subnet netip.Addr // 127.x.y.0
-	dir    string     // for resolv.conf of each place
+	dir string // for resolv.conf of each place
 
 	mu     sync.Mutex // guards the fields below and those of places and doors; no I/O but opening and closing listeners
-	next   byte
+	last   netip.Addr // that was given out
 	places map[string]*place
 	links  map[way]*link
 	doors  map[way]*door
@@ -67,17 +66,17 @@ type door struct {
 // domain is where the names of members lie.
 const domain = ".holdfast.test"
 
-// newNetwork finds a subnet that nobody uses.
+// newNetwork finds addresses that nobody uses.
 func newNetwork(dir string) (*network, error) {
 	n := &network{dir: dir, places: map[string]*place{}, links: map[way]*link{}, doors: map[way]*door{}}
 	for range 50 {
-		n.subnet, n.next = netip.AddrFrom4([4]byte{127, byte(16 + rand.IntN(200)), byte(1 + rand.IntN(250)), 0}), 0
+		n.last = netip.AddrFrom4([4]byte{127, byte(16 + rand.IntN(200)), byte(rand.IntN(250)), 0})
 		// The first address stays bound for as long as the network is there: it is the name server of the clients.
 		if err := n.add(outside); err == nil {
 			return n, nil
 		}
 	}
-	return nil, errors.New("no subnet of 127.0.0.0/8 can be used: name servers need root and port 53")
+	return nil, errors.New("no address of 127.0.0.0/8 can be used: name servers need root and port 53")
 }
 
 func (n *network) close() {
@@ -95,13 +94,8 @@ func (n *network) close() {
 
 // address gives an address that was not used yet.
 func (n *network) address() netip.Addr {
-	n.next++
-	if n.next == 255 {
-		panic("cluster: out of addresses")
-	}
-	b := n.subnet.As4()
-	b[3] = n.next
-	return netip.AddrFrom4(b)
+	n.last = n.last.Next()
+	return n.last
 }
 
 // add makes a place, with doors to and from all others.

@@ -37,6 +37,7 @@ const answersWait = time.Minute
 // cluster of three or five and some faults of processes, disks, membership and network, while clients, leases and watches work;
 // porcupine and checkers judge what they were told, and in the end all members must be equal and be who they were.
 func TestRounds(t *testing.T) {
+	t.Parallel()
 	seed := *seedFlag
 	if seed == 0 {
 		seed = rand.Uint64N(1_000_000)
