@@ -281,7 +281,7 @@ func TestOneStaleReadIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	history, err := r.cluster.tell(0, last)
+	history, err := r.cluster.tell(r.compacted, last)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -203,7 +202,7 @@ func (m *member) tell(ctx context.Context, from, last int64) ([]event, error) {
 			return nil, err
 		}
 		if r.GetCanceled() {
-			return nil, errors.New(r.GetCancelReason())
+			return nil, fmt.Errorf("canceled: %q, compacted %d", r.GetCancelReason(), r.GetCompactRevision())
 		}
 		for _, e := range r.GetEvents() {
 			events = append(events, eventOf(e))
