@@ -28,7 +28,6 @@ import (
 type cluster struct {
 	t       *testing.T
 	net     *network
-	disk    func(vfs.FS) vfs.FS // makes disks behave in some way; nil: they are at once
 	members []*clusterMember
 }
 
@@ -86,9 +85,6 @@ func (c *cluster) start(i int) {
 	c.t.Helper()
 	m := c.members[i]
 	m.cfg.FS, m.cfg.Dial = m.fs, c.net.dialFrom(m.address)
-	if c.disk != nil {
-		m.cfg.FS = c.disk(m.fs)
-	}
 	s, err := Open(m.cfg)
 	if err != nil {
 		c.t.Fatal(err)

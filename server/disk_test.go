@@ -50,17 +50,13 @@ func (s *stuckFS) stick() (release func()) {
 	}
 }
 
-// isLogSync tells whether something is a sync of the raft log.
-func isLogSync(op errorfs.Op) bool {
+func (s *stuckFS) hold(op errorfs.Op) error {
 	switch op.Kind {
 	case errorfs.OpFileSync, errorfs.OpFileSyncData, errorfs.OpFileSyncTo:
-		return strings.Contains(op.Path, "wal")
+	default:
+		return nil
 	}
-	return false
-}
-
-func (s *stuckFS) hold(op errorfs.Op) error {
-	if !isLogSync(op) {
+	if !strings.Contains(op.Path, "wal") {
 		return nil
 	}
 	s.mu.Lock()

@@ -12,32 +12,17 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
-
 	"holdfast/kv"
 )
 
 var manyLeases = flag.Int("server.leases", 2000, "number of leases in TestManyLeasesComeAndGo; 100000 is the long form")
-
-// slowSyncs makes each sync of the raft log take as long as on a disk.
-func slowSyncs(each time.Duration) func(vfs.FS) vfs.FS {
-	return func(fs vfs.FS) vfs.FS {
-		return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
-			if isLogSync(op) {
-				time.Sleep(each)
-			}
-			return nil
-		}))
-	}
-}
 
 // TestManyLeasesComeAndGo grants leases with a TTL of 20 s for 20 s, with a key each, at all members, keeps each alive for a
 // minute, as clients do, every third of its life, and leaves it then; while others put. At 100,000 leases that is 5,000
 // grants, 15,000 renewals, 5,000 revocations and 2,000 puts a second; fewer leases are proportionally less of each. Each key
 // has to be there until its time and gone 2 s later, and no put may take longer than that.
 //
-// The time is a bubble's: it passes only when everybody waits, here for disks whose syncs take 5 ms.
+// The time is a bubble's: it passes only when everybody waits, here for the network, which takes 5 ms each way.
 func TestManyLeasesComeAndGo(t *testing.T) {
 	const (
 		ttl       = 20 * time.Second
@@ -45,12 +30,12 @@ func TestManyLeasesComeAndGo(t *testing.T) {
 		lateMax   = 2 * time.Second
 		step      = 50 * time.Millisecond
 		grantTime = 20 * time.Second
-		syncTime  = 5 * time.Millisecond
+		way       = 5 * time.Millisecond
 	)
 	seed := drawSeed(t)
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 3)
-		c.disk = slowSyncs(syncTime)
+		c.net.delay = way
 		for i := range c.members {
 			c.start(i)
 		}

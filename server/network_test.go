@@ -1,17 +1,21 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
 	"os"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // network connects members in memory, under the time of a bubble. An address is known once somebody has listened there; when
 // nobody does any more it refuses, as a machine does whose process has ended.
 type network struct {
+	delay time.Duration // that everything takes on its way; set before anybody dials
+
 	mu        sync.Mutex // guards the fields below
 	listeners map[string]*pipeListener
 	conns     map[*pipeConn]bool
@@ -48,12 +52,13 @@ func (n *network) dialFrom(from string) func(context.Context, string, string) (n
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
-		a, b := net.Pipe()
+		a, b := n.pipe()
 		near := &pipeConn{Conn: a, n: n, from: from, to: to}
 		far := &pipeConn{Conn: b, n: n, from: to, to: from}
 		select {
 		case l.accept <- far:
 		case <-l.closed:
+			_ = errors.Join(a.Close(), b.Close())
 			return nil, &net.OpError{Op: "dial", Net: "pipe", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -152,3 +157,67 @@ func (c *pipeConn) LocalAddr() net.Addr { return pipeAddr(c.from) }
 
 // RemoteAddr implements net.Conn.
 func (c *pipeConn) RemoteAddr() net.Addr { return pipeAddr(c.to) }
+
+// pipe is both ends of a connection on which everything takes the network's delay.
+func (n *network) pipe() (a, b net.Conn) {
+	a, b = net.Pipe()
+	if n.delay == 0 {
+		return a, b
+	}
+	return newSlowConn(a, n.delay), newSlowConn(b, n.delay)
+}
+
+// slowConn writes later. Whoever writes does not wait: a goroutine that held a lock meanwhile would stop the time of a bubble.
+type slowConn struct {
+	net.Conn
+	delay  time.Duration
+	way    chan parcel
+	closed chan struct{}
+	close  func() error
+}
+
+type parcel struct {
+	due  time.Time
+	data []byte
+}
+
+func newSlowConn(inner net.Conn, delay time.Duration) *slowConn {
+	c := &slowConn{Conn: inner, delay: delay, way: make(chan parcel, 4096), closed: make(chan struct{})}
+	c.close = sync.OnceValue(func() error { close(c.closed); return inner.Close() })
+	go c.deliver()
+	return c
+}
+
+func (c *slowConn) deliver() {
+	for {
+		select {
+		case p := <-c.way:
+			time.Sleep(time.Until(p.due))
+			if _, err := c.Conn.Write(p.data); err != nil {
+				_ = c.close() // the other end is gone
+				return
+			}
+		case <-c.closed:
+			return
+		}
+	}
+}
+
+// Write implements net.Conn.
+func (c *slowConn) Write(b []byte) (int, error) {
+	select {
+	case c.way <- parcel{time.Now().Add(c.delay), bytes.Clone(b)}:
+		return len(b), nil
+	case <-c.closed:
+		return 0, net.ErrClosed
+	}
+}
+
+// Close implements net.Conn.
+func (c *slowConn) Close() error { return c.close() }
+
+// SetDeadline implements net.Conn. There is none for writing, which does not wait.
+func (c *slowConn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
+
+// SetWriteDeadline implements net.Conn.
+func (c *slowConn) SetWriteDeadline(time.Time) error { return nil }
