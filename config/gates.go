@@ -38,7 +38,7 @@ var gates = []Gate{
 	{Name: AllAlpha, Stage: "ALPHA"},
 	{Name: AllBeta, Stage: "BETA"},
 	{Name: CompactHashCheck, Stage: "ALPHA"},
-	{Name: FastLeaseKeepAlive, Stage: "BETA", Default: true},
+	{Name: FastLeaseKeepAlive, Stage: "BETA", Default: true, Idle: "a renewal waits for what was committed before it"},
 	{Name: InitialCorruptCheck, Stage: "ALPHA"},
 	{Name: LeaseCheckpoint, Stage: "ALPHA"},
 	{Name: LeaseCheckpointPersist, Stage: "ALPHA"},

@@ -142,14 +142,14 @@ func (s *Server) awaitClock(ctx context.Context) error {
 	}
 }
 
-// appliedWait is how long a request about a lease waits for this member to apply what was committed before it, as in etcd.
-const appliedWait = time.Second
-
+// awaitApplied waits until this member has applied an index, for the time of a request at most. etcd gives up after a second,
+// or does not wait at all (feature gate FastLeaseKeepAlive); but a lease that a client knows to be revoked must not be
+// renewed, and one whose renewal fails only because the member is busy would be lost.
 func (s *Server) awaitApplied(ctx context.Context, index uint64) error {
 	if s.replica.Status().Applied >= index {
 		return nil
 	}
-	within, cancel := context.WithTimeoutCause(ctx, appliedWait, ErrAppliedTimeout)
+	within, cancel := context.WithTimeoutCause(ctx, s.cfg.requestTimeout(), ErrAppliedTimeout)
 	defer cancel()
 	if err := s.replica.WaitApplied(within, index); within.Err() == nil {
 		return err

@@ -275,6 +275,31 @@ func TestCrashKeepsLeases(t *testing.T) {
 	})
 }
 
+// TestRenewalWaitsForABusyMember: what is committed takes seconds to apply; a renewal waits and is granted.
+func TestRenewalWaitsForABusyMember(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, _ := memoryConfig()
+		m := lead(t, cfg)
+		m.grant(1, 60)
+		publish := m.machine.Publish
+		m.machine.Publish = func(changes []kv.Change) {
+			time.Sleep(3 * time.Second)
+			publish(changes)
+		}
+		put := make(chan struct{})
+		go func() {
+			defer close(put)
+			m.putLeased("k", 1)
+		}()
+		synctest.Wait()
+		began := time.Now()
+		if r := <-m.renewing(1); r.ttl != 60 || r.err != nil || r.at.Sub(began) > 4*time.Second {
+			t.Errorf("renewed for %d s after %v: %v", r.ttl, r.at.Sub(began), r.err)
+		}
+		<-put
+	})
+}
+
 // TestManyLeasesEndTogether lets thousands of leases end in the same moment. No more than revokeBatch revocations may be
 // under way at once, and a put that comes meanwhile waits for few of them and is not refused.
 func TestManyLeasesEndTogether(t *testing.T) {
