@@ -153,27 +153,3 @@ func (d *dataDir) writeFile(name, text string, before, after func()) error {
 	}
 	return syncDir(d.fs, d.path())
 }
-
-// Stores are the directories of stores of a member whose parts somebody else drives: the simulator.
-type Stores struct{ dir *dataDir }
-
-// StoresIn are those below root; wal is where the member's raft log is.
-func StoresIn(disk vfs.FS, root, wal string) Stores { return Stores{newDataDir(disk, root, wal)} }
-
-// Settle completes what a crash interrupted and says where the store is, or is to be made.
-func (s Stores) Settle(log *slog.Logger) (dir string, err error) { return s.dir.settleStore(log) }
-
-// InForce is the directory of the store in force.
-func (s Stores) InForce() (dir string, err error) {
-	name, err := s.dir.storeInForce()
-	return s.dir.path(name), err
-}
-
-// Received are the directories of a state received at an index, before and after it is whole.
-func (s Stores) Received(index uint64) (unfinished, whole string) {
-	whole = s.dir.path(storeReceived(index))
-	return whole + storeUnfinished, whole
-}
-
-// PutInForce makes the state received at an index the one in force, durably.
-func (s Stores) PutInForce(index uint64) error { return s.dir.putInForce(storeReceived(index)) }

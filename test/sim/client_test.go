@@ -126,12 +126,20 @@ func (c *client) command(o *op, p int) []byte {
 	case p < 92:
 		return sealed(o.id, kv.KindTxn, c.txn(o, &distinct{first: w.rnd.IntN(keysPerRun)}, 0))
 	case p < 96:
-		return kv.DraftLeaseGrant(&kv.LeaseGrantRequest{TTL: 1 + w.rnd.Int64N(8), ID: w.judge.newLease()}).Seal(kv.CommandHeader{ID: o.id})
+		return kv.DraftLeaseGrant(&kv.LeaseGrantRequest{TTL: c.ttl(), ID: w.judge.newLease()}).Seal(kv.CommandHeader{ID: o.id})
 	case p < 98:
 		return kv.DraftLeaseRevoke(&kv.LeaseRevokeRequest{ID: w.judge.someLease()}).Seal(kv.CommandHeader{ID: o.id})
 	}
 	rev := max(1, w.judge.now.revision-kv.Revision(w.rnd.IntN(200)))
 	return kv.DraftCompact(&kv.CompactRequest{Revision: rev}).Seal(kv.CommandHeader{ID: o.id})
+}
+
+// ttl draws the life of a lease: short, or at times long enough for the members to agree on what is left of it.
+func (c *client) ttl() int64 {
+	if c.w.now < faultyTime/2 && c.w.chance(40) {
+		return int64(longLife/time.Second) + c.w.rnd.Int64N(5)
+	}
+	return 1 + c.w.rnd.Int64N(8)
 }
 
 func sealed(id uint64, kind kv.Kind, m proto.Message) []byte {
@@ -286,13 +294,23 @@ func (c *client) renew() {
 		return
 	}
 	l := leaders[c.w.rnd.IntN(len(leaders))]
-	id, called, call := c.w.judge.someLease(), c.w.now, c.w.moment()
-	l.whenCommitted(func(err error) {
-		if err == nil && l.renew(id) {
-			c.w.counts["renewals"]++
-			c.w.note("client %d renewed lease %d at %s", c.id, int64(id), l.member)
-			c.w.judge.renewed(id, called, call)
-		}
+	id, called, call := c.w.judge.someLeaseToRenew(), c.w.now, c.w.moment()
+	if c.w.now > faultyTime && c.w.judge.lives[id].ttl >= longLife { // or it would outlive the run
 		c.think()
+		return
+	}
+	l.whenCommitted(func(err error) {
+		if err != nil {
+			c.think()
+			return
+		}
+		l.renew(id, func(renewed bool) {
+			if renewed {
+				c.w.counts["renewals"]++
+				c.w.note("client %d renewed lease %d at %s", c.id, int64(id), l.member)
+				c.w.judge.renewed(id, called, call)
+			}
+			c.think()
+		})
 	})
 }

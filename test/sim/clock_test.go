@@ -1,27 +1,23 @@
 package sim
 
 import (
-	"context"
-	"errors"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"holdfast/apply"
 	"holdfast/kv"
 	"holdfast/lease"
 	"holdfast/replica"
 )
 
-// revokeRetry is after how long a lease whose revocation was not applied is proposed again.
-const revokeRetry = 3 * time.Second
+// tendRetry is how long what the leader proposes about leases may wait to be proposed.
+const tendRetry = 3 * time.Second
 
-// leaseClock knows when leases end, on the leader.
-type leaseClock map[kv.LeaseID]*lifetime
+// longLife is from when on a life is long enough for the members to agree on what is left of it.
+const longLife = 16 * time.Second
 
-type lifetime struct {
-	ttl  time.Duration
-	end  time.Duration // on the member's clock
-	next time.Duration // when to propose its end, if it is over
-	over bool          // it was found to be over and is not renewed any more
-}
+func (l *life) wallClock() time.Time { return time.Unix(0, 0).Add(l.clock()) }
 
 // followLeadership runs the lease clock while this member leads.
 func (l *life) followLeadership() {
@@ -31,70 +27,57 @@ func (l *life) followLeadership() {
 	case leads && l.led != now.Term:
 		l.w.note("%s leads in term %d", l.member, now.Term)
 		l.w.counts["leaders"]++
-		l.led, l.leaseClock = now.Term, leaseClock{}
-		for _, one := range l.leases.All() {
-			l.leaseClock.add(one, l.clock()+electionTicks*tick)
-		}
+		l.led = now.Term
+		l.leaseClock.Start(now.Term, l.leases.All, electionTicks*tick)
 	case !leads && l.led != 0:
-		l.led, l.leaseClock = 0, nil
+		l.led = 0
+		l.leaseClock.Stop()
 	}
 }
 
-func (c leaseClock) add(one lease.Lease, now time.Duration) {
-	ttl := time.Duration(one.TTL) * time.Second
-	c[one.ID] = &lifetime{ttl: ttl, end: now + ttl}
-}
-
-// leaseEvents tells the clock what the log does to leases.
-type leaseEvents struct{ *life }
-
-// Granted implements apply.Leases.
-func (e leaseEvents) Granted(one lease.Lease) {
-	if e.led != 0 && e.leaseClock[one.ID] == nil {
-		e.leaseClock.add(one, e.clock())
+// renew gives a lease its full life again and calls done once that holds.
+func (l *life) renew(id kv.LeaseID, done func(bool)) {
+	alive, agreed := l.leaseClock.Renew(id)
+	if l.led == 0 || !alive || agreed == nil {
+		done(l.led != 0 && alive)
+		return
 	}
-}
-
-// Revoked implements apply.Leases.
-func (e leaseEvents) Revoked(id kv.LeaseID) { delete(e.leaseClock, id) }
-
-// Checkpointed implements apply.Leases: lives here are too short for checkpoints.
-func (e leaseEvents) Checkpointed(lease.Lease) {}
-
-// renew gives a lease its full life again; false if there is none or it is over.
-func (l *life) renew(id kv.LeaseID) bool {
-	t := l.leaseClock[id]
-	if l.led == 0 || t == nil || t.over || t.end <= l.clock() {
-		return false
-	}
-	t.end = l.clock() + t.ttl
-	return true
-}
-
-// proposeAsLeader proposes what must not happen if another member leads by now: it has a clock of its own.
-func (l *life) proposeAsLeader(request uint64, payload []byte) {
-	ctx, cancel := context.WithCancel(context.Background())
-	err := l.replica.ProposeInTerm(ctx, l.led, payload)
-	if err != nil && !errors.Is(err, replica.ErrTooManyRequests) {
-		l.w.fail("%s cannot propose: %v", l.member, err)
-	}
-	l.w.after(revokeRetry, cancel)
-	l.poke(&l.loop)
-	l.w.note("%s proposes request %x as leader of term %d", l.member, request, l.led)
-}
-
-// endLeases proposes to revoke the leases that are over.
-func (l *life) endLeases() {
-	now := l.clock()
-	for _, id := range sortedKeys(l.leaseClock) {
-		t := l.leaseClock[id]
-		if t.end > now || t.over && t.next > now {
-			continue
+	l.w.counts["renewals that were agreed on"]++
+	request := l.agree([]lease.Lease{{ID: id}}, func(r *apply.Result, err error) {
+		if err != nil || r.Err != nil {
+			done(false)
+			return
 		}
-		t.over, t.next = true, now+revokeRetry
+		agreed()
+		done(true)
+	})
+	l.w.note("%s: lease %d has its whole life again, request %x", l.member, int64(id), request)
+}
+
+// agree proposes what is left of leases.
+func (l *life) agree(leases []lease.Lease, done func(*apply.Result, error)) (request uint64) {
+	q := &pb.LeaseCheckpointRequest{}
+	for _, one := range leases {
+		q.Checkpoints = append(q.Checkpoints, &pb.LeaseCheckpoint{ID: int64(one.ID), Remaining_TTL: one.Remaining})
+	}
+	payload, request := l.w.judge.agrees(q)
+	l.enqueue(l.led, request, payload, tendRetry, done)
+	return request
+}
+
+// tendLeases proposes to revoke the leases that are over, and to agree on what is left of others. It must not happen if another
+// member leads by now: that has a clock of its own.
+func (l *life) tendLeases() {
+	over, checkpoints := l.leaseClock.Due()
+	for _, id := range over {
 		payload, request := l.w.judge.ends(id)
 		l.w.counts["expirations proposed"]++
-		l.w.note("%s: lease %d is over, request %x", l.member, int64(id), request)
-		l.proposeAsLeader(request, payload)
+		l.w.note("%s: lease %d is over, request %x in term %d", l.member, int64(id), request, l.led)
+		l.enqueue(l.led, request, payload, tendRetry, func(*apply.Result, error) {})
+	}
+	if len(checkpoints) > 0 && !l.ended {
+		l.w.counts["checkpoints of leases proposed"] += len(checkpoints)
+		request := l.agree(checkpoints, func(*apply.Result, error) {})
+		l.w.note("%s: what is left of %d leases, request %x in term %d", l.member, len(checkpoints), request, l.led)
 	}
 }

@@ -12,7 +12,7 @@
 //	found_test.go           found.go: founding entries, resuming from log and store
 //	adapters_test.go        adapters.go: replica.Log and replica.Machine
 //	serve_test.go           propose.go, read.go, waiters.go: a proposal, its waiter and its result; read index, then read
-//	clock_test.go           leaseclock.go, lease.go, leader.go: leases end on the leader
+//	clock_test.go           lease.go, leader.go: leases end on the leader; the clock is server's own
 //	upkeep_test.go          upkeep.go: flush, release of the log, physical compaction
 //	snapshot_test.go        catchup.go: a received state takes the place of the present one; the directories are server's own
 //	membership_test.go      reconfigure.go, peers.go: changes of the membership, and what an operator does about them
@@ -27,7 +27,7 @@
 //	go test ./test/sim -seed=1 -rounds=500      the long form; it counts how often each fault struck
 //	go test ./test/sim -run TestClusters -seed=7 -rounds=1 -eventlog=/tmp/7.log -plant=stale-read
 //
-// What it does not do yet: fail single reads and writes, agree on what is left of leases, run the API above the server.
+// What it does not do yet: fail single reads and writes, run the API above the server.
 //
 //	Shape   world: queue, network, members, clients, watchers, faults; judge: what is right
 //	Units   simulated time since the start; a tick of raft is 100 ms

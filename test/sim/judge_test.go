@@ -10,6 +10,7 @@ import (
 
 	"github.com/anishathalye/porcupine"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"holdfast/apply"
 	"holdfast/kv"
@@ -159,12 +160,26 @@ func (j *judge) renewed(id kv.LeaseID, called time.Duration, call int64) {
 
 // ends makes a request to end a lease that is over.
 func (j *judge) ends(id kv.LeaseID) (payload []byte, request uint64) {
-	o := &op{id: uint64(j.w.moment())<<1 | 1, client: -1, call: j.w.moment()}
-	o.payload = kv.DraftLeaseRevoke(&kv.LeaseRevokeRequest{ID: id}).Seal(kv.CommandHeader{ID: o.id})
-	payload = o.payload
-	j.began(o)
-	j.ending[o.id] = id
-	return payload, o.id
+	request = uint64(j.w.moment())<<1 | 1
+	j.ending[request] = id
+	payload = kv.DraftLeaseRevoke(&kv.LeaseRevokeRequest{ID: id}).Seal(kv.CommandHeader{ID: request})
+	return j.ofLeader(payload, request), request
+}
+
+// agrees makes a request to agree on what is left of leases.
+func (j *judge) agrees(q *pb.LeaseCheckpointRequest) (payload []byte, request uint64) {
+	request = uint64(j.w.moment())<<1 | 1
+	payload, err := kv.EncodeCold(kv.CommandHeader{ID: request}, &pb.InternalRaftRequest{LeaseCheckpoint: q})
+	if err != nil {
+		panic(err)
+	}
+	return j.ofLeader(payload, request), request
+}
+
+// ofLeader notes that a member makes a request by itself.
+func (j *judge) ofLeader(payload []byte, request uint64) []byte {
+	j.began(&op{id: request, client: -1, call: j.w.moment(), payload: payload})
+	return payload
 }
 
 // newLease draws an id for a lease; rarely one that was given before.
@@ -183,6 +198,20 @@ func (j *judge) someLease() kv.LeaseID {
 	}
 	last := j.leases[max(0, len(j.leases)-8):]
 	return last[j.w.rnd.IntN(len(last))]
+}
+
+// someLeaseToRenew is at times a long one that lives: renewals of short ones alone would come before anything was agreed on.
+func (j *judge) someLeaseToRenew() kv.LeaseID {
+	var long []kv.LeaseID
+	for _, id := range j.leases {
+		if _, lives := j.now.leases[id]; lives && j.lives[id].ttl >= longLife {
+			long = append(long, id)
+		}
+	}
+	if len(long) == 0 || j.w.chance(80) {
+		return j.someLease()
+	}
+	return long[j.w.rnd.IntN(len(long))]
 }
 
 // result holds a member's result against the model's.

@@ -16,6 +16,7 @@ import (
 	"holdfast/mvcc"
 	"holdfast/raftlog"
 	"holdfast/replica"
+	"holdfast/server"
 	"holdfast/storage"
 	"holdfast/watch"
 )
@@ -106,7 +107,7 @@ type life struct {
 	appliedIndex uint64
 	waiting      map[uint64]*request
 	reads        []*read
-	leaseClock   leaseClock
+	leaseClock   server.LeaseClock
 	led          uint64 // term in which the lease clock runs; 0 if it does not
 
 	loop, writer, applier, reader work
@@ -131,6 +132,7 @@ func (m *member) start() {
 	}
 	m.lives++
 	l := &life{member: m, number: m.lives, waiting: map[uint64]*request{}}
+	l.leaseClock = server.NewLeaseClock(l.wallClock, true)
 	m.life = l
 	m.w.note("%s starts, life %d", m, l.number)
 	err := l.open()
@@ -201,7 +203,7 @@ func (l *life) openStore(dir string) (err error) {
 	l.hub = watch.New(watch.Config{LogBytes: l.w.tuning.watchLogBytes, FragmentBytes: 1 << 20, History: historyOf{l}})
 	l.hub.SetHead(l.keys.Revision())
 	l.machine = apply.New(apply.Config{
-		Store: l.store, Keys: l.keys, Leases: l.leases, Cluster: l.cluster, Publish: l.publish, Watch: leaseEvents{l},
+		Store: l.store, Keys: l.keys, Leases: l.leases, Cluster: l.cluster, Publish: l.publish, Watch: l.leaseClock.Events(),
 		Wanted: func(id uint64) bool { return l.waiting[id] != nil },
 	})
 	return nil
@@ -210,7 +212,7 @@ func (l *life) openStore(dir string) (err error) {
 func (l *life) storeConfig(dir string) storage.Config {
 	return storage.Config{
 		FS: l.disk.storeFS, Dir: dir, CacheBytes: 1 << 20, MemTableBytes: memTableBytes, FlushBytes: l.w.tuning.flushBytes,
-		ManualCompactions: true, Log: l.w.logger, Now: func() time.Time { return time.Unix(0, 0).Add(l.clock()) },
+		ManualCompactions: true, Log: l.w.logger, Now: l.wallClock,
 		OnFatal: func(err error) { l.fatal.CompareAndSwap(nil, &err) },
 	}
 }
@@ -271,7 +273,7 @@ func (l *life) ticks() {
 	l.w.every(tick, l.when(func() {
 		l.replica.Tick()
 		l.poke(&l.loop)
-		l.endLeases()
+		l.tendLeases()
 	}))
 }
 

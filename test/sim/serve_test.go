@@ -40,10 +40,18 @@ func (r *request) forget() { r.finish(nil, errUnknown) }
 
 // propose makes a payload an entry of the log. timeout is how long it may wait for that and for its result.
 func (l *life) propose(id uint64, payload []byte, timeout time.Duration, done func(*apply.Result, error)) {
+	l.enqueue(whoeverLeads, id, payload, timeout, done)
+}
+
+// whoeverLeads is no term.
+const whoeverLeads = 0
+
+// enqueue is propose for what must come to be in a term only.
+func (l *life) enqueue(term, id uint64, payload []byte, timeout time.Duration, done func(*apply.Result, error)) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &request{id: id, done: done, cancel: cancel}
 	l.waiting[id] = r
-	if err := l.replica.Propose(ctx, payload); err != nil {
+	if err := l.replica.ProposeInTerm(ctx, term, payload); err != nil {
 		delete(l.waiting, id)
 		if !errors.Is(err, replica.ErrTooManyRequests) {
 			l.w.fail("%s cannot propose: %v", l.member, err)
@@ -51,7 +59,9 @@ func (l *life) propose(id uint64, payload []byte, timeout time.Duration, done fu
 		r.finish(nil, errRefused)
 		return
 	}
-	l.plantDoubleApply(ctx, payload)
+	if term == whoeverLeads {
+		l.plantDoubleApply(ctx, payload)
+	}
 	l.poke(&l.loop)
 	l.w.after(timeout, func() {
 		if !l.ended && l.waiting[id] == r {

@@ -215,7 +215,8 @@ func (s snapshotsOf) Commit(snapshot *raftpb.Snapshot) error {
 	s.cluster.Replace(next.cluster)
 	s.machine.Restart()
 	s.hub.SetHead(s.keys.Revision())
-	s.led, s.leaseClock = 0, nil
+	s.led = 0
+	s.leaseClock.Stop()
 	s.awaitRemoval(old)
 	s.appliedIndex = index
 	s.released, s.releasing = kv.Index(index), 0
