@@ -58,7 +58,7 @@ func (m *member) retire() {
 
 // reconfigure makes some changes of the membership, one after the other.
 func (w *world) reconfigure() {
-	left := 2 + w.rnd.IntN(5)
+	left := 4 + w.rnd.IntN(6)
 	w.every(w.between(500*time.Millisecond, 3*time.Second), func() bool {
 		if w.calm {
 			return false
@@ -86,7 +86,7 @@ func (w *world) changeMembership() {
 		}
 	case len(learners) > 0 && p < 70:
 		w.ask(via, raftpb.ConfChangeRemoveNode, learners[0], false)
-	case len(voters) > 2 && p < 40 || len(voters) >= votersMax:
+	case len(voters) == 2 && p < 12 || len(voters) > 2 && p < 40 || len(voters) >= votersMax:
 		w.ask(via, raftpb.ConfChangeRemoveNode, w.leaving(voters), false)
 	case len(w.members) == membersMax:
 	case len(learners) == 0 && p < 75:
