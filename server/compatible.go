@@ -63,6 +63,10 @@ func checkDowngrade(members []memberVersions) error {
 	return nil
 }
 
+// downgradePatience is how long a member may take to say whether its cluster is being downgraded. It asks its leader first,
+// and has none where the one that joins is needed for the majority; unanswered means no, as in etcd.
+const downgradePatience = 500 * time.Millisecond
+
 // clusterVersion asks a member at which version its cluster runs, until it is decided, and whether it is being downgraded.
 func (b *Bootstrap) clusterVersion(ctx context.Context, peers *peerClient, m membership.Member) (v memberVersions, downgrading bool, err error) {
 	for {
@@ -78,6 +82,8 @@ func (b *Bootstrap) clusterVersion(ctx context.Context, peers *peerClient, m mem
 			return v, false, errors.New("the version of the cluster is not decided")
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, downgradePatience)
+	defer cancel()
 	answer, err := peers.ask(ctx, m.PeerURLs, peerRequest{method: http.MethodGet, path: "/downgrade/enabled"})
 	if err != nil {
 		b.Log.Warn("failed to get downgrade enabled status from peer", "remote-member-id", m.ID.String(), "error", err)
