@@ -1,12 +1,14 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/status"
 
@@ -68,6 +70,10 @@ func refusePromotion(w http.ResponseWriter, err error) {
 	}
 }
 
+// downgradePatience is how long downgradeEnabled may take to be sure. A cluster of one that grows has no majority before the
+// one that asks has joined; an etcd waits for 7 s then, and takes the refusal for a no.
+const downgradePatience = 500 * time.Millisecond
+
 // downgradeEnabled tells an etcd that wants to join whether the cluster is going back to an older version. None of ours does;
 // but as in etcd that is said only by a member that is in touch with the others.
 func (a *API) downgradeEnabled(w http.ResponseWriter, r *http.Request) {
@@ -75,7 +81,9 @@ func (a *API) downgradeEnabled(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.nameCluster(w)
-	if _, err := a.member.Members(r.Context(), true); err != nil {
+	ctx, cancel := context.WithTimeout(r.Context(), downgradePatience)
+	defer cancel()
+	if _, err := a.member.Members(ctx, true); err != nil {
 		http.Error(w, fmt.Sprintf("failed linearized read: %v", err), http.StatusInternalServerError)
 		return
 	}
