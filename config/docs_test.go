@@ -137,6 +137,9 @@ logged and passed over. So is any value in a variable or a file, because etcd 3.
 - Wrong ` + "`--cipher-suites` and `--auto-compaction-retention`" + ` are found with the other flags, before anything is opened.
 - The warning about HTTP and gRPC on one port is not given: gRPC has its own transport here and does not go through the HTTP server.
 - The log has no stack traces in error lines.
+- ` + "`--force-new-cluster`" + ` keeps the whole log of the member, also what it does not know to be committed; etcd drops that.
+- A member without data that its cluster remembers at work is refused with ` + "`--initial-cluster-state=existing`" + ` too, not only with ` + "`new`" + `.
+- ` + "`--discovery-srv`" + ` takes targets whose names do not resolve as members; etcd leaves them out.
 `)
 	return b.String()
 }

@@ -343,3 +343,28 @@ func awaitPublished(t *testing.T, p *place, n int) {
 	}
 	t.Fatalf("%s sees %v at work, want %d members", p.name, at, n)
 }
+
+// TestNamesThatNeverResolve is C7: a founder whose name never appears keeps the others neither from starting nor from serving,
+// nor a fourth member from joining.
+func TestNamesThatNeverResolve(t *testing.T) {
+	a, b, c, d := newPlace(t, "a"), newPlace(t, "b"), newPlace(t, "c"), newPlace(t, "d")
+	c.peer = url.URL{Scheme: "http", Host: "nobody.invalid:2380"}
+	began := time.Now()
+	var g errgroup.Group
+	g.Go(func() error { return a.start(t.Context(), false, b, c) })
+	g.Go(func() error { return b.start(t.Context(), false, a, c) })
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	a.ready(t)
+	b.ready(t)
+	t.Logf("two of three founders serve after %v", time.Since(began))
+	insist(t, func(ctx context.Context) error {
+		_, _, err := a.node.Member().MemberAdd(ctx, d.founder().PeerURLs, true)
+		return err
+	})
+	if err := d.start(t.Context(), true, a, b, c); err != nil {
+		t.Fatal(err)
+	}
+	awaitPublished(t, d, 3)
+}

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
 
 	"holdfast/membership"
 	"holdfast/raftlog"
@@ -63,4 +64,44 @@ func TestOpenAsksForAnOrigin(t *testing.T) {
 	if s, err := Open(cfg); err == nil {
 		t.Error("opened without founders and without a cluster to join", errors.Join(s.Close()))
 	}
+}
+
+// TestJoinGoesOnAfterACrash: a member that was added made its log and heard nothing before it was killed. Started with settings
+// that would found a cluster, and told of nobody, it joins as if nothing had been.
+func TestJoinGoesOnAfterACrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 3, func(i int, cfg *Config) {
+			if i < 2 {
+				cfg.Founders = cfg.Founders[:2]
+			}
+		})
+		c.start(0)
+		c.start(1)
+		c.awaitReady()
+		c.members[0].put("k", "v")
+		m := c.members[2]
+		var added membership.Member
+		c.eventually("the cluster takes a third member", func() (done bool) {
+			var peers []membership.Member
+			var err error
+			added, peers, err = c.members[0].MemberAdd(t.Context(), m.cfg.PeerURLs, false)
+			m.cfg.Joined = &Joined{ClusterID: c.members[0].ClusterID(), ID: added.ID, Peers: peers}
+			return err == nil
+		})
+		m.cfg.FS = m.fs
+		s, err := Open(m.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		m.cfg.Joined = nil
+		c.start(2)
+		c.awaitReady()
+		if got := m.get("k"); got != "v" || m.ID() != added.ID || m.ClusterID() != c.members[0].ClusterID() {
+			t.Errorf("reads %q as %v of %x", got, m.ID(), m.ClusterID())
+		}
+		c.awaitEqual()
+	})
 }
