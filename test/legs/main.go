@@ -83,7 +83,7 @@ else
 fi`
 
 // mixed holds each kind of cluster against etcd for TIME, or repeats one SEED.
-const mixed = `go test -count=1 -v -timeout 40m ./test/mixed -mixed.time="${TIME:-5m}" -mixed.seed="${SEED:-0}"`
+const mixed = `go test -count=1 -v -timeout 40m ./test/mixed -mixed.time="${TIME:-5m}" -mixed.ops=1200 -mixed.seed="${SEED:-0}"`
 
 // fuzzAll runs each fuzz target for FUZZTIME.
 const fuzzAll = `for pkg in $(go list ./... | grep -v '^holdfast/test'); do

@@ -3,6 +3,7 @@ package mixed
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -165,6 +166,30 @@ func (m *Member) compacted(ctx context.Context, revision int64) bool {
 
 // text writes a message so that equal ones are written equally within a process.
 func text(m proto.Message) string { return prototext.MarshalOptions{Multiline: true}.Format(m) }
+
+// Compared lets a member of each kind lead until it has compared the hashes of all members.
+func (c *Cluster) Compared(ctx context.Context) error {
+	for _, k := range []Kind{Etcd, Holdfast} {
+		at := slices.IndexFunc(c.running(), func(m *Member) bool { return m.Kind == k })
+		if at < 0 {
+			continue
+		}
+		if err := c.MoveLeader(ctx, c.running()[at]); err != nil {
+			return err
+		}
+		err := c.await(ctx, fmt.Sprintf("%s to compare hashes as a leader", k), func() error {
+			compared, err := c.Checked()
+			if err == nil && compared[k] == 0 {
+				err = errors.New("none was compared")
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // What members log about the hashes they compare, as leaders, and about raft data they cannot use.
 const (

@@ -20,7 +20,7 @@ import (
 var (
 	timeFlag    = flag.Duration("mixed.time", 15*time.Second, "how long episodes of each cluster go on; one at least is run")
 	seedFlag    = flag.Uint64("mixed.seed", 0, "run the episode of this seed alone")
-	opsFlag     = flag.Int("mixed.ops", 600, "operations drawn per episode")
+	opsFlag     = flag.Int("mixed.ops", 300, "operations drawn per episode")
 	oursFlag    = flag.String("mixed.ours", "", "the program called Holdfast: a path, or etcd for etcd itself; bin/holdfast when empty")
 	skipFlag    = flag.String("mixed.skip", "", "leave out operations whose text, and questions to the members whose name, matches this expression")
 	keepFlag    = flag.Bool("mixed.keep", false, "keep the logs of episodes in which nothing differs, too")
@@ -105,9 +105,6 @@ func TestMixed(t *testing.T) {
 			}
 			t.Logf("%d operations in %s; leaders compared hashes with all members: %d of etcd, %d of Holdfast", ran,
 				time.Since(began).Round(time.Second), compared[Etcd], compared[Holdfast])
-			if slices.Contains(compared[:], 0) {
-				t.Error("leaders of one kind never compared hashes with all members")
-			}
 		})
 	}
 }
@@ -133,8 +130,13 @@ func episode(t *testing.T, seed uint64, kinds []Kind, p plan) (ran int, compared
 			}
 			return cluster, err
 		},
-		Disturb:        func(place int) *peer.Disturbance { return p.at(place, cluster) },
-		Check:          func(ctx context.Context) error { return cluster.Healthy(ctx) },
+		Disturb: func(place int) *peer.Disturbance { return p.at(place, cluster) },
+		Check: func(ctx context.Context) error {
+			if err := cluster.Compared(ctx); err != nil {
+				return err
+			}
+			return cluster.Healthy(ctx)
+		},
 		Differences:    differences,
 		ElectionMillis: electionMillis,
 	}
