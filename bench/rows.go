@@ -59,5 +59,13 @@ func rows() []row {
 			show: []string{"killed_answer_s", "killed_anonymous_mb", "killed_settled_mb", "stop_s", "stopped_answer_s",
 				"stopped_anonymous_mb", "stopped_settled_mb"},
 			run: restart,
+		},
+		row{
+			name: "failover",
+			asks: "for how long are writes not acknowledged when the leader of three is killed, and when it is stopped?",
+			aim:  "0.6 s after a kill, better 0.3",
+			once: true,
+			show: []string{"kill_gap_p50_ms", "kill_gap_max_ms", "term_gap_p50_ms", "term_gap_max_ms"},
+			run:  failover,
 		})
 }
