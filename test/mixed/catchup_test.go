@@ -11,8 +11,8 @@ import (
 )
 
 // TestCatchUp ends a member of one kind, writes on with a leader of the other, and starts it again: a little later, when the
-// leader's log still has what it missed, and so much later that it has to be sent a snapshot. Then leadership moves to the
-// member that was away, and it leads the others.
+// leader's log still has what it missed, and so much later that it has to be sent a snapshot. Before it serves it compares
+// hashes with the others (InitialCorruptCheck). Then leadership moves to it, and it leads the others.
 func TestCatchUp(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts clusters")
@@ -25,15 +25,8 @@ func TestCatchUp(t *testing.T) {
 		{Holdfast, Etcd, []Kind{Holdfast, Etcd, Holdfast}},
 	} {
 		t.Run(fmt.Sprintf("from %s to %s", c.from, c.to), func(t *testing.T) {
-			skipUnbuilt(t)
 			ctx := t.Context()
-			flags := append([]string{fmt.Sprintf("--election-timeout=%d", electionMillis),
-				fmt.Sprintf("--heartbeat-interval=%d", electionMillis/10)}, members...)
-			cluster, err := Open(ctx, t.TempDir(), binaries(t), flags, c.kinds...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer cluster.Close()
+			cluster := open(t, c.kinds, "--feature-gates=CompactHashCheck=true,InitialCorruptCheck=true")
 			for _, way := range []string{"log", "snapshot"} {
 				if err := cluster.miss(ctx, c.from, c.to, way); err != nil {
 					t.Fatalf("by %s: %v\nlogs are kept in %s", way, err, keepLogs(t, cluster))
@@ -73,6 +66,9 @@ func (c *Cluster) miss(ctx context.Context, from, to Kind, way string) error {
 	}
 	if err := c.Restart(ctx); err != nil {
 		return err
+	}
+	if n, err := away.logged("initial corruption checking passed"); err != nil || n == 0 {
+		return fmt.Errorf("%s has not compared hashes before it served: %v", away, err)
 	}
 	after, err := c.snapshots()
 	if err != nil {

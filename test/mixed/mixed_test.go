@@ -70,16 +70,6 @@ var swapping = plan{every: 50, steps: []step{
 	swap(Etcd, false), lead(Etcd), swap(Etcd, true), lead(Holdfast), swap(Etcd, true), lead(Etcd),
 }}
 
-// waits says what Holdfast lacks for a test, by its name. With etcd in its place all run.
-var waits = map[string]string{}
-
-func skipUnbuilt(t *testing.T) {
-	t.Helper()
-	if what := waits[t.Name()]; what != "" && *oursFlag != "etcd" {
-		t.Skipf("waits for %s", what)
-	}
-}
-
 // TestMixed runs episodes of operations against each cluster.
 //
 //	go test ./test/mixed -run 'TestMixed/2_etcd' -mixed.seed=7    repeats one
@@ -89,7 +79,6 @@ func TestMixed(t *testing.T) {
 	}
 	for _, e := range episodes {
 		t.Run(e.name, func(t *testing.T) {
-			skipUnbuilt(t)
 			first := uint64(1)
 			if *seedFlag != 0 {
 				first = *seedFlag

@@ -3,6 +3,7 @@ package mixed
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -21,7 +22,7 @@ func TestStorm(t *testing.T) {
 	}
 	for _, kinds := range [][]Kind{{Etcd, Holdfast, Etcd}, {Holdfast, Etcd, Holdfast}} {
 		t.Run(fmt.Sprint(kinds), func(t *testing.T) {
-			cluster := open(t, kinds...)
+			cluster := open(t, kinds)
 			if err := cluster.storm(t.Context(), t); err != nil {
 				t.Fatalf("%v\nlogs are kept in %s", err, keepLogs(t, cluster))
 			}
@@ -29,11 +30,11 @@ func TestStorm(t *testing.T) {
 	}
 }
 
-// open starts a cluster for the length of a test.
-func open(t *testing.T, kinds ...Kind) *Cluster {
+// open starts a cluster for the length of a test; extra flags come last and so win.
+func open(t *testing.T, kinds []Kind, extra ...string) *Cluster {
 	t.Helper()
 	flags := append([]string{fmt.Sprintf("--election-timeout=%d", electionMillis),
-		fmt.Sprintf("--heartbeat-interval=%d", electionMillis/10)}, members...)
+		fmt.Sprintf("--heartbeat-interval=%d", electionMillis/10)}, append(slices.Clone(members), extra...)...)
 	cluster, err := Open(t.Context(), t.TempDir(), binaries(t), flags, kinds...)
 	if err != nil {
 		t.Fatal(err)
