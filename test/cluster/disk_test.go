@@ -82,26 +82,30 @@ func newDisk(number int) (*disk, error) {
 	return d, nil
 }
 
-// removeDisks unmounts all disks of this process, and those that killed processes left.
+// removeDisks removes all disks of this process, and those that killed processes left.
 func removeDisks() error {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	if err != nil {
 		return err
 	}
+	roots, err := filepath.Glob(filepath.Join(os.TempDir(), disksPrefix+"*"))
+	if err != nil {
+		return err
+	}
 	var errs []error
-	for line := range strings.Lines(string(mounts)) {
-		fields := strings.Fields(line)
-		if len(fields) < 2 || !strings.Contains(fields[1], "/"+disksPrefix) {
-			continue
-		}
-		root := filepath.Dir(fields[1])
+	for _, root := range roots {
 		owner := strings.TrimPrefix(filepath.Base(root), disksPrefix)
 		if owner != fmt.Sprint(os.Getpid()) && exists("/proc/"+owner) {
 			continue
 		}
-		errs = append(errs, syscall.Unmount(fields[1], syscall.MNT_DETACH))
+		for line := range strings.Lines(string(mounts)) {
+			if fields := strings.Fields(line); len(fields) > 1 && filepath.Dir(fields[1]) == root {
+				errs = append(errs, syscall.Unmount(fields[1], syscall.MNT_DETACH))
+			}
+		}
+		errs = append(errs, os.RemoveAll(root))
 	}
-	return errors.Join(append(errs, os.RemoveAll(disks.root))...)
+	return errors.Join(errs...)
 }
 
 func exists(path string) bool {
