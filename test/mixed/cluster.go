@@ -332,6 +332,28 @@ func (c *Cluster) Promote(ctx context.Context, m *Member) error {
 	return c.settle(ctx)
 }
 
+// Move gives a member another address for its peers.
+func (c *Cluster) Move(ctx context.Context, m *Member) error {
+	via, err := c.another(ctx, m)
+	if err != nil {
+		return err
+	}
+	elsewhere, err := run.Place(run.Config{})
+	if err != nil {
+		return err
+	}
+	peers := []string{"http://" + elsewhere.Peer}
+	if _, err := pb.NewClusterClient(via.conn).MemberUpdate(ctx, &pb.MemberUpdateRequest{ID: m.ID, PeerURLs: peers}); err != nil {
+		return fmt.Errorf("move %s via %s: %w", m, via, err)
+	}
+	if err := m.Stop(); err != nil {
+		return err
+	}
+	m.Peer = elsewhere.Peer
+	m.Join(c.initial(c.Members...))
+	return c.Restart(ctx)
+}
+
 // Remove takes a member out of the cluster. When it still runs it has to end by itself.
 func (c *Cluster) Remove(ctx context.Context, m *Member) error {
 	via, err := c.another(ctx, m)

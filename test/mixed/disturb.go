@@ -78,6 +78,19 @@ func back() step {
 		do: func(ctx context.Context, c *Cluster) error { return c.Restart(ctx) }}
 }
 
+// move gives a member of a kind another address for the others: they are told, then it starts there.
+func move(k Kind) step {
+	return step{name: fmt.Sprintf("a member of %s moves to another address", k), reconnect: true, forgets: true,
+		do: func(ctx context.Context, c *Cluster) error {
+			for _, m := range c.running() {
+				if m.Kind == k {
+					return c.Move(ctx, m)
+				}
+			}
+			return fmt.Errorf("no member of %s runs", k)
+		}}
+}
+
 // swap puts a member of a kind in the place of one of the other kind: that one ends, is removed, and a new one joins, as a
 // learner that is promoted or as a voter at once.
 func swap(k Kind, learner bool) step {

@@ -60,7 +60,7 @@ var episodes = []struct {
 func moving(most Kind) plan {
 	return plan{every: 30, steps: []step{
 		lead(Holdfast), lead(Etcd), lead(most), down(Holdfast, true), back(), lead(Holdfast), down(Etcd, false), back(),
-		lead(Etcd), down(Holdfast, false), lead(Etcd), back(), lead(Holdfast), down(Etcd, true), lead(Holdfast), back(),
+		lead(Etcd), down(Holdfast, false), lead(Etcd), back(), move(Holdfast), lead(Holdfast), move(Etcd), down(Etcd, true), lead(Holdfast), back(),
 	}}
 }
 
