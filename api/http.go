@@ -138,7 +138,7 @@ var (
 	hasLeader = gauge("etcd_server_has_leader", "Whether a leader is known: 1, or 0.")
 	isLeader  = gauge("etcd_server_is_leader", "Whether this member leads: 1, or 0.")
 	isLearner = gauge("etcd_server_is_learner", "Whether this member has no vote: 1, or 0.")
-	dbSize    = gauge("etcd_mvcc_db_total_size_in_bytes", "What the data takes on disk.")
+	dbSize    = gauge("etcd_mvcc_db_total_size_in_bytes", "What the data takes on disk, at least what is in use.")
 	dbInUse   = gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Encoded bytes of all revisions that are kept.")
 	quota     = gauge("etcd_server_quota_backend_bytes", "Bound of the bytes of all revisions that are kept.")
 	committed = gauge("etcd_server_proposals_committed_total", "Index of the last committed entry.")

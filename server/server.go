@@ -259,7 +259,6 @@ func (s *Server) Run(ctx context.Context) error {
 	case err = <-ended:
 	case err = <-s.stuck:
 	}
-	s.waiters.expire(time.Time{}, ErrStopped)
 	return err
 }
 

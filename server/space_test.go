@@ -207,3 +207,25 @@ func TestQuotaReachedInTheLog(t *testing.T) {
 		}
 	})
 }
+
+// TestSizeIsNotBelowItsPart: values that compress well take less on disk than they count for the quota; what is said of the size
+// is not below the part of it that is in use.
+func TestSizeIsNotBelowItsPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, _ := memoryConfig()
+		m := start(t, cfg)
+		for range 20 {
+			m.put("k", strings.Repeat("x", 50<<10))
+		}
+		if err := m.store.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		s := m.Status()
+		if disk := m.store.Size(); disk >= s.SizeInUse {
+			t.Fatalf("%d bytes on disk, %d in use: nothing is shown", disk, s.SizeInUse)
+		}
+		if s.Size < s.SizeInUse {
+			t.Errorf("size %d, in use %d", s.Size, s.SizeInUse)
+		}
+	})
+}

@@ -15,8 +15,9 @@ import (
 type Status struct {
 	Version        string // of etcd, whose behaviour the member has
 	StorageVersion string // empty while nothing is stored
-	// Size is what the data takes on disk, SizeInUse the encoded bytes of all revisions kept, Quota the bound of the
-	// latter; bytes.
+	// SizeInUse are the encoded bytes of all revisions kept, Quota is the bound of them. Size is what the data takes on disk, but
+	// at least SizeInUse: the store compresses, and who compares Size with the quota, or takes their difference for what a
+	// defragmentation would bring, must not be misled. Bytes.
 	Size, SizeInUse, Quota int64
 	Leader                 kv.MemberID // 0 if none is known
 	Committed, Applied     kv.Index
@@ -31,10 +32,11 @@ func (s *Server) Status() Status {
 	r := s.replica.Status()
 	status := Status{
 		Version: version.EtcdVersion, StorageVersion: storageVersion(s.cluster.Version(), kv.Index(r.Applied)),
-		Size: s.store.Size(), SizeInUse: s.keys.SizeInUse(), Quota: s.cfg.Quota,
+		SizeInUse: s.keys.SizeInUse(), Quota: s.cfg.Quota,
 		Leader: kv.MemberID(r.Leader), Committed: kv.Index(r.Commit), Applied: kv.Index(r.Applied), Term: kv.Term(r.Term),
 		IsLearner: s.IsLearner(),
 	}
+	status.Size = max(s.store.Size(), status.SizeInUse)
 	if status.Leader == 0 {
 		status.Errors = append(status.Errors, "etcdserver: no leader")
 	}
