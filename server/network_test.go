@@ -192,7 +192,11 @@ func (c *slowConn) deliver() {
 	for {
 		select {
 		case p := <-c.way:
-			time.Sleep(time.Until(p.due))
+			select {
+			case <-time.After(time.Until(p.due)):
+			case <-c.closed: // a bubble whose test has ended has no time to wait for
+				return
+			}
 			if _, err := c.Conn.Write(p.data); err != nil {
 				_ = c.close() // the other end is gone
 				return
