@@ -42,7 +42,7 @@ var gates = []Gate{
 	{Name: InitialCorruptCheck, Stage: "ALPHA"},
 	{Name: LeaseCheckpoint, Stage: "ALPHA"},
 	{Name: LeaseCheckpointPersist, Stage: "ALPHA"},
-	{Name: PriorityRequest, Stage: "ALPHA"},
+	{Name: PriorityRequest, Stage: "ALPHA", Idle: "the revocation of a lease that finds no room is proposed again until it does"},
 	{Name: SetMemberLocalAddr, Stage: "ALPHA"},
 	{Name: StopGRPCServiceOnDefrag, Stage: "ALPHA", Idle: "a defragmentation does not stop serving"},
 	{Name: TxnModeWriteWithSharedBuffer, Stage: "BETA", Default: true, Idle: "a write transaction reads in one way only"},
