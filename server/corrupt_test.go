@@ -83,6 +83,28 @@ func TestFindings(t *testing.T) {
 	}
 }
 
+// TestCurrentHashIsOfToday: a compaction at 0 has every HashKV at 0 answered with what was remembered then. The checks do not ask
+// for that.
+func TestCurrentHashIsOfToday(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, _ := memoryConfig()
+		m := start(t, cfg)
+		m.put("a", "1")
+		if _, err := m.Compact(t.Context(), kv.CompactRequest{Revision: 0, Physical: true}); err != nil {
+			t.Fatal(err)
+		}
+		m.put("b", "2")
+		remembered, err := m.HashKV(t.Context(), 0)
+		if err != nil || remembered.Revision == m.Header().Revision {
+			t.Fatalf("at 0: %+v, %v; nothing is shown", remembered, err)
+		}
+		today, err := m.currentHash(t.Context())
+		if err != nil || today.Revision != m.Header().Revision || today.Sum == remembered.Sum {
+			t.Errorf("today: %+v, %v; remembered %+v", today, err, remembered)
+		}
+	})
+}
+
 // TestCompareCompaction is the table of whom the members' memory of a compaction speaks against. Member 1 leads with the sum
 // a; b and c are others, - compacted differently before, ! did not answer.
 func TestCompareCompaction(t *testing.T) {
