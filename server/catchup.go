@@ -106,8 +106,12 @@ func (c *catchUp) take(ctx context.Context, state *receivedState, in transport.I
 		return err
 	}
 	unfinished := c.dir.path(state.name + storeUnfinished)
-	if err := c.dir.fs.RemoveAll(unfinished); err != nil {
-		return err
+	// One of this name may have been received to its end and yet been refused, or not been noted. It is not in force: the index
+	// is beyond what is applied.
+	for _, left := range []string{unfinished, c.dir.path(state.name)} {
+		if err := c.dir.fs.RemoveAll(left); err != nil {
+			return err
+		}
 	}
 	end := c.counts.received.begin(c.cfg.Now)
 	err := c.assemble(ctx, state, in.Form, unfinished, body)

@@ -90,6 +90,29 @@ func TestCatchUpInterrupted(t *testing.T) {
 	}
 }
 
+// TestCatchUpOverWhatIsLeft: what an earlier transfer of the same state has left behind, under its last name, does not keep the
+// next one out.
+func TestCatchUpOverWhatIsLeft(t *testing.T) {
+	for _, form := range []transport.Form{transport.Database, transport.Checkpoint} {
+		t.Run(form.String(), func(t *testing.T) {
+			cfg := testConfig(t.TempDir()) // a real file system: that in memory renames onto anything
+			m, err := Open(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer m.Close()
+			state := makeState(t, form)
+			if err := m.catchUp.Receive(t.Context(), state.message, state.incoming()); err != nil {
+				t.Fatal(err)
+			}
+			m.catchUp.state = nil
+			if err := m.catchUp.Receive(t.Context(), state.message, state.incoming()); err != nil {
+				t.Errorf("once more: %v", err)
+			}
+		})
+	}
+}
+
 // TestCatchUpDamaged: a checkpoint in which a bit was flipped on the way is refused wherever the bit is, a database where the damage
 // can be seen; both are refused for another entry than they are the state of.
 func TestCatchUpDamaged(t *testing.T) {
