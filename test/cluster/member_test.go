@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,7 +32,7 @@ type member struct {
 	id      atomic.Uint64
 
 	initialCluster, initialState string
-	extra                        []string // flags after all others
+	extra, env                   []string // flags after all others, and environment after the program's own
 
 	mu      sync.Mutex // guards the fields below
 	on      bool       // a process runs
@@ -116,7 +117,7 @@ func (m *member) launch() error {
 		fmt.Sprintf("--election-timeout=%d", election.Milliseconds()),
 	}
 	argv = append(append(argv, m.cluster.program.args...), m.extra...)
-	if err := m.Exec(argv, m.cluster.program.env); err != nil {
+	if err := m.Exec(argv, slices.Concat(m.cluster.program.env, m.env)); err != nil {
 		return err
 	}
 	m.mu.Lock()
