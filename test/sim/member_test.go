@@ -115,6 +115,7 @@ type life struct {
 
 	flushes                       int
 	released, releasing, recorded kv.Index
+	releaseAt                     raftlog.SnapshotRecord // what releasing stands for
 	incoming                      *incoming
 }
 

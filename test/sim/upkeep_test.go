@@ -58,18 +58,19 @@ func (l *life) release() error {
 	switch {
 	case l.releasing != 0 && l.recorded >= l.releasing:
 		l.releasing = 0
-		keep := uint64(l.recorded) - min(uint64(l.recorded), l.w.tuning.catchUpEntries)
-		record := raftlog.SnapshotRecord{Index: uint64(durable.Index), Term: uint64(durable.Term), ConfState: conf}
-		removed, err := l.log.Release(record, keep+1)
+		// What was asked for counts, not what is recorded: that may be a state that is on its way into force.
+		keep := l.releaseAt.Index - min(l.releaseAt.Index, l.w.tuning.catchUpEntries)
+		removed, err := l.log.Release(l.releaseAt, keep+1)
 		if err != nil {
 			return err
 		}
 		l.w.counts["segments released"] += removed
 		l.replica.Compact(keep)
-		l.released = durable.Index
+		l.released = kv.Index(l.releaseAt.Index)
 		l.w.note("%s released the log below %d, %d segments", l.member, keep+1, removed)
 	case l.releasing == 0 && durable.Index >= l.released+kv.Index(l.w.tuning.snapshotEvery):
 		l.releasing, l.recorded = durable.Index, 0
+		l.releaseAt = raftlog.SnapshotRecord{Index: uint64(durable.Index), Term: uint64(durable.Term), ConfState: conf}
 		l.checkpoint(durable.Index, durable.Term, conf)
 	default:
 		return nil
