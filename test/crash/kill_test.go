@@ -131,13 +131,19 @@ func (r *killRun) renew() {
 	r.dir, r.judge = r.t.TempDir(), newJudge()
 }
 
-func (r *killRun) logTail() string {
+func (r *killRun) logTail() string { return r.logEnd(40) }
+
+// panicked tells whether the last process said that it ends at a failpoint, before the stacks of its goroutines.
+func (r *killRun) panicked() bool { return strings.Contains(r.logEnd(200), "failpoint panic: ") }
+
+// logEnd are the last lines of the log.
+func (r *killRun) logEnd(count int) string {
 	text, err := os.ReadFile(filepath.Join(r.dir, "server.log"))
 	if err != nil {
 		return err.Error()
 	}
 	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
-	return strings.Join(lines[max(0, len(lines)-40):], "\n")
+	return strings.Join(lines[max(0, len(lines)-count):], "\n")
 }
 
 // start starts a process and returns when it answers.
@@ -199,7 +205,7 @@ func (r *killRun) killAt(name string, start, empty bool) error {
 			s.Kill()
 			return fmt.Errorf("it answers although it should have ended at %s", name)
 		}
-		if !strings.Contains(r.logTail(), "failpoint panic: ") {
+		if !r.panicked() {
 			return err
 		}
 		r.hits[name]++
@@ -234,7 +240,7 @@ func (r *killRun) endAt(ctx context.Context, s *run.Server, control, name string
 	for deadline := time.Now().Add(reachTimeout); ; {
 		select {
 		case <-s.Ended():
-			if !strings.Contains(r.logTail(), "failpoint panic: ") {
+			if !r.panicked() {
 				return errors.New("the process ended by itself")
 			}
 			r.hits[name]++
