@@ -1,10 +1,12 @@
 package crash
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -114,6 +116,7 @@ type killRun struct {
 	plain, stoppable string // paths of the binary, without and with failpoints
 
 	dir    string
+	logAt  int // where the last process began in the log
 	judge  *judge
 	hits   map[string]int // of failpoints
 	starts []time.Duration
@@ -131,24 +134,27 @@ func (r *killRun) renew() {
 	r.dir, r.judge = r.t.TempDir(), newJudge()
 }
 
-func (r *killRun) logTail() string { return r.logEnd(40) }
+func (r *killRun) logTail() string {
+	lines := strings.Split(strings.TrimRight(string(r.log(0)), "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-40):], "\n")
+}
 
-// panicked tells whether the last process said that it ends at a failpoint, before the stacks of its goroutines.
-func (r *killRun) panicked() bool { return strings.Contains(r.logEnd(200), "failpoint panic: ") }
+// panicked tells whether the last process said that it ends at a failpoint.
+func (r *killRun) panicked() bool { return bytes.Contains(r.log(r.logAt), []byte("failpoint panic: ")) }
 
-// logEnd are the last lines of the log.
-func (r *killRun) logEnd(count int) string {
+// log is what processes have said from some place in the log on.
+func (r *killRun) log(from int) []byte {
 	text, err := os.ReadFile(filepath.Join(r.dir, "server.log"))
-	if err != nil {
-		return err.Error()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.t.Fatal(err)
 	}
-	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
-	return strings.Join(lines[max(0, len(lines)-count):], "\n")
+	return text[min(from, len(text)):]
 }
 
 // start starts a process and returns when it answers.
 func (r *killRun) start(ctx context.Context, binary string, env ...string) (*run.Server, error) {
 	began := time.Now()
+	r.logAt = len(r.log(0))
 	s, err := run.Start(ctx, run.Config{
 		Binary: binary, Dir: r.dir, Env: env, AdvertisePeer: "http://127.0.0.1:2380", // the same member each time
 		Args: []string{"--snapshot-count=40", "--snapshot-catchup-entries=10", "--compaction-batch-limit=20"},
