@@ -33,6 +33,15 @@ func (s *Store) HashKV(ctx context.Context, rev kv.Revision) (Hash, error) {
 	if h, ok := s.hashes.get(rev); ok {
 		return h, nil
 	}
+	return s.hash(ctx, rev)
+}
+
+// HashCurrent returns the hash of everything there is, never what a compaction remembers: HashKV does for the revision of a
+// compaction, and after a compaction at 0 for 0.
+func (s *Store) HashCurrent(ctx context.Context) (Hash, error) { return s.hash(ctx, 0) }
+
+// hash computes what HashKV returns.
+func (s *Store) hash(ctx context.Context, rev kv.Revision) (Hash, error) {
 	for {
 		now := s.published.Load()
 		switch {

@@ -68,7 +68,7 @@ var errInconsistent = errors.New("found data inconsistency with peers")
 // compacted differently, says nothing against it.
 func (s *Server) checkInitially(ctx context.Context) error {
 	s.log.Info("starting initial corruption check", "local-member-id", s.id.String(), "timeout", s.cfg.requestTimeout())
-	own, err := s.currentHash(ctx)
+	own, err := s.keys.HashCurrent(ctx)
 	if err != nil {
 		return fmt.Errorf("%s failed to fetch hash (%w)", s.id, err)
 	}
@@ -96,19 +96,6 @@ func (s *Server) checkInitially(ctx context.Context) error {
 	}
 	s.log.Info("initial corruption checking passed; no corruption", "local-member-id", s.id.String())
 	return nil
-}
-
-// currentHash sums all keys there are. HashKV at revision 0 would not do: after a compaction at 0 it answers, as etcd's does,
-// with what was remembered then, which tells nothing of today and differs on a member that has started since.
-func (s *Server) currentHash(ctx context.Context) (mvcc.Hash, error) {
-	for {
-		rev := s.keys.Revision()
-		h, err := s.keys.HashKV(ctx, rev)
-		if errors.Is(err, mvcc.ErrCompacted) && s.keys.Revision() > rev {
-			continue // it went on, and was compacted, meanwhile
-		}
-		return h, err
-	}
 }
 
 // checkCorruption makes the leader's comparisons at their times.
@@ -155,7 +142,7 @@ func every(d time.Duration) (<-chan time.Time, func()) {
 
 // checkAll compares everything that is there.
 func (s *Server) checkAll(ctx context.Context) error {
-	before, err := s.currentHash(ctx)
+	before, err := s.keys.HashCurrent(ctx)
 	if err != nil {
 		return err
 	}
@@ -163,7 +150,7 @@ func (s *Server) checkAll(ctx context.Context) error {
 	if err := s.awaitCommitted(ctx); err != nil { // what a peer has shown, this member has too from here on
 		return err
 	}
-	after, err := s.currentHash(ctx)
+	after, err := s.keys.HashCurrent(ctx)
 	if err != nil {
 		return err
 	}

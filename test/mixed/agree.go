@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"regexp"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
