@@ -247,8 +247,11 @@ func (s *Server) tendOnce(ctx context.Context, term uint64) (next time.Time) {
 	todo := s.clock.look()
 	asked, errs := s.enqueueRevocations(ctx, term, todo.over)
 	if len(todo.checkpoints) > 0 {
-		p, err := s.enqueueCheckpoints(ctx, term, todo.checkpoints)
-		asked, errs = append(asked, p), append(errs, err)
+		if p, err := s.enqueueCheckpoints(ctx, term, todo.checkpoints); err != nil {
+			errs = append(errs, err)
+		} else {
+			asked = append(asked, p)
+		}
 	}
 	s.agreeing.Unlock()
 	for _, p := range asked {

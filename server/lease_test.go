@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -358,6 +360,26 @@ func TestCorruptAlarmHoldsLeases(t *testing.T) {
 		time.Sleep(revokeRetry + time.Millisecond)
 		if m.get("k") != "" {
 			t.Error("the key outlived its lease")
+		}
+	})
+}
+
+// TestRefusedCheckpointIsReported: a checkpoint that cannot even be proposed is spoken of, and no outcome is waited for.
+func TestRefusedCheckpointIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, _ := memoryConfig()
+		var said strings.Builder
+		cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
+		m := start(t, cfg)
+		m.grant(7, 3600)
+		m.stop() // from here on nothing can be proposed
+		const term = 99
+		m.clock.start(term, m.leases.All, 0)
+		defer m.clock.stop()
+		time.Sleep(checkpointEvery + time.Second)
+		m.tendOnce(context.Background(), term)
+		if !strings.Contains(said.String(), "could not revoke or checkpoint leases") {
+			t.Errorf("the log says only\n%s", said.String())
 		}
 	})
 }
