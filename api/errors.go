@@ -49,7 +49,6 @@ var wire = []struct{ err, on error }{
 	{server.ErrNotLeader, rpctypes.ErrGRPCNotLeader},
 	{server.ErrBadLeaderTransferee, rpctypes.ErrGRPCBadLeaderTransferee},
 	{server.ErrLeaderTransferTimeout, status.Error(codes.Unknown, "etcdserver: request timed out, leader transfer took too long")},
-	{server.ErrTimeoutWaitApplied, rpctypes.ErrGRPCTimeoutWaitAppliedIndex},
 	{server.ErrNotEnoughStarted, errNotEnoughStarted},
 	{server.ErrUnhealthy, rpctypes.ErrGRPCUnhealthy},
 	{server.ErrLearnerNotReady, rpctypes.ErrGRPCLearnerNotReady},

@@ -93,7 +93,7 @@ func (a *API) downgradeEnabled(w http.ResponseWriter, r *http.Request) {
 
 // nameCluster says of which cluster an answer is.
 func (a *API) nameCluster(w http.ResponseWriter) {
-	w.Header().Set("X-Etcd-Cluster-ID", fmt.Sprintf("%x", a.member.ClusterID()))
+	w.Header().Set(server.HeaderClusterID, fmt.Sprintf("%x", a.member.ClusterID()))
 }
 
 func (a *API) writeMembers(w http.ResponseWriter, members []membership.Member) {

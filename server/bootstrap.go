@@ -98,7 +98,7 @@ func (b *Bootstrap) look(ctx context.Context, peers *peerClient, urls []string) 
 	if answer.status != http.StatusOK {
 		return view{}, fmt.Errorf("GET %s/members: status %d", answer.url, answer.status)
 	}
-	if v.clusterID, err = strconv.ParseUint(answer.header.Get("X-Etcd-Cluster-ID"), 16, 64); err != nil {
+	if v.clusterID, err = strconv.ParseUint(answer.header.Get(HeaderClusterID), 16, 64); err != nil {
 		return view{}, fmt.Errorf("GET %s/members: cluster id: %w", answer.url, err)
 	}
 	if err := json.Unmarshal(answer.body, &v.members); err != nil {

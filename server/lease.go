@@ -133,7 +133,9 @@ func (s *Server) awaitClock(ctx context.Context) error {
 		}
 		index, err := confirmed.Index()
 		if err == nil {
-			err = s.awaitApplied(ctx, index)
+			// etcd gives up after a second, or does not wait at all (feature gate FastLeaseKeepAlive); but a lease that a client
+			// knows to be revoked must not be renewed, and one whose renewal fails only because the member is busy would be lost.
+			err = s.awaitApplied(ctx, index, s.cfg.requestTimeout())
 		}
 		if err == nil && !s.leads() || errors.Is(err, replica.ErrLeaderChanged) {
 			return ErrNotLeader
@@ -142,14 +144,12 @@ func (s *Server) awaitClock(ctx context.Context) error {
 	}
 }
 
-// awaitApplied waits until this member has applied an index, for the time of a request at most. etcd gives up after a second,
-// or does not wait at all (feature gate FastLeaseKeepAlive); but a lease that a client knows to be revoked must not be
-// renewed, and one whose renewal fails only because the member is busy would be lost.
-func (s *Server) awaitApplied(ctx context.Context, index uint64) error {
+// awaitApplied waits until this member has applied an index; after the time given it is ErrAppliedTimeout.
+func (s *Server) awaitApplied(ctx context.Context, index uint64, atMost time.Duration) error {
 	if s.replica.Status().Applied >= index {
 		return nil
 	}
-	within, cancel := context.WithTimeoutCause(ctx, s.cfg.requestTimeout(), ErrAppliedTimeout)
+	within, cancel := context.WithTimeoutCause(ctx, atMost, ErrAppliedTimeout)
 	defer cancel()
 	if err := s.replica.WaitApplied(within, index); within.Err() == nil {
 		return err

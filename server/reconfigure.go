@@ -19,9 +19,6 @@ import (
 // Changes of the membership. Each is checked here, against what this member knows of the others, then proposed as a
 // configuration change of raft, and checked once more when it is applied, against the state that all members share.
 
-// ErrTimeoutWaitApplied says that this member takes too long to apply what is committed.
-var ErrTimeoutWaitApplied = errors.New("request timed out, waiting for the applied index took too long")
-
 // MemberAdd adds a member that others reach at peerURLs, and returns it and all members. A learner does not vote. Nobody
 // has to run there yet.
 func (s *Server) MemberAdd(ctx context.Context, peerURLs []string, learner bool) (membership.Member, []membership.Member, error) {
@@ -73,7 +70,7 @@ func (s *Server) MemberPromote(ctx context.Context, id kv.MemberID) ([]membershi
 		}
 		s.log.Warn("could not have a member promoted yet", "member", id.String(), "error", err)
 		select {
-		case <-time.After(forwardRetry):
+		case <-time.After(leaderRetry):
 		case <-ctx.Done():
 			return nil, s.unanswered(ctx, s.cfg.Now())
 		case <-s.stopped:
@@ -81,9 +78,6 @@ func (s *Server) MemberPromote(ctx context.Context, id kv.MemberID) ([]membershi
 		}
 	}
 }
-
-// forwardRetry is the pause between tries to reach a leader that may be moving.
-const forwardRetry = 50 * time.Millisecond
 
 // errNotForwarded says that whoever leads gave no answer that counts.
 var errNotForwarded = errors.New("the leader did not answer")
@@ -139,12 +133,7 @@ func (s *Server) promote(ctx context.Context, id kv.MemberID) ([]membership.Memb
 const applyWait = time.Second
 
 func (s *Server) learnerReady(ctx context.Context, id kv.MemberID) error {
-	brief, cancel := context.WithTimeout(ctx, applyWait)
-	defer cancel()
-	if err := s.replica.WaitApplied(brief, s.replica.Status().Commit); err != nil {
-		if brief.Err() != nil && ctx.Err() == nil {
-			return ErrTimeoutWaitApplied
-		}
+	if err := s.awaitApplied(ctx, s.replica.Status().Commit, applyWait); err != nil {
 		return refusal(err)
 	}
 	table, err := s.replica.Progress(ctx)
