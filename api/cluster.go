@@ -23,11 +23,7 @@ func (s *cluster) MemberAdd(ctx context.Context, q *pb.MemberAddRequest) (*pb.Me
 	if err != nil {
 		return nil, rpctypes.ErrGRPCMemberBadURLs
 	}
-	texts := make([]string, len(urls))
-	for i := range urls {
-		texts[i] = urls[i].String()
-	}
-	added, all, err := s.member.MemberAdd(ctx, texts, q.IsLearner)
+	added, all, err := s.member.MemberAdd(ctx, urllist.Texts(urls), q.IsLearner)
 	if err != nil {
 		return nil, toWire(err)
 	}

@@ -60,7 +60,7 @@ func (c Config) CheckDiscovered() error {
 	if err := checkDuplicates(members); err != nil {
 		return fmt.Errorf("discovery: %w", err)
 	}
-	if !slices.Equal(Texts(members[c.Name]), Texts(c.AdvertisePeerURLs)) {
+	if !slices.Equal(urllist.Texts(members[c.Name]), urllist.Texts(c.AdvertisePeerURLs)) {
 		return fmt.Errorf("discovery cluster %s has another member with the name %q of this one: give each member its own --name, and use a new token", membersText(members), c.Name)
 	}
 	return nil
@@ -76,7 +76,7 @@ func (c Config) checkLocal(members map[string][]url.URL) error {
 func checkDuplicates(members map[string][]url.URL) error {
 	seen := map[string]bool{}
 	for _, urls := range members {
-		for _, text := range Texts(urls) {
+		for _, text := range urllist.Texts(urls) {
 			if seen[text] {
 				return fmt.Errorf("initial cluster %s has duplicate url", membersText(members))
 			}
@@ -91,7 +91,7 @@ func (c Config) checkAdvertised(ctx context.Context, resolve Resolver, listed []
 	if err == nil {
 		return nil
 	}
-	advertised, texts := Texts(c.AdvertisePeerURLs), Texts(listed)
+	advertised, texts := urllist.Texts(c.AdvertisePeerURLs), urllist.Texts(listed)
 	own := membersText(map[string][]url.URL{c.Name: c.AdvertisePeerURLs})
 	if missing := without(texts, advertised); len(missing) > 0 {
 		for i := range missing {
@@ -126,7 +126,7 @@ func SameURLs(ctx context.Context, resolve Resolver, a, b []string) error {
 
 func sameURLs(ctx context.Context, resolve Resolver, a, b []url.URL) error {
 	if len(a) != len(b) {
-		return fmt.Errorf("len(%q) != len(%q)", Texts(a), Texts(b))
+		return fmt.Errorf("len(%q) != len(%q)", urllist.Texts(a), urllist.Texts(b))
 	}
 	if slices.EqualFunc(a, b, sameURL) {
 		return nil

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"holdfast/util/urllist"
 )
 
 // v2Deprecation is the stage of the v2 store that etcd 3.7 reports whatever was asked.
@@ -36,11 +38,11 @@ func (c Config) Echo(initialized bool, localAddress string) []slog.Attr {
 		slog.Uint64("max-wals", uint64(c.MaxWALs)),
 		slog.Uint64("max-snapshots", uint64(c.MaxSnapshots)),
 		slog.Uint64("snapshot-catchup-entries", c.SnapshotCatchUpEntries),
-		slog.Any("initial-advertise-peer-urls", Texts(c.AdvertisePeerURLs)),
-		slog.Any("listen-peer-urls", Texts(c.ListenPeerURLs)),
-		slog.Any("advertise-client-urls", Texts(c.AdvertiseClientURLs)),
-		slog.Any("listen-client-urls", Texts(c.ListenClientURLs)),
-		slog.Any("listen-metrics-urls", Texts(c.ListenMetricsURLs)),
+		slog.Any("initial-advertise-peer-urls", urllist.Texts(c.AdvertisePeerURLs)),
+		slog.Any("listen-peer-urls", urllist.Texts(c.ListenPeerURLs)),
+		slog.Any("advertise-client-urls", urllist.Texts(c.AdvertiseClientURLs)),
+		slog.Any("listen-client-urls", urllist.Texts(c.ListenClientURLs)),
+		slog.Any("listen-metrics-urls", urllist.Texts(c.ListenMetricsURLs)),
 		slog.String("local-address", localAddress),
 		slog.Any("cors", c.CORS),
 		slog.Any("host-whitelist", c.HostAllow),

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/datadriven"
+
+	"holdfast/util/urllist"
 )
 
 // Goal: what a command line, an environment or a file leads to, in etcd's words. Method: scripts in testdata/parse. The input
@@ -121,7 +123,7 @@ func showFields(b *strings.Builder, prefix string, got, usual reflect.Value) {
 			continue
 		}
 		if list, ok := g.Interface().([]url.URL); ok {
-			fmt.Fprintf(b, "%s: %v\n", name, Texts(list))
+			fmt.Fprintf(b, "%s: %v\n", name, urllist.Texts(list))
 		} else if text := fmt.Sprint(g.Interface()); text != "" || g.Kind() == reflect.String {
 			fmt.Fprintf(b, "%s: %s\n", name, text)
 		}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"holdfast/util/urllist"
 )
 
 // unit is the command line and the environment that systemd makes of testdata/etcd3.service and testdata/etcd.conf: the
@@ -54,11 +56,11 @@ func TestSystemdUnit(t *testing.T) {
 	if _, revisions, err := c.Compaction(); revisions != 20000 || err != nil {
 		t.Errorf("compaction keeps %d revisions, %v", revisions, err)
 	}
-	if got := Texts(c.ListenClientURLs); !slices.Equal(got, []string{"http://10.64.10.228:2379", "http://127.0.0.1:2379"}) {
+	if got := urllist.Texts(c.ListenClientURLs); !slices.Equal(got, []string{"http://10.64.10.228:2379", "http://127.0.0.1:2379"}) {
 		t.Errorf("listens on %v", got)
 	}
 	members, err := c.InitialMembers()
-	if err != nil || len(members) != 3 || Texts(members["etcd-10.64.12.111"])[0] != "http://10.64.12.111:2380" {
+	if err != nil || len(members) != 3 || urllist.Texts(members["etcd-10.64.12.111"])[0] != "http://10.64.12.111:2380" {
 		t.Errorf("members %v, %v", members, err)
 	}
 	if err := c.CheckBootstrap(t.Context(), nil); err != nil {

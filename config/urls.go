@@ -17,15 +17,6 @@ func mustURLs(text string) []url.URL {
 	return urls
 }
 
-// Texts are the URLs as text, in their order.
-func Texts(urls []url.URL) []string {
-	texts := make([]string, len(urls))
-	for i := range urls {
-		texts[i] = urls[i].String()
-	}
-	return texts
-}
-
 // InitialMembers is --initial-cluster by member name; a name given several times has several URLs.
 func (c Config) InitialMembers() (map[string][]url.URL, error) {
 	texts := map[string][]string{}
@@ -51,7 +42,7 @@ func (c Config) InitialMembers() (map[string][]url.URL, error) {
 func membersText(members map[string][]url.URL) string {
 	var pairs []string
 	for name, urls := range members {
-		for _, text := range Texts(urls) {
+		for _, text := range urllist.Texts(urls) {
 			pairs = append(pairs, name+"="+text)
 		}
 	}
@@ -68,7 +59,7 @@ func (c Config) initialClusterOf(name string) string {
 		name = DefaultName
 	}
 	pairs := make([]string, len(c.AdvertisePeerURLs))
-	for i, text := range Texts(c.AdvertisePeerURLs) {
+	for i, text := range urllist.Texts(c.AdvertisePeerURLs) {
 		pairs[i] = name + "=" + text
 	}
 	return strings.Join(pairs, ",")

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"holdfast/util/urllist"
 )
 
 const (
@@ -72,11 +74,11 @@ func isUnix(u url.URL) bool { return u.Scheme == "unix" || u.Scheme == "unixs" }
 func (c *Config) checkAdvertise() error {
 	if err := checkHosts(c.AdvertisePeerURLs); err != nil {
 		return fmt.Errorf(`--initial-advertise-peer-urls %q must be "host:port" (%w)`,
-			strings.Join(Texts(c.AdvertisePeerURLs), ","), err)
+			strings.Join(urllist.Texts(c.AdvertisePeerURLs), ","), err)
 	}
 	if err := checkHosts(c.AdvertiseClientURLs); err != nil {
 		return fmt.Errorf(`--advertise-client-urls %q must be in the format "host:port", "unix:/path/to/socket" or `+
-			`"unixs:/path/to/socket" (%w)`, strings.Join(Texts(c.AdvertiseClientURLs), ","), err)
+			`"unixs:/path/to/socket" (%w)`, strings.Join(urllist.Texts(c.AdvertiseClientURLs), ","), err)
 	}
 	return nil
 }

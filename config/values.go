@@ -153,7 +153,7 @@ func parseBytes(s string) (int64, error) {
 // urls is a comma list of URLs, sorted and without doubles. An empty text leaves what was there, as in etcd.
 func urls(field func(*Config) *[]url.URL) binding {
 	return value(formText,
-		func(c *Config) string { return strings.Join(Texts(*field(c)), ",") },
+		func(c *Config) string { return strings.Join(urllist.Texts(*field(c)), ",") },
 		func(c *Config, s string) error {
 			if s == "" {
 				return nil
@@ -180,7 +180,7 @@ func origins(field func(*Config) *[]string) binding {
 			if err != nil {
 				return err
 			}
-			*field(c) = slices.Compact(Texts(list))
+			*field(c) = slices.Compact(urllist.Texts(list))
 			return nil
 		})
 }

@@ -14,6 +14,7 @@ import (
 	"holdfast/discovery"
 	"holdfast/membership"
 	"holdfast/server"
+	"holdfast/util/urllist"
 )
 
 // resolveTimeout bounds how long names may take to appear when a member without data compares URLs; etcd's number.
@@ -120,7 +121,7 @@ func (o origin) members() ([]membership.Member, error) {
 }
 
 func founder(name string, urls []url.URL, token string) membership.Member {
-	peers := config.Texts(urls)
+	peers := urllist.Texts(urls)
 	return membership.Member{ID: membership.MemberID(peers, token, 0), Name: name, PeerURLs: peers}
 }
 

@@ -17,6 +17,7 @@ import (
 	"holdfast/config"
 	"holdfast/node"
 	"holdfast/server"
+	"holdfast/util/urllist"
 	"holdfast/util/version"
 )
 
@@ -130,10 +131,10 @@ func announce(ctx context.Context, n *node.Node, cfg config.Config, log *slog.Lo
 	for _, address := range at {
 		log.Info("serving client traffic insecurely; this is strongly discouraged!", "traffic", "grpc+http", "address", address)
 	}
-	log.Info("holdfast is ready", "client-urls", config.Texts(cfg.ListenClientURLs), "data-dir", cfg.DataDir)
+	log.Info("holdfast is ready", "client-urls", urllist.Texts(cfg.ListenClientURLs), "data-dir", cfg.DataDir)
 	if terminal {
 		fmt.Fprintf(os.Stderr, "Holdfast is ready: clients connect to %s, data lies in %s. Stop it with Ctrl-C.\n",
-			strings.Join(config.Texts(cfg.ListenClientURLs), ", "), cfg.DataDir)
+			strings.Join(urllist.Texts(cfg.ListenClientURLs), ", "), cfg.DataDir)
 	}
 }
 
@@ -153,8 +154,8 @@ func nodeConfig(cfg config.Config, memory server.Memory, log *slog.Logger) (node
 		ReusePort: cfg.SocketReusePort, ReuseAddress: cfg.SocketReuseAddress,
 		Bootstrap: origin{cfg, log}.bootstrap,
 		Server: server.Config{
-			DataDir: cfg.DataDir, WALDir: cfg.WALDir, Name: cfg.Name, ClientURLs: config.Texts(cfg.AdvertiseClientURLs),
-			PeerURLs: config.Texts(cfg.AdvertisePeerURLs), ForceNewCluster: cfg.ForceNewCluster,
+			DataDir: cfg.DataDir, WALDir: cfg.WALDir, Name: cfg.Name, ClientURLs: urllist.Texts(cfg.AdvertiseClientURLs),
+			PeerURLs: urllist.Texts(cfg.AdvertisePeerURLs), ForceNewCluster: cfg.ForceNewCluster,
 			Heartbeat: cfg.Heartbeat(), ElectionTicks: cfg.ElectionTicks(), PreVote: cfg.PreVote, HurryElection: cfg.ElectionTickAdvance,
 			PeerReadTimeout: cfg.RaftReadTimeout, PeerWriteTimeout: cfg.RaftWriteTimeout, Dial: dialPeers(cfg, log),
 			SnapshotEvery: cfg.SnapshotCount, CatchUpEntries: cfg.SnapshotCatchUpEntries, UnsafeNoSync: cfg.UnsafeNoFsync,
@@ -193,7 +194,7 @@ func dialPeers(cfg config.Config, log *slog.Logger) func(ctx context.Context, ne
 			return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: ip}, KeepAlive: peerKeepAlive}).DialContext
 		}
 	}
-	log.Warn("unable to set a member local address due to lack of suitable local addresses", "advertise-peer-urls", config.Texts(cfg.AdvertisePeerURLs))
+	log.Warn("unable to set a member local address due to lack of suitable local addresses", "advertise-peer-urls", urllist.Texts(cfg.AdvertisePeerURLs))
 	return nil
 }
 

@@ -31,6 +31,15 @@ func Parse(texts []string) ([]url.URL, error) {
 	return urls, nil
 }
 
+// Texts are the URLs as text, in their order.
+func Texts(urls []url.URL) []string {
+	texts := make([]string, len(urls))
+	for i := range urls {
+		texts[i] = urls[i].String()
+	}
+	return texts
+}
+
 // Compare orders URLs by their text.
 func Compare(a, b url.URL) int { return cmp.Compare(a.String(), b.String()) }
 
