@@ -4,12 +4,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"sync"
 	"testing"
 
 	"holdfast/test/etcd"
+	"holdfast/test/run"
 )
 
 var (
@@ -53,7 +51,7 @@ func etcdProgram(t testing.TB) program {
 
 // holdfastProgram is the binary as it is shipped.
 func holdfastProgram(t testing.TB) program {
-	return program{name: "holdfast", binary: holdfast(t, "holdfast", shippedOnce)}
+	return program{name: "holdfast", binary: run.Holdfast(t)}
 }
 
 // restless is what members of rounds run: so few entries are kept that a member which was away for a second needs the state.
@@ -69,27 +67,7 @@ func restless(t testing.TB) program {
 // restlessHoldfast flushes its store and releases its log every second, as it otherwise does after 32 MB.
 func restlessHoldfast(t testing.TB) program {
 	return program{
-		name: "holdfast", binary: holdfast(t, "holdfast-failpoints", failpointsOnce, "-tags=failpoints"),
+		name: "holdfast", binary: run.HoldfastWithFailpoints(t),
 		env: []string{"GOFAIL_FAILPOINTS=storeFlushDue=return(true)"},
 	}
-}
-
-// Each binary is built once per run of the tests, so that it is that of the sources.
-var shippedOnce, failpointsOnce = new(sync.Once), new(sync.Once)
-
-func holdfast(t testing.TB, name string, once *sync.Once, flags ...string) string {
-	t.Helper()
-	root, err := etcd.Root()
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(root, "bin", name)
-	once.Do(func() {
-		cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "./cmd/holdfast")...)
-		cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", path, err, out)
-		}
-	})
-	return path
 }

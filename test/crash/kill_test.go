@@ -72,7 +72,7 @@ const storeFlushDue = "storeFlushDue"
 func TestBinarySurvivesKill(t *testing.T) {
 	kills, seed := number(t, "HOLDFAST_KILLS", 12), uint64(number(t, "HOLDFAST_SEED", int(time.Now().UnixNano())))
 	r := &killRun{
-		t: t, rng: rand.New(rand.NewPCG(seed, 3)), plain: shipped(t), stoppable: withFailpoints(t), hits: map[string]int{},
+		t: t, rng: rand.New(rand.NewPCG(seed, 3)), plain: run.Holdfast(t), stoppable: run.HoldfastWithFailpoints(t), hits: map[string]int{},
 	}
 	r.renew()
 	r.namesAll()

@@ -19,7 +19,7 @@ import (
 // Goal: a member that cannot start says so in one sentence that tells what to do, and exits with code 1. Method: the shipped
 // binary, each time with one thing wrong.
 func TestBinaryRefusesToStart(t *testing.T) {
-	binary := shipped(t)
+	binary := run.Holdfast(t)
 	running, err := run.Start(t.Context(), run.Config{Binary: binary, Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)

@@ -69,7 +69,7 @@ type tenant struct {
 
 func newTenant(t *testing.T) *tenant {
 	disk := smallDisk(t)
-	s, err := run.Start(t.Context(), run.Config{Binary: shipped(t), Dir: t.TempDir(), Args: []string{"--data-dir=" + filepath.Join(disk, "data")}})
+	s, err := run.Start(t.Context(), run.Config{Binary: run.Holdfast(t), Dir: t.TempDir(), Args: []string{"--data-dir=" + filepath.Join(disk, "data")}})
 	if err != nil {
 		t.Fatal(err)
 	}

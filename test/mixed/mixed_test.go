@@ -15,13 +15,14 @@ import (
 
 	"holdfast/test/etcd"
 	"holdfast/test/peer"
+	"holdfast/test/run"
 )
 
 var (
 	timeFlag    = flag.Duration("mixed.time", 15*time.Second, "how long episodes of each cluster go on; one at least is run")
 	seedFlag    = flag.Uint64("mixed.seed", 0, "run the episode of this seed alone")
 	opsFlag     = flag.Int("mixed.ops", 300, "operations drawn per episode")
-	oursFlag    = flag.String("mixed.ours", "", "the program called Holdfast: a path, or etcd for etcd itself; bin/holdfast when empty")
+	oursFlag    = flag.String("mixed.ours", "", "the program called Holdfast: a path, or etcd for etcd itself; that of the sources when empty")
 	skipFlag    = flag.String("mixed.skip", "", "leave out operations whose text, and questions to the members whose name, matches this expression")
 	keepFlag    = flag.Bool("mixed.keep", false, "keep the logs of episodes in which nothing differs, too")
 	verboseFlag = flag.Bool("mixed.v", false, "write every operation as it runs")
@@ -173,14 +174,7 @@ func binaries(t *testing.T) [2]string {
 	case "etcd":
 		both[Holdfast] = both[Etcd]
 	case "":
-		root, err := etcd.Root()
-		if err != nil {
-			t.Fatal(err)
-		}
-		both[Holdfast] = filepath.Join(root, "bin", "holdfast")
-		if _, err := os.Stat(both[Holdfast]); err != nil {
-			t.Fatalf("%v: make build makes it", err)
-		}
+		both[Holdfast] = run.Holdfast(t)
 	}
 	return both
 }

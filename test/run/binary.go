@@ -1,4 +1,4 @@
-package crash
+package run
 
 import (
 	"os"
@@ -10,18 +10,22 @@ import (
 	"holdfast/test/etcd"
 )
 
-// shipped builds the binary as it is shipped and returns its path.
-func shipped(t *testing.T) string { return built(t, "holdfast", shippedOnce) }
+// Holdfast builds the binary as it is shipped and returns its path.
+func Holdfast(t testing.TB) string {
+	t.Helper()
+	return built(t, "holdfast", shippedOnce)
+}
 
-// withFailpoints builds the binary that can be ended at its durable steps.
-func withFailpoints(t *testing.T) string {
+// HoldfastWithFailpoints builds the binary that can be ended at its durable steps.
+func HoldfastWithFailpoints(t testing.TB) string {
+	t.Helper()
 	return built(t, "holdfast-failpoints", failpointsOnce, "-tags=failpoints")
 }
 
 // Each binary is built once per run of the tests, so that it is that of the sources.
 var shippedOnce, failpointsOnce = new(sync.Once), new(sync.Once)
 
-func built(t *testing.T, name string, once *sync.Once, flags ...string) string {
+func built(t testing.TB, name string, once *sync.Once, flags ...string) string {
 	t.Helper()
 	root, err := etcd.Root()
 	if err != nil {
@@ -32,7 +36,7 @@ func built(t *testing.T, name string, once *sync.Once, flags ...string) string {
 		cmd := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "./cmd/holdfast")...)
 		cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", name, err, out)
+			t.Fatalf("build %s: %v\n%s", path, err, out)
 		}
 	})
 	return path
