@@ -59,6 +59,7 @@ func all() []leg {
 		shell("mixed, short", 6*time.Minute, "go test -count=1 ./test/mixed"),
 		shell("crash, short", 5*time.Minute, "go test -count=1 ./test/crash"),
 		shell("sim, short", 5*time.Minute, "go test -count=1 ./test/sim"),
+		shell("sim, planted mistakes", 5*time.Minute, "go test -count=1 -v -tags plant_all ./test/sim -run TestPlanted"),
 		shell("cluster, short", 5*time.Minute, "go test -count=1 -parallel 4 ./test/cluster"),
 		shell("clients", 10*time.Minute, "go test -count=1 ./test/clients"),
 		shell("kube, short", 5*time.Minute, "cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 ."),
@@ -85,6 +86,13 @@ fi`
 // mixed holds each kind of cluster against etcd for TIME, or repeats one SEED.
 const mixed = `go test -count=1 -v -timeout 40m ./test/mixed -mixed.time="${TIME:-5m}" -mixed.ops=1200 -mixed.seed="${SEED:-0}"`
 
+// planted checks the simulator's judge: a build for each mistake made on purpose, which must find it.
+const planted = `for file in test/sim/plant_*_test.go; do
+	tag=$(basename "$file" _test.go)
+	go vet -tags "$tag" ./test/sim
+	go test -count=1 -v -timeout 10m -tags "$tag" ./test/sim -run TestPlanted
+done`
+
 // fuzzAll runs each fuzz target for FUZZTIME.
 const fuzzAll = `for pkg in $(go list ./... | grep -v '^holdfast/test'); do
 	for target in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz' || true); do
@@ -95,9 +103,12 @@ done`
 
 // long are the long forms of the whole-system tests, with what they need.
 var long = map[string][]leg{
-	"peer":    {prepareEtcd, shell("peer", 45*time.Minute, peer)},
-	"mixed":   {prepareEtcd, shell("mixed", 45*time.Minute, mixed)},
-	"sim":     {shell("sim", 60*time.Minute, `go test -count=1 -v -timeout 60m ./test/sim -seed="${SEED:-1}" -rounds="${ROUNDS:-500}"`)},
+	"peer":  {prepareEtcd, shell("peer", 45*time.Minute, peer)},
+	"mixed": {prepareEtcd, shell("mixed", 45*time.Minute, mixed)},
+	"sim": {
+		shell("sim", 60*time.Minute, `go test -count=1 -v -timeout 60m ./test/sim -seed="${SEED:-1}" -rounds="${ROUNDS:-500}"`),
+		shell("sim, planted mistakes", 30*time.Minute, planted),
+	},
 	"cluster": {prepareEtcd, shell("cluster", 150*time.Minute, cluster)},
 	"clients": {prepareEtcd, shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients")},
 	"crash": {

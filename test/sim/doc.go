@@ -22,10 +22,13 @@
 //
 // Where server offers such a piece as a call that ends, it belongs here in place of the copy.
 //
-// The judge is tested too: planted_test.go makes mistakes on purpose, in what stands between the parts, and each must be found.
+// The judge is tested too: plant_*_test.go make mistakes on purpose, in what stands between the parts, each in builds with its
+// tag only, and each must be found.
 //
 //	go test ./test/sim -seed=1 -rounds=500      the long form; it counts how often each fault struck
-//	go test ./test/sim -run TestClusters -seed=7 -rounds=1 -eventlog=/tmp/7.log -plant=stale-read
+//	go test ./test/sim -run TestClusters -seed=7 -rounds=1 -eventlog=/tmp/7.log
+//	go test -tags plant_stale_read ./test/sim -run TestPlanted
+//	go test -tags plant_all ./test/sim -run TestClusters -seed=1 -rounds=1 -plant=stale-read
 //
 // What it does not do yet: fail single reads and writes, run the API above the server.
 //

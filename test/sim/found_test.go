@@ -68,7 +68,7 @@ func foundingConfState(entries []*raftpb.Entry) *raftpb.ConfState {
 // openLog opens the raft log, or founds the cluster.
 func (l *life) openLog() (replica.State, error) {
 	cfg := raftlog.Config{
-		FS: l.disk.walFS, Dir: walDir, Log: l.w.logger, SegmentBytes: segmentBytes, UnsafeNoSync: l.w.plant == plantNoSync,
+		FS: l.disk.walFS, Dir: walDir, Log: l.w.logger, SegmentBytes: segmentBytes, UnsafeNoSync: l.w.slips.unsynced,
 	}
 	found, err := raftlog.Exists(cfg.FS, cfg.Dir)
 	if err != nil {
@@ -118,7 +118,9 @@ func (l *life) resume(rec raftlog.Recovered) (replica.State, error) {
 	if err := rec.Check(uint64(applied.Index)); err != nil {
 		return replica.State{}, err
 	}
-	l.plantTruncation(&rec)
+	if slip := l.w.slips.recovered; slip != nil {
+		slip(l, &rec)
+	}
 	state := replica.State{HardState: hardState(rec.State), Entries: rec.Entries, Applied: uint64(applied.Index)}
 	state.Before = replica.Position{Index: rec.After, Term: termAt(rec, rec.After)}
 	for _, run := range rec.Terms {

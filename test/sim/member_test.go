@@ -231,7 +231,12 @@ func (h historyOf) Events(from kv.Rev, upTo kv.Revision, maxBytes int, withPrev 
 func (h historyOf) Compacted() kv.Revision { return h.keys.Compacted() }
 
 // publish gives watchers what a run changed.
-func (l *life) publish(changes []kv.Change) { l.hub.Append(l.plantLostEvent(changes)) }
+func (l *life) publish(changes []kv.Change) {
+	if slip := l.w.slips.publish; slip != nil {
+		changes = slip(l, changes)
+	}
+	l.hub.Append(changes)
+}
 
 // poke plans a piece of work unless it is planned.
 func (l *life) poke(p *work) {

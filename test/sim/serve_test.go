@@ -59,8 +59,8 @@ func (l *life) enqueue(term, id uint64, payload []byte, timeout time.Duration, d
 		r.finish(nil, errRefused)
 		return
 	}
-	if term == whoeverLeads {
-		l.plantDoubleApply(ctx, payload)
+	if slip := l.w.slips.proposed; slip != nil && term == whoeverLeads {
+		slip(ctx, l, payload)
 	}
 	l.poke(&l.loop)
 	l.w.after(timeout, func() {
@@ -95,7 +95,7 @@ func (r *read) forget() { r.done(errFailed) }
 
 // whenCommitted calls done when this member has applied what is committed now.
 func (l *life) whenCommitted(done func(error)) {
-	if l.w.plant == plantStaleRead && l.w.chance(10) {
+	if slip := l.w.slips.unasked; slip != nil && slip(l) {
 		done(nil)
 		return
 	}

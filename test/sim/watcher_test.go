@@ -85,7 +85,9 @@ func (wt *watcher) idle(s *watch.Stream) bool {
 		if wt.w.chance(50) {
 			s.RequestProgress()
 		}
-		wt.plantProgress()
+		if slip := wt.w.slips.idle; slip != nil {
+			slip(wt)
+		}
 	}
 	return true
 }

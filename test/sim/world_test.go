@@ -21,7 +21,7 @@ const (
 // world is one simulated cluster with its clients and its judge.
 type world struct {
 	seed   uint64
-	plant  plant
+	slips  slips
 	rnd    *rand.Rand
 	now    time.Duration
 	queue  events
@@ -129,9 +129,9 @@ type outcome struct {
 }
 
 // run simulates one seed.
-func run(seed uint64, p plant, size int) (o outcome) {
+func run(seed uint64, mistake slips, size int) (o outcome) {
 	w := &world{
-		seed: seed, plant: p, rnd: rand.New(rand.NewPCG(seed, 7)), counts: map[string]int{}, logger: slog.New(slog.DiscardHandler),
+		seed: seed, slips: mistake, rnd: rand.New(rand.NewPCG(seed, 7)), counts: map[string]int{}, logger: slog.New(slog.DiscardHandler),
 	}
 	defer func() {
 		if r := recover(); r != nil {
