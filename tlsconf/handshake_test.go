@@ -1,0 +1,91 @@
+package tlsconf
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestSilentHandshakesEnd: one that says nothing, or half of something, ends after its time.
+func TestSilentHandshakesEnd(t *testing.T) {
+	p := newPlace(t)
+	s := p.open()
+	synctest.Test(t, func(t *testing.T) {
+		for _, first := range []string{"", "\x16\x03\x01\x02"} {
+			ours, theirs := net.Pipe()
+			began, done := time.Now(), make(chan error)
+			go func() {
+				_, err := s.Handshake(t.Context(), ours, false)
+				done <- err
+			}()
+			if _, err := io.WriteString(theirs, first); err != nil {
+				t.Fatal(err)
+			}
+			go io.Copy(io.Discard, theirs) // an alert
+			if err := <-done; !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != handshakeTimeout {
+				t.Errorf("%q: %v after %v", first, err, time.Since(began))
+			}
+		}
+	})
+}
+
+// TestCrowdOfHandshakes begins more handshakes than there may be and lets them wait: those that have waited longest make room, and
+// who means it gets through at once.
+func TestCrowdOfHandshakes(t *testing.T) {
+	p := newPlace(t)
+	s := p.open()
+	s.gate.max = 8
+	hello := clientHello(t)
+	l := listen(t)
+	ended := make(chan error, 100)
+	for range 32 {
+		theirs, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer theirs.Close()
+		if _, err := theirs.Write(hello); err != nil {
+			t.Fatal(err)
+		}
+		ours, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			_, err := s.Handshake(t.Context(), ours, false)
+			ended <- err
+		}()
+	}
+	for range 24 {
+		if err := <-ended; !errors.Is(err, ErrCrowded) {
+			t.Fatal(err)
+		}
+	}
+	for range 4 {
+		accepts(t, s, p.client(p.issue("alice")))
+	}
+	if n := strings.Count(p.said.String(), "rejected connection on client endpoint"); n == 0 || n > 3*linesMax {
+		t.Errorf("%d lines:\n%s", n, p.said.String())
+	}
+}
+
+// clientHello is how a handshake begins.
+func clientHello(t *testing.T) []byte {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	go tls.Client(theirs, &tls.Config{InsecureSkipVerify: true}).Handshake() // ends with the pipe
+	b := make([]byte, 4096)
+	n, err := ours.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours.Close()
+	return bytes.Clone(b[:n])
+}
