@@ -71,7 +71,7 @@ func TestEveryErrorHasARow(t *testing.T) {
 		return true
 	})
 	found := 0
-	for _, name := range []string{"apply", "mvcc", "lease", "membership", "server"} {
+	for _, name := range []string{"apply", "mvcc", "lease", "auth", "membership", "server"} {
 		for _, e := range exportedErrors(t, name) {
 			found++
 			if !rows[e] {

@@ -1,9 +1,9 @@
 // Package apply is the replicated state machine: committed commands in, one atomic batch and their results out.
 //
-// Here the parts of the state meet: keys, leases, membership and alarms. What a command does depends on nothing but the
+// Here the parts of the state meet: keys, leases, users and roles, membership and alarms. What a command does depends on nothing but the
 // commands before it, so every member comes to the same state; size and quota may change an answer, never the state.
 //
-//	Errors   ErrKeyNotFound, ErrNoSpace, ErrCorrupt, and those of mvcc, lease and membership
+//	Errors   ErrKeyNotFound, ErrNoSpace, ErrCorrupt, and those of mvcc, lease, auth and membership
 //	Source   etcd v3 API; DESIGN of the write path in ARCHITECTURE.md
 //
 // It reads no clock, starts no goroutine and draws no random number.
@@ -17,6 +17,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"holdfast/auth"
 	"holdfast/kv"
 	"holdfast/lease"
 	"holdfast/membership"
@@ -73,6 +74,7 @@ type Config struct {
 	Store   *storage.Store
 	Keys    *mvcc.Store
 	Leases  *lease.Set
+	Auth    *auth.Store
 	Cluster *membership.Cluster
 	// Quota bounds the encoded bytes of all revisions kept; 0 or less is no bound. It only changes answers.
 	Quota int64
@@ -80,6 +82,8 @@ type Config struct {
 	Publish func([]kv.Change)
 	// Watch receives what happens to leases.
 	Watch Leases
+	// Tokens receives what happens to logins; nil where nobody logs in.
+	Tokens Tokens
 	// Wanted tells whether a request waits at this member. What only the answer needs is skipped where none does.
 	Wanted func(id uint64) bool
 }
@@ -89,11 +93,15 @@ type Machine struct {
 	Config
 	index     kv.Index
 	confState []byte
+	wants     []kv.Access // reused
 }
 
 // New makes a machine that goes on after the entry the store has applied last.
 func New(cfg Config) *Machine {
 	applied := cfg.Store.Applied()
+	if cfg.Tokens == nil {
+		cfg.Tokens = noTokens{}
+	}
 	return &Machine{Config: cfg, index: applied.Index, confState: applied.ConfState}
 }
 
@@ -128,7 +136,7 @@ func (m *Machine) run(entries []Entry, results *[]Result) (int, error) {
 	defer b.Close()
 	r := run{Machine: m, batch: b, keys: m.Keys.Begin(b)}
 	n := 0
-	for ; n < len(entries) && (n == 0 || b.Len() < runBytesMax); n++ {
+	for ; n < len(entries) && (n == 0 || b.Len() < runBytesMax) && !r.permits; n++ {
 		e := &entries[n]
 		m.follow(e.Index)
 		if len(e.Payload) == 0 {
@@ -151,7 +159,7 @@ func (m *Machine) run(entries []Entry, results *[]Result) (int, error) {
 		return 0, fmt.Errorf("commit up to entry %d: %w", last.Index, err)
 	}
 	for _, tell := range r.told {
-		tell(r.Watch)
+		tell()
 	}
 	return n, nil
 }
@@ -183,6 +191,7 @@ func (r *run) commit() error {
 	failpointBeforeWritebackBuf()
 	r.keys.Publish()
 	failpointAfterWritebackBuf()
+	r.Auth.Publish()
 	if len(changes) > 0 {
 		r.Publish(changes)
 	}
@@ -212,14 +221,21 @@ type run struct {
 	*Machine
 	batch *storage.Batch
 	keys  *mvcc.Run
-	// told is what the listener to leases hears once the batch is committed.
-	told []func(Leases)
+	// told is what the listeners to leases and logins hear once the batch is committed.
+	told []func()
+	// permits tells that users, roles or permissions have changed, which ends the run. Their publication stands in the order of
+	// the log then: who reads by a new permission sees what was deleted before it was given, and what is written after one was
+	// taken is published after that.
+	permits bool
 	// compacts tells that a compaction is in the batch.
 	compacts bool
 }
 
 func (r *run) command(c *kv.Command) Result {
 	if err := r.refused(c); err != nil {
+		return Result{Err: err, Revision: r.keys.Revision()}
+	}
+	if err := r.authorize(c); err != nil {
 		return Result{Err: err, Revision: r.keys.Revision()}
 	}
 	over := !r.hasRoomFor(c)
@@ -248,7 +264,7 @@ func (r *run) execute(c *kv.Command) Result {
 	case c.LeaseRevoke != nil:
 		return r.leaseRevoke(c.LeaseRevoke.ID)
 	}
-	return r.cold(c.Cold)
+	return r.cold(c)
 }
 
 func (r *run) compact(rev kv.Revision) Result {
@@ -259,8 +275,11 @@ func (r *run) compact(rev kv.Revision) Result {
 
 // cold carries out the rare commands. One that this version does not know would make members differ if it were passed
 // over, so it ends the member.
-func (r *run) cold(q *pb.InternalRaftRequest) Result {
-	switch {
+func (r *run) cold(c *kv.Command) Result {
+	if is, err := r.manage(c); is {
+		return Result{Err: err}
+	}
+	switch q := c.Cold; {
 	case q.LeaseCheckpoint != nil:
 		for _, c := range q.LeaseCheckpoint.Checkpoints {
 			r.leaseCheckpoint(kv.LeaseID(c.ID), c.Remaining_TTL)
@@ -272,8 +291,10 @@ func (r *run) cold(q *pb.InternalRaftRequest) Result {
 	case q.ClusterMemberAttrSet != nil:
 		set := q.ClusterMemberAttrSet
 		r.Cluster.SetAttributes(r.batch, kv.MemberID(set.Member_ID), set.MemberAttributes.GetName(), set.MemberAttributes.GetClientUrls())
-	case q.Range != nil, q.DowngradeVersionTest != nil:
-		// Neither changes anything; an old member may have put them into the log.
+	case q.Authenticate != nil:
+		return Result{Err: r.authenticate(q.Authenticate)}
+	case q.Range != nil, q.DowngradeVersionTest != nil, asksAuth(q):
+		// None changes anything; another member may have put them into the log.
 	default:
 		panic(fmt.Sprintf("apply: a command this version cannot carry out, with the fields %s", fieldsOf(q)))
 	}

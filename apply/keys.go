@@ -120,7 +120,7 @@ func (r *run) leaseGrant(q *kv.LeaseGrantRequest) Result {
 	if err != nil {
 		return Result{Err: err}
 	}
-	r.told = append(r.told, func(w Leases) { w.Granted(granted) })
+	r.told = append(r.told, func() { r.Watch.Granted(granted) })
 	return Result{Lease: granted}
 }
 
@@ -134,13 +134,13 @@ func (r *run) leaseRevoke(id kv.LeaseID) Result {
 	for _, key := range keys {
 		command.DeleteRange(kv.KeyRange{Key: key}, func([]byte) {})
 	}
-	r.told = append(r.told, func(w Leases) { w.Revoked(id) })
+	r.told = append(r.told, func() { r.Watch.Revoked(id) })
 	return Result{Revision: command.End()}
 }
 
 func (r *run) leaseCheckpoint(id kv.LeaseID, remaining int64) {
 	r.Leases.Checkpoint(r.batch, id, remaining)
 	if l, found := r.Leases.Lookup(id); found {
-		r.told = append(r.told, func(w Leases) { w.Checkpointed(l) })
+		r.told = append(r.told, func() { r.Watch.Checkpointed(l) })
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/protobuf/proto"
 
+	"holdfast/auth"
 	"holdfast/kv"
 	"holdfast/lease"
 	"holdfast/membership"
@@ -27,6 +28,7 @@ type bench struct {
 	store   *storage.Store
 	keys    *mvcc.Store
 	leases  *lease.Set
+	auth    *auth.Store
 	cluster *membership.Cluster
 	machine *Machine
 	told    []string
@@ -53,12 +55,15 @@ func (b *bench) open() {
 	if b.leases, err = lease.Load(b.store, ttlMin); err != nil {
 		b.t.Fatal(err)
 	}
+	if b.auth, err = auth.Load(b.store); err != nil {
+		b.t.Fatal(err)
+	}
 	if b.cluster, err = membership.Load(b.store, 1); err != nil {
 		b.t.Fatal(err)
 	}
 	b.machine = New(Config{
-		Store: b.store, Keys: b.keys, Leases: b.leases, Cluster: b.cluster, Quota: b.quota,
-		Publish: b.publish, Watch: b, Wanted: func(id uint64) bool { return id != 0 },
+		Store: b.store, Keys: b.keys, Leases: b.leases, Auth: b.auth, Cluster: b.cluster, Quota: b.quota,
+		Publish: b.publish, Watch: b, Tokens: b, Wanted: func(id uint64) bool { return id != 0 },
 	})
 }
 
@@ -96,6 +101,17 @@ func (b *bench) Revoked(id kv.LeaseID) {
 func (b *bench) Checkpointed(l lease.Lease) {
 	b.told = append(b.told, fmt.Sprintf("checkpointed %d remaining=%d", int64(l.ID), l.Remaining))
 }
+
+// Switched implements Tokens.
+func (b *bench) Switched(on bool) { b.told = append(b.told, fmt.Sprintf("authentication on: %v", on)) }
+
+// Authenticated implements Tokens.
+func (b *bench) Authenticated(user, prefix string, index kv.Index) {
+	b.told = append(b.told, fmt.Sprintf("authenticated %s with %s at %d", user, prefix, index))
+}
+
+// Forget implements Tokens.
+func (b *bench) Forget(user string) { b.told = append(b.told, "forget "+user) }
 
 // apply applies commands as neighbouring entries in one call.
 func (b *bench) apply(lines ...string) []Result {

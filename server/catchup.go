@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"holdfast/auth"
 	"holdfast/checkpoint"
 	"holdfast/etcdfile"
 	"holdfast/kv"
@@ -64,6 +65,7 @@ type openedState struct {
 	store   *storage.Store
 	keys    *mvcc.Store
 	leases  *lease.Set
+	auth    *auth.Store
 	cluster *membership.Cluster
 }
 
@@ -332,6 +334,9 @@ func (o *openedState) load(s *Server) (err error) {
 	if o.leases, err = lease.Load(o.store, s.cfg.leaseTTLMin()); err != nil {
 		return err
 	}
+	if o.auth, err = auth.Load(o.store); err != nil {
+		return err
+	}
 	o.cluster, err = membership.Load(o.store, s.cfg.LearnersMax)
 	return err
 }
@@ -362,6 +367,7 @@ func (c *catchUp) Commit(snapshot *raftpb.Snapshot) error {
 	next := state.opened
 	c.keys.Replace(next.keys) // and the store under it
 	c.leases.Replace(next.leases)
+	c.auth.Replace(next.auth)
 	c.cluster.Replace(next.cluster)
 	c.machine.Restart()
 	c.hub.SetHead(c.keys.Revision())

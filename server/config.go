@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"holdfast/apply"
 	"holdfast/kv"
 	"holdfast/membership"
 	"holdfast/raftlog"
@@ -62,6 +63,9 @@ type Config struct {
 	LearnersMax int
 	// StrictReconfigCheck refuses changes of the membership after which those who work might be no majority.
 	StrictReconfigCheck bool
+
+	// Tokens is told who is logged in; nil where nobody logs in.
+	Tokens apply.Tokens
 
 	// Corruption says when members compare what they hold.
 	Corruption CorruptionChecks

@@ -2,7 +2,7 @@ package server
 
 import "errors"
 
-// What a caller may be told besides the errors of apply, mvcc, lease and membership.
+// What a caller may be told besides the errors of apply, mvcc, lease, auth and membership.
 var (
 	// ErrTimeout says that a request was not carried out, or not confirmed, in time.
 	ErrTimeout = errors.New("request timed out")

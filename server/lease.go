@@ -273,7 +273,7 @@ func (s *Server) enqueueRevocations(ctx context.Context, term uint64, over []kv.
 	for i, id := range over {
 		request := s.ids.draw()
 		draft := kv.DraftLeaseRevoke(&kv.LeaseRevokeRequest{ID: id})
-		p, err := s.enqueue(ctx, term, request, draft.Seal(kv.CommandHeader{ID: request}))
+		p, err := s.enqueue(ctx, term, request, draft.Seal(s.asRoot(request)))
 		if err != nil {
 			s.clock.again(over[i:], revokePause)
 			return asked, []error{err}

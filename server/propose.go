@@ -86,23 +86,29 @@ func (s *Server) Alarm(ctx context.Context, action AlarmAction, a membership.Ala
 
 // propose makes a draft an entry of the log and waits for what becomes of it.
 func (s *Server) propose(ctx context.Context, draft kv.Draft) (apply.Result, error) {
-	id := s.ids.draw()
-	payload := draft.Seal(kv.CommandHeader{ID: id})
+	header, err := s.header(ctx)
+	if err != nil {
+		return apply.Result{}, err
+	}
+	payload := draft.Seal(header)
 	if len(payload) > s.cfg.RequestBytesMax {
 		return apply.Result{}, ErrRequestTooLarge
 	}
-	return s.proposePayload(ctx, id, payload)
+	return s.proposePayload(ctx, header.ID, payload)
 }
 
 // proposeCold is propose for the requests that members make for each other. No client's bound holds for them: without them
 // the member cannot serve.
 func (s *Server) proposeCold(ctx context.Context, q *pb.InternalRaftRequest) (apply.Result, error) {
-	id := s.ids.draw()
-	payload, err := kv.EncodeCold(kv.CommandHeader{ID: id}, q)
+	header, err := s.header(ctx)
 	if err != nil {
 		return apply.Result{}, err
 	}
-	return s.proposePayload(ctx, id, payload)
+	payload, err := kv.EncodeCold(header, q)
+	if err != nil {
+		return apply.Result{}, err
+	}
+	return s.proposePayload(ctx, header.ID, payload)
 }
 
 func (s *Server) proposePayload(ctx context.Context, id uint64, payload []byte) (apply.Result, error) {

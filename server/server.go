@@ -3,7 +3,7 @@
 // A request comes in as a method call, becomes an entry of the raft log, and is answered when the entry is applied; a
 // read waits until this member has applied what was committed when it came, and then reads the store without the log.
 //
-//	Errors   those in errors.go, and of apply, mvcc, lease and membership
+//	Errors   those in errors.go, and of apply, mvcc, lease, auth and membership
 //	Source   etcd 3.7 for what callers feel
 package server
 
@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"holdfast/apply"
+	"holdfast/auth"
 	"holdfast/kv"
 	"holdfast/lease"
 	"holdfast/membership"
@@ -43,6 +44,7 @@ type Server struct {
 	store   *storage.Store
 	keys    *mvcc.Store
 	leases  *lease.Set
+	auth    *auth.Store
 	cluster *membership.Cluster
 	machine *apply.Machine
 	hub     *watch.Hub
@@ -170,6 +172,9 @@ func (s *Server) openState() error {
 	if s.leases, err = lease.Load(s.store, s.cfg.leaseTTLMin()); err != nil {
 		return err
 	}
+	if s.auth, err = auth.Load(s.store); err != nil {
+		return err
+	}
 	if s.cluster, err = membership.Load(s.store, s.cfg.LearnersMax); err != nil {
 		return err
 	}
@@ -181,8 +186,8 @@ func (s *Server) openState() error {
 	})
 	s.hub.SetHead(s.keys.Revision())
 	s.machine = apply.New(apply.Config{
-		Store: s.store, Keys: s.keys, Leases: s.leases, Cluster: s.cluster, Quota: s.cfg.Quota,
-		Publish: s.hub.Append, Watch: s.clock, Wanted: s.waiters.waits,
+		Store: s.store, Keys: s.keys, Leases: s.leases, Auth: s.auth, Cluster: s.cluster, Quota: s.cfg.Quota,
+		Publish: s.hub.Append, Watch: s.clock, Tokens: s.cfg.Tokens, Wanted: s.waiters.waits,
 	})
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"holdfast/apply"
+	"holdfast/auth"
 	"holdfast/kv"
 	"holdfast/lease"
 	"holdfast/membership"
@@ -98,6 +99,7 @@ type life struct {
 	store   *storage.Store
 	keys    *mvcc.Store
 	leases  *lease.Set
+	auth    *auth.Store
 	cluster *membership.Cluster
 	machine *apply.Machine
 	hub     *watch.Hub
@@ -198,13 +200,16 @@ func (l *life) openStore(dir string) (err error) {
 	if l.leases, err = lease.Load(l.store, leaseTTLMin); err != nil {
 		return err
 	}
+	if l.auth, err = auth.Load(l.store); err != nil {
+		return err
+	}
 	if l.cluster, err = membership.Load(l.store, learnersMax); err != nil {
 		return err
 	}
 	l.hub = watch.New(watch.Config{LogBytes: l.w.tuning.watchLogBytes, FragmentBytes: 1 << 20, History: historyOf{l}})
 	l.hub.SetHead(l.keys.Revision())
 	l.machine = apply.New(apply.Config{
-		Store: l.store, Keys: l.keys, Leases: l.leases, Cluster: l.cluster, Publish: l.publish, Watch: l.leaseClock.Events(),
+		Store: l.store, Keys: l.keys, Leases: l.leases, Auth: l.auth, Cluster: l.cluster, Publish: l.publish, Watch: l.leaseClock.Events(),
 		Wanted: func(id uint64) bool { return l.waiting[id] != nil },
 	})
 	return nil

@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"holdfast/auth"
 	"holdfast/kv"
 	"holdfast/lease"
 	"holdfast/membership"
@@ -152,6 +153,7 @@ type incoming struct {
 	store   *storage.Store
 	keys    *mvcc.Store
 	leases  *lease.Set
+	auth    *auth.Store
 	cluster *membership.Cluster
 }
 
@@ -190,6 +192,9 @@ func (in *incoming) open(l *life, dir string) (err error) {
 	if in.leases, err = lease.Load(in.store, leaseTTLMin); err != nil {
 		return err
 	}
+	if in.auth, err = auth.Load(in.store); err != nil {
+		return err
+	}
 	in.cluster, err = membership.Load(in.store, learnersMax)
 	return err
 }
@@ -212,6 +217,7 @@ func (s snapshotsOf) Commit(snapshot *raftpb.Snapshot) error {
 	old := s.store.Dir()
 	s.keys.Replace(next.keys)
 	s.leases.Replace(next.leases)
+	s.auth.Replace(next.auth)
 	s.cluster.Replace(next.cluster)
 	s.machine.Restart()
 	s.hub.SetHead(s.keys.Revision())

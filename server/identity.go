@@ -1,0 +1,96 @@
+package server
+
+import (
+	"context"
+
+	"holdfast/auth"
+	"holdfast/kv"
+)
+
+// Identity is who asks: a user, and the auth revision at which that was found out. The zero value is nobody.
+type Identity struct {
+	User     string
+	Revision uint64
+}
+
+type identityKey struct{}
+
+// WithIdentity gives a context in which who tells who asks. It is asked only while authentication is on, and anew for each
+// request of a stream, whose user may change meanwhile; its error is what the request is answered with.
+func WithIdentity(ctx context.Context, who func() (Identity, error)) context.Context {
+	return context.WithValue(ctx, identityKey{}, who)
+}
+
+// identity is who asks; nobody while authentication is off.
+func (s *Server) identity(ctx context.Context) (Identity, error) {
+	if !s.auth.State().Enabled() {
+		return Identity{}, nil
+	}
+	who, ok := ctx.Value(identityKey{}).(func() (Identity, error))
+	if !ok {
+		return Identity{}, nil
+	}
+	return who()
+}
+
+// Auth is what users and roles are now.
+func (s *Server) Auth() *auth.State { return s.auth.State() }
+
+// CheckAdmin refuses who is no administrator.
+func (s *Server) CheckAdmin(ctx context.Context) error {
+	who, err := s.identity(ctx)
+	if err != nil {
+		return err
+	}
+	return s.auth.State().CheckAdmin(who.User)
+}
+
+// CheckUser refuses who is not logged in.
+func (s *Server) CheckUser(ctx context.Context) error {
+	who, err := s.identity(ctx)
+	if err == nil && who == (Identity{}) && s.auth.State().Enabled() {
+		return auth.ErrUserEmpty
+	}
+	return err
+}
+
+// header names a request and says who asks.
+func (s *Server) header(ctx context.Context) (kv.CommandHeader, error) {
+	who, err := s.identity(ctx)
+	return kv.CommandHeader{ID: s.ids.draw(), Username: who.User, AuthRevision: who.Revision}, err
+}
+
+// asRoot names a request that this member makes for itself, on the keys of clients.
+func (s *Server) asRoot(id uint64) kv.CommandHeader {
+	state := s.auth.State()
+	if !state.Enabled() {
+		return kv.CommandHeader{ID: id}
+	}
+	return kv.CommandHeader{ID: id, Username: auth.Root, AuthRevision: state.Revision()}
+}
+
+// guard runs a read for whoever asks. What it wants is decided before, and again after if users or roles have changed
+// meanwhile: then the caller is to find out anew who asks.
+func (s *Server) guard(ctx context.Context, wants func() []kv.Access, read func() error) error {
+	who, err := s.identity(ctx)
+	if err != nil {
+		return err
+	}
+	if state := s.auth.State(); state.Enabled() {
+		if err := state.Check(who.User, who.Revision, wants()); err != nil {
+			return err
+		}
+	}
+	if err := read(); err != nil {
+		return err
+	}
+	return s.unchanged(who)
+}
+
+// unchanged refuses an answer to who was found to ask before users or roles changed.
+func (s *Server) unchanged(who Identity) error {
+	if who.Revision != 0 && who.Revision != s.auth.State().Revision() {
+		return auth.ErrOldRevision
+	}
+	return nil
+}
