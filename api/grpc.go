@@ -47,6 +47,8 @@ func (a *API) newGRPC() *grpc.Server {
 	pb.RegisterMaintenanceServer(s, &maintenance{API: a})
 	pb.RegisterClusterServer(s, &cluster{API: a})
 	pb.RegisterAuthServer(s, pb.UnimplementedAuthServer{})
+	s.RegisterService(&lockService, a)
+	s.RegisterService(&electionService, a)
 	healthy := health.NewServer()
 	healthy.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(s, healthy)

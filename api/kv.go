@@ -11,13 +11,10 @@ import (
 )
 
 // unary makes the handler of a unary call whose request is a Q: decode, interceptors, call.
-func unary[Q any, P interface {
-	*Q
-	inbound
-}](name string, call func(*API, context.Context, P) (any, error)) grpc.MethodDesc {
-	full := "/etcdserverpb.KV/" + name
+func unary[Q any](service, name string, call func(*API, context.Context, *Q) (any, error)) grpc.MethodDesc {
+	full := "/" + service + "/" + name
 	return grpc.MethodDesc{MethodName: name, Handler: func(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
-		q := P(new(Q))
+		q := new(Q)
 		if err := decode(q); err != nil {
 			return nil, err
 		}
@@ -33,16 +30,18 @@ func unary[Q any, P interface {
 	}}
 }
 
+const kvName = "etcdserverpb.KV"
+
 // kvService is etcdserverpb.KV with our own messages.
 var kvService = grpc.ServiceDesc{
-	ServiceName: "etcdserverpb.KV",
+	ServiceName: kvName,
 	HandlerType: (*any)(nil),
 	Methods: []grpc.MethodDesc{
-		unary("Range", (*API).rangeKeys),
-		unary("Put", (*API).put),
-		unary("DeleteRange", (*API).deleteRange),
-		unary("Txn", (*API).txn),
-		unary("Compact", (*API).compact),
+		unary(kvName, "Range", (*API).rangeKeys),
+		unary(kvName, "Put", (*API).put),
+		unary(kvName, "DeleteRange", (*API).deleteRange),
+		unary(kvName, "Txn", (*API).txn),
+		unary(kvName, "Compact", (*API).compact),
 	},
 	Streams: []grpc.StreamDesc{{StreamName: "RangeStream", ServerStreams: true, Handler: func(srv any, stream grpc.ServerStream) error {
 		return toWire(srv.(*API).rangeStream(stream))

@@ -15,7 +15,8 @@ import (
 // connection: it gets no goroutine, no buffer and no place in a queue.
 //
 // Calls are counted in two classes, so that a flood of one leaves the other. Watches, keepalives of leases and what keeps a
-// cluster running are in neither: they must go on above all, and one stream of them carries many requests.
+// cluster running are in neither: they must go on above all, and one stream of them carries many requests. Nor are calls that
+// wait for a lock or an election: they may wait for long, and the queue of proposals bounds what they write.
 //
 // A call counts from its header to its answer. One that never comes to run, because its client broke off or sent what cannot
 // be read, is found when the class is full: gRPC tells nobody that it is over but whoever asks its context. To be told
@@ -34,10 +35,11 @@ func newLoad(callsMax int) *load {
 func (l *load) class(method string) *callClass {
 	switch method {
 	case "/etcdserverpb.KV/Range", "/etcdserverpb.KV/RangeStream",
-		"/etcdserverpb.Lease/LeaseTimeToLive", "/etcdserverpb.Lease/LeaseLeases":
+		"/etcdserverpb.Lease/LeaseTimeToLive", "/etcdserverpb.Lease/LeaseLeases", "/v3electionpb.Election/Leader":
 		return &l.reads
 	case "/etcdserverpb.KV/Put", "/etcdserverpb.KV/DeleteRange", "/etcdserverpb.KV/Txn", "/etcdserverpb.KV/Compact",
-		"/etcdserverpb.Lease/LeaseGrant", "/etcdserverpb.Lease/LeaseRevoke":
+		"/etcdserverpb.Lease/LeaseGrant", "/etcdserverpb.Lease/LeaseRevoke",
+		"/v3lockpb.Lock/Unlock", "/v3electionpb.Election/Proclaim", "/v3electionpb.Election/Resign":
 		return &l.writes
 	}
 	return nil

@@ -173,11 +173,13 @@ func TestEveryMethodHasItsClass(t *testing.T) {
 	s := serve(t, testServerConfig(), testConfig())
 	always := map[string]bool{
 		"/etcdserverpb.Watch/Watch": true, "/etcdserverpb.Lease/LeaseKeepAlive": true,
+		"/v3lockpb.Lock/Lock": true, "/v3electionpb.Election/Campaign": true, "/v3electionpb.Election/Observe": true,
 	}
+	data := map[string]bool{kvName: true, "etcdserverpb.Lease": true, "etcdserverpb.Watch": true, lockName: true, electionName: true}
 	for service, info := range s.api.grpc.GetServiceInfo() {
 		for _, m := range info.Methods {
 			method := "/" + service + "/" + m.Name
-			free := always[method] || (service != "etcdserverpb.KV" && service != "etcdserverpb.Lease" && service != "etcdserverpb.Watch")
+			free := always[method] || !data[service]
 			if counted := s.api.load.class(method) != nil; counted == free {
 				t.Errorf("%s: counted: %v", method, counted)
 			}

@@ -35,13 +35,7 @@ const watchPendingMax = 1000
 // watch serves one stream of watches: one goroutine takes requests, another sends what there is. The stream ends with the
 // first of them.
 func (a *API) watch(stream grpc.ServerStream) error {
-	wake := make(chan struct{}, 1)
-	s := a.member.NewWatchStream(func() {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	})
+	s, wake := a.newWatch()
 	defer s.Close()
 	g, ctx := errgroup.WithContext(stream.Context())
 	g.Go(func() error { return a.sendWatch(ctx, stream, s, wake) })
@@ -51,6 +45,17 @@ func (a *API) watch(stream grpc.ServerStream) error {
 		return cause(stream.Context(), rpctypes.ErrGRPCWatchCanceled)
 	}
 	return toWire(err)
+}
+
+// newWatch opens a stream of watches that wakes its reader through a channel.
+func (a *API) newWatch() (*watch.Stream, <-chan struct{}) {
+	wake := make(chan struct{}, 1)
+	return a.member.NewWatchStream(func() {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}), wake
 }
 
 // receive runs take, which waits for the client of a stream, until it returns, the stream's context ends or the API stops.
@@ -144,15 +149,21 @@ func (a *API) drain(stream grpc.ServerStream, s *watch.Stream) error {
 		if err != nil || !some {
 			return err
 		}
-		h := a.member.Header()
-		h.Revision = r.Revision
-		parts := make([][]byte, 0, 1+len(r.Events))
-		parts = append(parts, r.Append(make([]byte, 0, watchHeadMax), &h))
+		answer := a.watchAnswer(&r)
 		failpointBeforeSendWatchResponse()
-		if err := stream.SendMsg(outbound(append(parts, r.Events...))); err != nil {
+		if err := stream.SendMsg(answer); err != nil {
 			return err
 		}
 	}
+}
+
+// watchAnswer encodes a response under the header of this moment.
+func (a *API) watchAnswer(r *watch.Response) outbound {
+	h := a.member.Header()
+	h.Revision = r.Revision
+	parts := make([][]byte, 0, 1+len(r.Events))
+	parts = append(parts, r.Append(make([]byte, 0, watchHeadMax), &h))
+	return append(parts, r.Events...)
 }
 
 // watchHeadMax is more than a watch response takes without events and reasons.

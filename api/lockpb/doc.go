@@ -1,0 +1,6 @@
+// Package lockpb holds the messages of etcd's services v3lockpb.Lock and v3electionpb.Election, under names of our own: a
+// program that holds etcd's server and ours would end at its start if both registered the same. The names of messages are on
+// no wire.
+package lockpb
+
+//go:generate go run -C ../../test/tools ./messages
