@@ -16,6 +16,7 @@ import (
 	"holdfast/kv"
 	"holdfast/lease"
 	"holdfast/membership"
+	"holdfast/metrics"
 	"holdfast/mvcc"
 	"holdfast/server"
 	"holdfast/watch"
@@ -90,7 +91,9 @@ type Config struct {
 	// Profiles serves Go's profiles under /debug/pprof/.
 	Profiles bool
 
-	Log *slog.Logger
+	// Metrics is what the member shows; nil is a set of its own.
+	Metrics *metrics.Set
+	Log     *slog.Logger
 }
 
 // requestExtra is how far a gRPC message may exceed RequestBytesMax, as in etcd.
@@ -110,6 +113,7 @@ type API struct {
 	grpc    *grpc.Server
 	leaders *leaderWatch
 	load    *load
+	calls   *callStats
 	// stopping is closed when streams are to end.
 	stopping chan struct{}
 }
@@ -123,7 +127,15 @@ func New(member Member, cfg Config) *API {
 		cfg.WatchProgress = watchProgressDefault
 	}
 	cfg.WatchProgress = max(cfg.WatchProgress, watchProgressMin)
-	a := &API{member: member, cfg: cfg, log: cfg.Log, leaders: newLeaderWatch(), load: newLoad(cfg.CallsMax), stopping: make(chan struct{})}
+	if cfg.Metrics == nil {
+		cfg.Metrics = metrics.New(metrics.Config{})
+	}
+	a := &API{
+		member: member, cfg: cfg, log: cfg.Log, leaders: newLeaderWatch(), load: newLoad(cfg.CallsMax),
+		calls: newCallStats(cfg.Metrics), stopping: make(chan struct{}),
+	}
 	a.grpc = a.newGRPC()
+	cfg.Metrics.Sample(a.calls.sample)
+	cfg.Metrics.Sample(a.load.sample)
 	return a
 }

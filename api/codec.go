@@ -23,9 +23,12 @@ type inbound interface {
 // outbound is an answer that comes encoded, in parts.
 type outbound [][]byte
 
-type codec struct{ generated encoding.CodecV2 }
+type codec struct {
+	generated encoding.CodecV2
+	stats     *callStats
+}
 
-func newCodec() codec { return codec{generated: encoding.GetCodecV2(grpcproto.Name)} }
+func newCodec(stats *callStats) codec { return codec{encoding.GetCodecV2(grpcproto.Name), stats} }
 
 // Name implements encoding.CodecV2.
 func (c codec) Name() string { return grpcproto.Name }
@@ -34,17 +37,22 @@ func (c codec) Name() string { return grpcproto.Name }
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	parts, hot := v.(outbound)
 	if !hot {
-		return c.generated.Marshal(v)
+		out, err := c.generated.Marshal(v)
+		c.stats.sentBytes.Add(uint64(out.Len()))
+		return out, err
 	}
-	out := make(mem.BufferSlice, len(parts))
+	out, n := make(mem.BufferSlice, len(parts)), 0
 	for i, part := range parts {
 		out[i] = mem.SliceBuffer(part)
+		n += len(part)
 	}
+	c.stats.sentBytes.Add(uint64(n))
 	return out, nil
 }
 
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	c.stats.receivedBytes.Add(uint64(data.Len()))
 	if hot, ok := v.(inbound); ok {
 		return hot.read(data)
 	}

@@ -27,11 +27,11 @@ const callWorkers = 256
 // newGRPC makes the gRPC server with all services.
 func (a *API) newGRPC() *grpc.Server {
 	opts := []grpc.ServerOption{
-		grpc.ForceServerCodecV2(newCodec()),
+		grpc.ForceServerCodecV2(newCodec(a.calls)),
 		grpc.InTapHandle(a.load.admit),
 		grpc.NumStreamWorkers(callWorkers),
-		grpc.UnaryInterceptor(a.unaryCall),
-		grpc.StreamInterceptor(a.streamCall),
+		grpc.UnaryInterceptor(a.countUnary),
+		grpc.StreamInterceptor(a.countStream),
 		grpc.MaxRecvMsgSize(a.cfg.RequestBytesMax + requestExtra),
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: a.cfg.KeepAliveMin}),
@@ -52,6 +52,7 @@ func (a *API) newGRPC() *grpc.Server {
 	healthy := health.NewServer()
 	healthy.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(s, healthy)
+	a.calls.know(s, a.cfg.Metrics)
 	return s
 }
 
@@ -66,6 +67,7 @@ func (a *API) unaryCall(ctx context.Context, q any, info *grpc.UnaryServerInfo, 
 	if err := checkClientVersion(ctx); err != nil {
 		return nil, err
 	}
+	a.calls.clients.count(ctx, "unary")
 	if needsLeader(ctx) && a.member.Leader() == 0 {
 		return nil, rpctypes.ErrGRPCNoLeader
 	}
@@ -100,6 +102,7 @@ func (a *API) streamCall(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 	if err := checkClientVersion(stream.Context()); err != nil {
 		return err
 	}
+	a.calls.clients.count(stream.Context(), "stream")
 	if !needsLeader(stream.Context()) {
 		return run(srv, stream)
 	}

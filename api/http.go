@@ -9,9 +9,6 @@ import (
 	"net/http/pprof"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"google.golang.org/grpc/status"
 
 	"holdfast/kv"
@@ -47,9 +44,7 @@ func (a *API) metricsHandler() http.Handler {
 
 func (a *API) addHealth(mux *http.ServeMux) {
 	mux.HandleFunc("/health", a.health)
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), memberCollector{a.member}, a.load)
-	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("/metrics", a.cfg.Metrics.Handler())
 }
 
 // getOnly refuses every method but GET and HEAD.
@@ -85,7 +80,10 @@ func (a *API) health(w http.ResponseWriter, r *http.Request) {
 	}
 	why := a.unhealthy(r)
 	code := http.StatusOK
-	if why != "" {
+	if why == "" {
+		a.calls.healthy.Add(1)
+	} else {
+		a.calls.unhealthy.Add(1)
 		code = http.StatusServiceUnavailable
 		a.log.Warn("serving /health false", "reason", why)
 	}
@@ -129,49 +127,4 @@ func writeJSON(w http.ResponseWriter, code int, kind string, v any) {
 	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(code)
 	w.Write(body) // a client that went away hears nothing
-}
-
-// memberCollector shows what the member knows of itself under etcd's names.
-type memberCollector struct{ member Member }
-
-var (
-	hasLeader = gauge("etcd_server_has_leader", "Whether a leader is known: 1, or 0.")
-	isLeader  = gauge("etcd_server_is_leader", "Whether this member leads: 1, or 0.")
-	isLearner = gauge("etcd_server_is_learner", "Whether this member has no vote: 1, or 0.")
-	dbSize    = gauge("etcd_mvcc_db_total_size_in_bytes", "What the data takes on disk, at least what is in use.")
-	dbInUse   = gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Encoded bytes of all revisions that are kept.")
-	quota     = gauge("etcd_server_quota_backend_bytes", "Bound of the bytes of all revisions that are kept.")
-	committed = gauge("etcd_server_proposals_committed_total", "Index of the last committed entry.")
-	applied   = gauge("etcd_server_proposals_applied_total", "Index of the last applied entry.")
-	revision  = gauge("etcd_debugging_mvcc_current_revision", "Current revision of the store.")
-	serverVer = prometheus.NewDesc("etcd_server_version", "Version of etcd that the member stands for. Always 1.", []string{"server_version"}, nil)
-	buildInfo = prometheus.NewDesc("holdfast_build_info", "Version of Holdfast. Always 1.", []string{"version", "commit"}, nil)
-)
-
-func gauge(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, nil, nil) }
-
-// Describe implements prometheus.Collector.
-func (c memberCollector) Describe(out chan<- *prometheus.Desc) {
-	prometheus.DescribeByCollect(c, out)
-}
-
-// Collect implements prometheus.Collector.
-func (c memberCollector) Collect(out chan<- prometheus.Metric) {
-	s := c.member.Status()
-	for desc, v := range map[*prometheus.Desc]float64{
-		hasLeader: one(s.Leader != 0), isLeader: one(s.Leader == c.member.ID()), isLearner: one(s.IsLearner),
-		dbSize: float64(s.Size), dbInUse: float64(s.SizeInUse), quota: float64(s.Quota),
-		committed: float64(s.Committed), applied: float64(s.Applied), revision: float64(c.member.Header().Revision),
-	} {
-		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v)
-	}
-	out <- prometheus.MustNewConstMetric(serverVer, prometheus.GaugeValue, 1, version.EtcdVersion)
-	out <- prometheus.MustNewConstMetric(buildInfo, prometheus.GaugeValue, 1, version.Holdfast(), version.Commit())
-}
-
-func one(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }

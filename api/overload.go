@@ -5,9 +5,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/tap"
 
+	"holdfast/metrics"
 	"holdfast/server"
 )
 
@@ -45,22 +45,14 @@ func (l *load) class(method string) *callClass {
 	return nil
 }
 
-var (
-	callsUnder   = prometheus.NewDesc("holdfast_calls_under_way", "Calls being served, of the kinds that are bounded.", []string{"class"}, nil)
-	callsRefused = prometheus.NewDesc("holdfast_refused_calls_total", "Calls refused because too many were under way.", []string{"class"}, nil)
-)
-
-// Describe implements prometheus.Collector.
-func (l *load) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(l, out) }
-
-// Collect implements prometheus.Collector.
-func (l *load) Collect(out chan<- prometheus.Metric) {
+// sample shows how many calls are under way, and how many were refused.
+func (l *load) sample(s *metrics.Sample) {
 	for name, k := range map[string]*callClass{"read": &l.reads, "write": &l.writes} {
 		k.mu.Lock()
 		under, refused := k.under, k.refused
 		k.mu.Unlock()
-		out <- prometheus.MustNewConstMetric(callsUnder, prometheus.GaugeValue, float64(under), name)
-		out <- prometheus.MustNewConstMetric(callsRefused, prometheus.CounterValue, float64(refused), name)
+		s.Set(metrics.CallsUnderWay, float64(under), name)
+		s.Set(metrics.CallsRefused, float64(refused), name)
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"holdfast/kv"
 	"holdfast/membership"
+	"holdfast/metrics"
 	"holdfast/server"
 )
 
@@ -98,6 +99,10 @@ func inBubble(t *testing.T, test func(t *testing.T, s *service)) {
 // serve runs a member and its services until the test ends.
 func serve(t testing.TB, memberConfig server.Config, cfg Config) *service {
 	t.Helper()
+	if memberConfig.Metrics == nil {
+		memberConfig.Metrics = metrics.New(metrics.Config{})
+	}
+	cfg.Metrics = memberConfig.Metrics
 	member, err := server.Open(memberConfig)
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"holdfast/api"
+	"holdfast/metrics"
 	"holdfast/server"
 )
 
@@ -28,6 +29,8 @@ type Config struct {
 	// are taken, and may wait for other members. nil: Server says it already.
 	Bootstrap func(ctx context.Context, cfg *server.Config) error
 	API       api.Config
+	// Metrics is what the member shows; nil is a set of its own.
+	Metrics *metrics.Set
 	// ClientURLs are where clients connect, HTTPURLs and MetricsURLs where HTTP is served by itself, PeerURLs where members do.
 	ClientURLs, HTTPURLs, MetricsURLs, PeerURLs []url.URL
 	// ReusePort and ReuseAddress let other processes listen on the same address, at once or right after.
@@ -51,6 +54,11 @@ type Node struct {
 // Open takes the addresses and opens the member. The addresses come first: a port that is taken is found before any data
 // is touched. The end of ctx ends the wait for other members.
 func Open(ctx context.Context, cfg Config) (*Node, error) {
+	set := cfg.Metrics
+	if set == nil {
+		set = metrics.New(metrics.Config{})
+	}
+	cfg.Server.Metrics, cfg.API.Metrics = set, set
 	n := &Node{cfg: cfg, memory: bufconn.Listen(memoryBuffer)}
 	n.at.Memory = []net.Listener{n.memory}
 	if err := n.open(ctx); err != nil {

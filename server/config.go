@@ -13,7 +13,7 @@ import (
 	"holdfast/apply"
 	"holdfast/kv"
 	"holdfast/membership"
-	"holdfast/raftlog"
+	"holdfast/metrics"
 )
 
 // Config is what a member is made of. Times and sizes are etcd's defaults where a field says so.
@@ -89,9 +89,10 @@ type Config struct {
 	// Dial replaces net.Dialer in connections to other members, for simulated networks; nil is the real one.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
-	LogObserver raftlog.Observer // may be nil
-	Log         *slog.Logger     // required
-	Now         func() time.Time // nil is time.Now
+	// Metrics is what the member shows; nil is a set of its own.
+	Metrics *metrics.Set
+	Log     *slog.Logger     // required
+	Now     func() time.Time // nil is time.Now
 }
 
 // Defaults of Config.
@@ -114,6 +115,9 @@ func (c *Config) fill() error {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Metrics == nil {
+		c.Metrics = metrics.New(metrics.Config{})
 	}
 	if c.CompactionRows <= 0 {
 		c.CompactionRows = CompactionRowsDefault

@@ -54,7 +54,7 @@ func foundingEntries(founders []membership.Member) ([]*raftpb.Entry, error) {
 func (s *Server) openLog() (replica.State, error) {
 	cfg := raftlog.Config{
 		FS: s.dir.fs, Dir: s.dir.wal, Log: s.log, SegmentBytes: s.cfg.SegmentBytes,
-		UnsafeNoSync: s.cfg.UnsafeNoSync, Observer: s.cfg.LogObserver, Now: s.cfg.Now,
+		UnsafeNoSync: s.cfg.UnsafeNoSync, Observer: s.seen, Now: s.cfg.Now,
 	}
 	found, err := raftlog.Exists(cfg.FS, cfg.Dir)
 	if err != nil {

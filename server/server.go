@@ -61,6 +61,9 @@ type Server struct {
 	// peers asks other members what goes beside raft.
 	peers *peerClient
 
+	// seen is what is counted as it happens.
+	seen *instruments
+
 	ids     *ids
 	waiters *waiters
 	clock   *leaseClock
@@ -104,7 +107,7 @@ func Open(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Log, ids: newIDs(), waiters: newWaiters(), clock: newLeaseClock(cfg.Now, !cfg.LeaseCheckpointsOff),
+		cfg: cfg, log: cfg.Log, ids: newIDs(), waiters: newWaiters(), seen: newInstruments(cfg.Metrics), clock: newLeaseClock(cfg.Now, !cfg.LeaseCheckpointsOff),
 		fullWake: make(chan struct{}, 1), compacted: make(chan struct{}, 1), flushable: make(chan struct{}, 1),
 		failed: make(chan error, 1), stuck: make(chan error, 1), reclaimable: make(chan struct{}, 1),
 		refused: make(chan kv.MemberID, refusedMax), removed: make(chan struct{}),
@@ -119,6 +122,7 @@ func Open(cfg Config) (*Server, error) {
 	if err := s.openParts(); err != nil {
 		return nil, errors.Join(err, s.closeParts())
 	}
+	cfg.Metrics.Sample(s.sample)
 	return s, nil
 }
 

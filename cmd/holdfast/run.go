@@ -15,6 +15,7 @@ import (
 
 	"holdfast/api"
 	"holdfast/config"
+	"holdfast/metrics"
 	"holdfast/node"
 	"holdfast/server"
 	"holdfast/util/urllist"
@@ -38,7 +39,6 @@ var idle = []struct {
 	{"enable-grpc-gateway", func(c *config.Config) any { return c.EnableGRPCGateway }, "there is no JSON gateway"},
 	{"cors", func(c *config.Config) any { return c.CORS }, "there is no JSON gateway"},
 	{"host-whitelist", func(c *config.Config) any { return c.HostAllow }, "there is no JSON gateway"},
-	{"metrics", func(c *config.Config) any { return c.Metrics }, "the metrics are the basic ones"},
 	{"bcrypt-cost", func(c *config.Config) any { return c.BcryptCost }, "there are no users"},
 	{"auth-token-ttl", func(c *config.Config) any { return c.AuthTokenTTL }, "there are no users"},
 	{"client-cert-auth", func(c *config.Config) any { return c.Client }, "there is no TLS"},
@@ -152,7 +152,7 @@ func nodeConfig(cfg config.Config, memory server.Memory, log *slog.Logger) (node
 		ClientURLs: cfg.ListenClientURLs, HTTPURLs: cfg.ListenClientHTTPURLs,
 		MetricsURLs: cfg.ListenMetricsURLs, PeerURLs: cfg.ListenPeerURLs, Log: log,
 		ReusePort: cfg.SocketReusePort, ReuseAddress: cfg.SocketReuseAddress,
-		Bootstrap: origin{cfg, log}.bootstrap,
+		Bootstrap: origin{cfg, log}.bootstrap, Metrics: newMetrics(cfg),
 		Server: server.Config{
 			DataDir: cfg.DataDir, WALDir: cfg.WALDir, Name: cfg.Name, ClientURLs: urllist.Texts(cfg.AdvertiseClientURLs),
 			PeerURLs: urllist.Texts(cfg.AdvertisePeerURLs), ForceNewCluster: cfg.ForceNewCluster,
@@ -177,6 +177,17 @@ func nodeConfig(cfg config.Config, memory server.Memory, log *slog.Logger) (node
 			WatchProgress: cfg.WatchProgressTime, ElectionTimeout: cfg.ElectionTimeout(), Log: log,
 		},
 	}, nil
+}
+
+// newMetrics is what the member shows of itself.
+func newMetrics(cfg config.Config) *metrics.Set {
+	set := metrics.New(metrics.Config{Extensive: cfg.Metrics == "extensive"})
+	set.Sample(func(s *metrics.Sample) {
+		for _, gate := range config.AllGates() {
+			s.Bool(metrics.Feature, cfg.Gates.Enabled(gate.Name), string(gate.Name), gate.Stage)
+		}
+	})
+	return set
 }
 
 // peerKeepAlive finds out that the machine of a member is gone while nothing is sent. etcd's number.
