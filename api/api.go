@@ -55,6 +55,10 @@ type Member interface {
 	Snapshot(context.Context) (server.Snapshot, error)
 	Defragment(context.Context) error
 	MoveLeader(context.Context, kv.MemberID) error
+	DowngradeValidate(ctx context.Context, target string) (cluster string, err error)
+	DowngradeEnable(ctx context.Context, target string) (cluster string, err error)
+	DowngradeCancel(context.Context) (cluster string, err error)
+	DowngradeEnabled(context.Context) (bool, error)
 
 	Members(ctx context.Context, linearizable bool) ([]membership.Member, error)
 	MemberAdd(ctx context.Context, peerURLs []string, learner bool) (membership.Member, []membership.Member, error)

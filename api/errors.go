@@ -74,6 +74,11 @@ var wire = []struct{ err, on error }{
 	{server.ErrLearnerNotReady, rpctypes.ErrGRPCLearnerNotReady},
 	{server.ErrStopped, rpctypes.ErrGRPCStopped},
 	{server.ErrTooManyRequests, status.Error(codes.Unknown, "etcdserver: too many requests")},
+	{server.ErrDowngradeFormat, rpctypes.ErrGRPCWrongDowngradeVersionFormat},
+	{server.ErrDowngradeTarget, rpctypes.ErrGRPCInvalidDowngradeTargetVersion},
+	{server.ErrDowngradeInProgress, rpctypes.ErrGRPCDowngradeInProcess},
+	{server.ErrNoDowngrade, rpctypes.ErrGRPCNoInflightDowngrade},
+	{server.ErrNoClusterVersion, rpctypes.ErrGRPCClusterVersionUnavailable},
 	{server.ErrRequestTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 }
 

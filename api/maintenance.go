@@ -14,6 +14,7 @@ import (
 	"holdfast/kv"
 	"holdfast/membership"
 	"holdfast/server"
+	"holdfast/util/version"
 )
 
 type maintenance struct {
@@ -43,7 +44,8 @@ func (s *maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResp
 		Header: h, Version: m.Version, StorageVersion: m.StorageVersion,
 		DbSize: m.Size, DbSizeInUse: m.SizeInUse, DbSizeQuota: m.Quota,
 		Leader: uint64(m.Leader), RaftIndex: uint64(m.Committed), RaftAppliedIndex: uint64(m.Applied), RaftTerm: uint64(m.Term),
-		IsLearner: m.IsLearner, Errors: m.Errors, DowngradeInfo: &pb.DowngradeInfo{},
+		IsLearner: m.IsLearner, Errors: m.Errors,
+		DowngradeInfo: &pb.DowngradeInfo{Enabled: m.Downgrade.Enabled, TargetVersion: m.Downgrade.TargetVersion},
 	}, nil
 }
 
@@ -121,6 +123,24 @@ func (s *maintenance) MoveLeader(ctx context.Context, q *pb.MoveLeaderRequest) (
 }
 
 // Downgrade implements pb.MaintenanceServer.
-func (s *maintenance) Downgrade(context.Context, *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "holdfast: this version cannot downgrade a cluster")
+func (s *maintenance) Downgrade(ctx context.Context, q *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
+	var cluster string
+	var err error
+	switch q.Action {
+	case pb.DowngradeRequest_VALIDATE:
+		cluster, err = s.member.DowngradeValidate(ctx, q.Version)
+	case pb.DowngradeRequest_ENABLE:
+		cluster, err = s.member.DowngradeEnable(ctx, q.Version)
+	case pb.DowngradeRequest_CANCEL:
+		cluster, err = s.member.DowngradeCancel(ctx)
+	default:
+		err = errUnknownMethod
+	}
+	if err != nil {
+		return nil, toWire(err)
+	}
+	return &pb.DowngradeResponse{Header: s.header(), Version: version.Short(cluster)}, nil
 }
+
+// errUnknownMethod has no code of its own in etcd.
+var errUnknownMethod = status.Error(codes.Unknown, "etcdserver: unknown method")

@@ -74,8 +74,8 @@ func refusePromotion(w http.ResponseWriter, err error) {
 // one that asks has joined; an etcd waits for 7 s then, and takes the refusal for a no.
 const downgradePatience = 500 * time.Millisecond
 
-// downgradeEnabled tells an etcd that wants to join whether the cluster is going back to an older version. None of ours does;
-// but as in etcd that is said only by a member that is in touch with the others.
+// downgradeEnabled tells who wants to join whether the cluster is going back to an older version. As in etcd that is said only by
+// a member that is in touch with the others.
 func (a *API) downgradeEnabled(w http.ResponseWriter, r *http.Request) {
 	if !peerMethod(w, r, http.MethodGet) {
 		return
@@ -83,12 +83,13 @@ func (a *API) downgradeEnabled(w http.ResponseWriter, r *http.Request) {
 	a.nameCluster(w)
 	ctx, cancel := context.WithTimeout(r.Context(), downgradePatience)
 	defer cancel()
-	if _, err := a.member.Members(ctx, true); err != nil {
+	enabled, err := a.member.DowngradeEnabled(ctx)
+	if err != nil {
 		http.Error(w, fmt.Sprintf("failed linearized read: %v", err), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain")
-	fmt.Fprint(w, false)
+	fmt.Fprint(w, enabled)
 }
 
 // nameCluster says of which cluster an answer is.

@@ -291,6 +291,12 @@ func (r *run) cold(c *kv.Command) Result {
 	case q.ClusterMemberAttrSet != nil:
 		set := q.ClusterMemberAttrSet
 		r.Cluster.SetAttributes(r.batch, kv.MemberID(set.Member_ID), set.MemberAttributes.GetName(), set.MemberAttributes.GetClientUrls())
+	case q.DowngradeInfoSet != nil:
+		d := membership.Downgrade{Enabled: q.DowngradeInfoSet.Enabled}
+		if d.Enabled { // as etcd, which forgets the target of one that is over
+			d.TargetVersion = q.DowngradeInfoSet.Ver
+		}
+		r.Cluster.SetDowngrade(r.batch, d)
 	case q.Authenticate != nil:
 		return Result{Err: r.authenticate(q.Authenticate)}
 	case q.Range != nil, q.DowngradeVersionTest != nil, asksAuth(q):

@@ -20,7 +20,7 @@ import (
 //	txn [compare; ...] [op; ...] [op; ...]             compares, then, else; an op may be a txn
 //	compact rev, grant id ttl, revoke id, checkpoint id remaining
 //	alarm get|on|off NONE|NOSPACE|CORRUPT [member]
-//	version 3.7.0, attributes member name url
+//	version 3.7.0, downgrade 3.6.0|off, attributes member name url
 //
 // A compare is "k[..end] target[/union] op operand"; union names the operand sent if it is not the target's, op is one of
 // = != > < ? (which the protocol does not know). The operand "" is the empty value. "quiet" before a command means that
@@ -101,6 +101,9 @@ func (p *parser) command(id uint64) []byte {
 	case "version":
 		p.next()
 		q.ClusterVersionSet = &membershippb.ClusterVersionSetRequest{Ver: p.next()}
+	case "downgrade":
+		p.next()
+		q.DowngradeInfoSet = &membershippb.DowngradeInfoSetRequest{Enabled: p.peek() != "off", Ver: p.next()}
 	case "attributes":
 		p.next()
 		q.ClusterMemberAttrSet = &membershippb.ClusterMemberAttrSetRequest{Member_ID: uint64(p.number()),
@@ -110,7 +113,7 @@ func (p *parser) command(id uint64) []byte {
 		q.Range = &pb.RangeRequest{Key: []byte(p.next())}
 	case "unknown":
 		p.next()
-		q.DowngradeInfoSet = &membershippb.DowngradeInfoSetRequest{Enabled: true}
+		q.Header = &pb.RequestHeader{ID: 1}
 	default:
 		p.t.Fatalf("unknown command %q", p.peek())
 	}

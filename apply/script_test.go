@@ -326,6 +326,9 @@ func (b *bench) state() string {
 	for _, id := range b.cluster.RemovedMembers() {
 		fmt.Fprintf(&out, "removed %d\n", uint64(id))
 	}
+	if d, ever := b.cluster.Downgrade(); ever {
+		fmt.Fprintf(&out, "downgrade to %q: %t\n", d.TargetVersion, d.Enabled)
+	}
 	fmt.Fprintf(&out, "version=%q index=%d revision=%s keys=%d\n", b.cluster.Version(), b.machine.index, b.keys.Revision(), b.keys.Keys())
 	return out.String()
 }

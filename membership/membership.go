@@ -1,5 +1,5 @@
 // Package membership keeps who belongs to the cluster: members and learners, their addresses, members that were removed,
-// the version the cluster runs at, and the alarms its members have raised.
+// the version the cluster runs at or goes back to, and the alarms its members have raised.
 //
 // It is part of the replicated state: every change comes out of the raft log and is written in the batch of its entry.
 // What is asked of the outside world (is a member connected, has a learner caught up) is decided before an entry is
@@ -7,7 +7,7 @@
 //
 //	Shape    table member:         id (8 B, big endian) -> JSON of Member
 //	         table member_removed: id (8 B, big endian) -> empty
-//	         table cluster:        "version" -> text such as 3.7.0
+//	         table cluster:        "version" -> text such as 3.7.0, "downgrade" -> JSON of Downgrade
 //	         table alarm:          type (4 B, big endian) member id (8 B, big endian) -> empty
 //	Errors   ErrRemoved, ErrExists, ErrNotFound, ErrPeerURLExists, ErrNotLearner, ErrTooManyLearners, ErrLastVoter
 //	Source   etcd v3 API, services Cluster and Maintenance; etcd's derivation of ids from URLs and token
@@ -95,17 +95,18 @@ type Alarm struct {
 type Cluster struct {
 	learnersMax int
 
-	mu      sync.RWMutex // guards the fields below
-	members map[kv.MemberID]*Member
-	removed map[kv.MemberID]bool
-	version string
-	alarms  []Alarm // in the order of type, then member
+	mu        sync.RWMutex // guards the fields below
+	members   map[kv.MemberID]*Member
+	removed   map[kv.MemberID]bool
+	version   string
+	downgrade *Downgrade // nil until one was asked for; never changed, only replaced
+	alarms    []Alarm    // in the order of type, then member
 }
 
 // Load reads the membership that a view of the store holds. learnersMax bounds how many learners a cluster may have.
 func Load(view storage.View, learnersMax int) (*Cluster, error) {
 	c := &Cluster{learnersMax: learnersMax, members: map[kv.MemberID]*Member{}, removed: map[kv.MemberID]bool{}}
-	for _, load := range []func(storage.View) error{c.loadMembers, c.loadRemoved, c.loadVersion, c.loadAlarms} {
+	for _, load := range []func(storage.View) error{c.loadMembers, c.loadRemoved, c.loadVersion, c.loadDowngrade, c.loadAlarms} {
 		if err := load(view); err != nil {
 			return nil, fmt.Errorf("load membership: %w", err)
 		}
@@ -117,7 +118,8 @@ func Load(view storage.View, learnersMax int) (*Cluster, error) {
 func (c *Cluster) Replace(next *Cluster) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.members, c.removed, c.version, c.alarms = next.members, next.removed, next.version, next.alarms
+	c.members, c.removed, c.alarms = next.members, next.removed, next.alarms
+	c.version, c.downgrade = next.version, next.downgrade
 }
 
 func (c *Cluster) loadMembers(view storage.View) error {

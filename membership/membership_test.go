@@ -72,6 +72,9 @@ func (r *roll) text() string {
 	for _, m := range r.Members() {
 		fmt.Fprintf(&out, "%d %v learner=%t name=%q clients=%v\n", uint64(m.ID), m.PeerURLs, m.IsLearner, m.Name, m.ClientURLs)
 	}
+	if d, ever := r.Downgrade(); ever {
+		fmt.Fprintf(&out, "downgrade to %q: %t\n", d.TargetVersion, d.Enabled)
+	}
 	fmt.Fprintf(&out, "removed %d version %q alarms %v voters %d\n", r.RemovedMembers(), r.Version(), r.Alarms(AlarmNone), r.Voters())
 	return out.String()
 }
@@ -213,13 +216,19 @@ func TestWhatIsLoadedIsWhatWasKept(t *testing.T) {
 			}
 		}, "2 [http://b:2 http://b:3] learner=false name=\"two\" clients=[http://b:4]\n9223372036854775809 [http://a:1] learner=false name=\"\" clients=[]\n" +
 			"removed [] version \"3.7.0\" alarms [{7 NOSPACE} {8 NOSPACE} {8000000000000000 NOSPACE} {9 CORRUPT}] voters 2\n"},
-		{"remove, disarm", func(b *storage.Batch) {
+		{"downgrade", func(b *storage.Batch) {
+			r.SetDowngrade(b, Downgrade{TargetVersion: "3.6.0", Enabled: true})
+		}, "2 [http://b:2 http://b:3] learner=false name=\"two\" clients=[http://b:4]\n9223372036854775809 [http://a:1] learner=false name=\"\" clients=[]\n" +
+			"downgrade to \"3.6.0\": true\n" +
+			"removed [] version \"3.7.0\" alarms [{7 NOSPACE} {8 NOSPACE} {8000000000000000 NOSPACE} {9 CORRUPT}] voters 2\n"},
+		{"remove, disarm, downgrade cancelled", func(b *storage.Batch) {
 			r.Apply(b, Change{Remove, member(2)})
+			r.SetDowngrade(b, Downgrade{})
 			if !r.Disarm(b, Alarm{8, AlarmNoSpace}) || r.Disarm(b, Alarm{8, AlarmNoSpace}) || r.Disarm(b, Alarm{9, AlarmNoSpace}) {
 				t.Error("an alarm can be taken back once, by member and type")
 			}
 		}, "9223372036854775809 [http://a:1] learner=false name=\"\" clients=[]\n" +
-			"removed [2] version \"3.7.0\" alarms [{7 NOSPACE} {8000000000000000 NOSPACE} {9 CORRUPT}] voters 1\n"},
+			"downgrade to \"\": false\nremoved [2] version \"3.7.0\" alarms [{7 NOSPACE} {8000000000000000 NOSPACE} {9 CORRUPT}] voters 1\n"},
 	} {
 		r.do(step.change)
 		if got := r.text(); got != step.want {

@@ -81,6 +81,7 @@ func (m *machineOf) Apply(entries []*raftpb.Entry) error {
 		if err := checkVersion(v); err != nil {
 			return err
 		}
+		poke(m.versionChanged)
 	}
 	if c := m.keys.Compacted(); c != m.hidden {
 		m.hidden = c

@@ -54,9 +54,6 @@ func (i *importer) check(meta etcdfile.Meta) error {
 	if meta.Applied > i.at.Index {
 		return fmt.Errorf("it is the state at entry %d", meta.Applied)
 	}
-	if meta.Downgrade != nil && meta.Downgrade.Enabled {
-		return fmt.Errorf("the cluster is being downgraded to %s, which this version does not take part in: cancel the downgrade, or remove this member from the cluster", meta.Downgrade.TargetVersion)
-	}
 	users, err := count(i.db.Users())
 	if err != nil {
 		return err
@@ -181,6 +178,9 @@ func (i *importer) membership(b *storage.Batch, meta etcdfile.Meta) error {
 	}
 	if meta.ClusterVersion != "" {
 		cluster.SetVersion(b, meta.ClusterVersion)
+	}
+	if d := meta.Downgrade; d != nil {
+		cluster.SetDowngrade(b, membership.Downgrade{TargetVersion: d.TargetVersion, Enabled: d.Enabled})
 	}
 	return nil
 }

@@ -167,7 +167,6 @@ func TestCatchUpForeign(t *testing.T) {
 		change     func(*etcdfile.Meta)
 	}{
 		{"authentication", "authentication", func(m *etcdfile.Meta) { m.AuthEnabled = true }},
-		{"a downgrade", "downgraded", func(m *etcdfile.Meta) { m.Downgrade = &etcdfile.Downgrade{TargetVersion: "3.6.0", Enabled: true} }},
 		{"a newer cluster", "3.9.0", func(m *etcdfile.Meta) { m.ClusterVersion = "3.9.0" }},
 	} {
 		if _, err := etcdfile.Write(fs, "altered", altered{Database: db, change: c.change}); err != nil {

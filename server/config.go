@@ -67,6 +67,9 @@ type Config struct {
 	// Tokens is told who is logged in; nil where nobody logs in.
 	Tokens apply.Tokens
 
+	// DowngradeCheck is how often the leader looks whether a downgrade is complete; 0 is never.
+	DowngradeCheck time.Duration
+
 	// Corruption says when members compare what they hold.
 	Corruption CorruptionChecks
 

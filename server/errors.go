@@ -26,6 +26,16 @@ var (
 	ErrStopped = errors.New("server stopped")
 	// ErrTooManyRequests refuses a proposal because too many are under way.
 	ErrTooManyRequests = errors.New("too many requests")
+	// ErrDowngradeFormat refuses a downgrade to what is no version.
+	ErrDowngradeFormat = errors.New("wrong downgrade target version format")
+	// ErrDowngradeTarget refuses a downgrade to a version that is not the one before the cluster's.
+	ErrDowngradeTarget = errors.New("invalid downgrade target version")
+	// ErrDowngradeInProgress refuses a downgrade while there is one.
+	ErrDowngradeInProgress = errors.New("cluster has a downgrade job in progress")
+	// ErrNoDowngrade says that there is no downgrade to cancel.
+	ErrNoDowngrade = errors.New("no inflight downgrade job")
+	// ErrNoClusterVersion refuses a downgrade before the version of the cluster is decided.
+	ErrNoClusterVersion = errors.New("cluster version not found during downgrade")
 	// ErrRequestTooLarge refuses a request whose log entry would exceed Config.RequestBytesMax.
 	ErrRequestTooLarge = errors.New("request is too large")
 )

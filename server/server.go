@@ -84,6 +84,8 @@ type Server struct {
 	compacted chan struct{}
 	// flushable has one slot: there may be enough to flush.
 	flushable chan struct{}
+	// versionChanged has one slot: the cluster has another version.
+	versionChanged chan struct{}
 	// reclaimable has one slot: a compaction is complete.
 	reclaimable chan struct{}
 	// failed receives the first error of the store's background work, stuck the same a while later, in case a part still
@@ -110,7 +112,8 @@ func Open(cfg Config) (*Server, error) {
 		cfg: cfg, log: cfg.Log, ids: newIDs(), waiters: newWaiters(), seen: newInstruments(cfg.Metrics), clock: newLeaseClock(cfg.Now, !cfg.LeaseCheckpointsOff),
 		fullWake: make(chan struct{}, 1), compacted: make(chan struct{}, 1), flushable: make(chan struct{}, 1),
 		failed: make(chan error, 1), stuck: make(chan error, 1), reclaimable: make(chan struct{}, 1),
-		refused: make(chan kv.MemberID, refusedMax), removed: make(chan struct{}),
+		versionChanged: make(chan struct{}, 1),
+		refused:        make(chan kv.MemberID, refusedMax), removed: make(chan struct{}),
 		ready: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	s.fullAnswers = queue.NewMailbox[apply.Result](s.fullWake)
@@ -252,6 +255,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.followLeadership(running) })     // on the leader: does what only the leader does
 	g.Go(func() error { return s.expireWaiters(running) })        // answers requests that take too long
 	g.Go(func() error { return s.monitorVersion(running) })       // on the leader: proposes the cluster's version
+	g.Go(func() error { return s.monitorDowngrade(running) })     // on the leader: ends a downgrade that is complete
 	g.Go(func() error { return s.checkCorruption(running) })      // on the leader: compares the members, raises the alarm
 	g.Go(func() error { return s.publish(running) })              // tells the cluster who this member is, once
 	g.Go(func() error { return s.raiseSpaceAlarms(running) })     // answers requests that found no space

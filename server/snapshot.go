@@ -32,7 +32,8 @@ type Snapshot struct {
 // removes the file. The file needs as much space as the data: it is given up when the disk becomes nearly full.
 func (s *Server) Snapshot(ctx context.Context) (Snapshot, error) {
 	path := s.dir.path("tmp", strconv.FormatUint(s.ids.draw(), 16)+".db")
-	if _, err := s.exportTo(ctx, path); err != nil {
+	source, err := s.exportTo(ctx, path)
+	if err != nil {
 		return Snapshot{}, fmt.Errorf("write a snapshot: %w", errors.Join(err, s.removeTemp(path)))
 	}
 	r, err := etcdfile.OpenSnapshot(s.dir.fs, path)
@@ -40,7 +41,7 @@ func (s *Server) Snapshot(ctx context.Context) (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("read back a snapshot: %w", errors.Join(err, s.removeTemp(path)))
 	}
 	file := tempFile{Reader: r, close: func() error { return errors.Join(r.Close(), s.removeTemp(path)) }}
-	return Snapshot{ReadCloser: file, Size: r.Size(), Version: etcdStorage}, nil
+	return Snapshot{ReadCloser: file, Size: r.Size(), Version: fileVersion(source.cluster.Version())}, nil
 }
 
 // tempFile is read once and gone when closed.
@@ -115,16 +116,20 @@ func (e *exportSource) Meta() (etcdfile.Meta, error) {
 	if err := proto.Unmarshal(e.applied.ConfState, conf); err != nil {
 		return etcdfile.Meta{}, fmt.Errorf("read the raft configuration: %w", err)
 	}
-	return etcdfile.Meta{
+	meta := etcdfile.Meta{
 		Applied: e.applied.Index, Term: e.applied.Term,
 		ConfState: &etcdfile.ConfState{
 			Voters: conf.GetVoters(), Learners: conf.GetLearners(), VotersOutgoing: conf.GetVotersOutgoing(),
 			LearnersNext: conf.GetLearnersNext(), AutoLeave: conf.GetAutoLeave(),
 		},
-		StorageVersion:   etcdStorage,
+		StorageVersion:   recordedVersion(e.cluster.Version()),
 		ScheduledCompact: e.keys.Scheduled, FinishedCompact: e.keys.Finished,
 		ClusterVersion: e.cluster.Version(),
-	}, nil
+	}
+	if d, ever := e.cluster.Downgrade(); ever {
+		meta.Downgrade = &etcdfile.Downgrade{TargetVersion: d.TargetVersion, Enabled: d.Enabled}
+	}
+	return meta, nil
 }
 
 // Rows implements etcdfile.Source.

@@ -23,6 +23,7 @@ type Status struct {
 	Committed, Applied     kv.Index
 	Term                   kv.Term
 	IsLearner              bool
+	Downgrade              membership.Downgrade
 	// Errors are sentences on what is wrong, in etcd's words where etcd has some.
 	Errors []string
 }
@@ -31,11 +32,12 @@ type Status struct {
 func (s *Server) Status() Status {
 	r := s.replica.Status()
 	status := Status{
-		Version: version.EtcdVersion, StorageVersion: storageVersion(s.cluster.Version(), kv.Index(r.Applied)),
+		Version: version.EtcdVersion, StorageVersion: storageVersion(s.cluster.Version(), r.Applied > 0),
 		SizeInUse: s.keys.SizeInUse(), Quota: s.cfg.Quota,
 		Leader: kv.MemberID(r.Leader), Committed: kv.Index(r.Commit), Applied: kv.Index(r.Applied), Term: kv.Term(r.Term),
 		IsLearner: s.IsLearner(),
 	}
+	status.Downgrade, _ = s.cluster.Downgrade()
 	status.Size = max(s.store.Size(), status.SizeInUse)
 	if status.Leader == 0 {
 		status.Errors = append(status.Errors, "etcdserver: no leader")

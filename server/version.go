@@ -17,7 +17,8 @@ import (
 	"holdfast/util/version"
 )
 
-// The version of the cluster is the lowest minor version of its members. The leader asks them and proposes it; it only rises.
+// The version of the cluster is the lowest minor version of its members. The leader asks them and proposes it; it only rises, unless
+// a downgrade is asked for (downgrade.go).
 
 // versionInterval is how often the leader looks at the versions of the members. etcd's number.
 const versionInterval = 4 * time.Second
@@ -31,12 +32,14 @@ type memberVersions struct {
 	Cluster string `json:"etcdcluster"`
 }
 
-// monitorVersion keeps the version of the cluster, while this member leads.
+// monitorVersion keeps the version of the cluster, while this member leads, and tells of it in the log.
 func (s *Server) monitorVersion(ctx context.Context) error {
 	tick := time.NewTicker(versionInterval)
 	defer tick.Stop()
 	var term uint64 // in which this member was last seen to lead
+	told := s.cluster.Version()
 	for {
+		told = s.tellVersion(told)
 		changed := s.replica.LeadershipChange()
 		now := s.replica.Status().Leadership
 		leads := now.Settled && kv.MemberID(now.Leader) == s.id
@@ -46,6 +49,7 @@ func (s *Server) monitorVersion(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
+		case <-s.versionChanged:
 		case <-tick.C:
 			if leads {
 				s.decideVersion(ctx)
@@ -67,6 +71,12 @@ func (s *Server) decideVersion(ctx context.Context) {
 	}
 	before := s.cluster.Version()
 	to, change := nextVersion(before, servers)
+	if d, _ := s.cluster.Downgrade(); d.Enabled && before != "" {
+		var err error
+		if to, change, err = lowerVersion(before, d.TargetVersion, servers); err != nil {
+			s.log.Error("Failed to monitor cluster version", "error", err)
+		}
+	}
 	if !change {
 		return
 	}
@@ -98,6 +108,27 @@ func nextVersion(now string, members []string) (to string, change bool) {
 		return "", false
 	}
 	return lowest.String(), true
+}
+
+// lowerVersion is nextVersion while the cluster is going back to target: it gets there when every member is known and can keep
+// what it stores in that version's form, as those of the version above can.
+func lowerVersion(now, target string, members []string) (to string, change bool, err error) {
+	lowest, known := lowestVersion(members)
+	if !known || now == target {
+		return "", false, nil
+	}
+	present, err := version.ParseMinor(now)
+	if err != nil {
+		return "", false, err
+	}
+	aim, err := version.ParseMinor(target)
+	if err != nil {
+		return "", false, err
+	}
+	if present.Previous() != aim || lowest.Previous() != aim {
+		return "", false, fmt.Errorf("cannot go back to %s: the cluster's version is %s, the lowest of a member %s", target, now, lowest)
+	}
+	return target, true, nil
 }
 
 func lowestVersion(members []string) (lowest version.Minor, known bool) {
@@ -187,20 +218,5 @@ func checkVersions(members []memberVersions) error {
 	return nil
 }
 
-// storageVersion is the version of what is stored, as etcd tells it: it follows the cluster's once all members are known. Before
-// that it is that of the oldest form with a raft configuration, or none for a store in which nothing is applied.
-func storageVersion(cluster string, applied kv.Index) string {
-	switch {
-	case cluster != "" && cluster != version.OldestCluster:
-		return cluster
-	case applied > 0:
-		return "3.5.0"
-	}
-	return ""
-}
-
 // ClusterVersion is the version the cluster runs at; empty while it is not decided.
 func (s *Server) ClusterVersion() string { return s.cluster.Version() }
-
-// etcdStorage is the version of the files this member writes, without patch number as etcd says it.
-var etcdStorage = version.EtcdMinor() + ".0"

@@ -76,7 +76,7 @@ func TestStorageVersion(t *testing.T) {
 		applied kv.Index
 		want    string
 	}{{"", 0, ""}, {"", 3, "3.5.0"}, {"3.0.0", 5, "3.5.0"}, {"3.7.0", 9, "3.7.0"}, {"3.6.0", 9, "3.6.0"}} {
-		if got := storageVersion(c.cluster, c.applied); got != c.want {
+		if got := storageVersion(c.cluster, c.applied > 0); got != c.want {
 			t.Errorf("cluster at %q, applied %d: %q, want %q", c.cluster, c.applied, got, c.want)
 		}
 	}

@@ -46,7 +46,6 @@ var idle = []struct {
 	{"cipher-suites", func(c *config.Config) any { return c.CipherSuites }, "there is no TLS"},
 	{"tls-min-version", func(c *config.Config) any { return c.TLSMin }, "there is no TLS"},
 	{"tls-max-version", func(c *config.Config) any { return c.TLSMax }, "there is no TLS"},
-	{"downgrade-check-time", func(c *config.Config) any { return c.DowngradeCheckTime }, "a cluster cannot be downgraded"},
 }
 
 // tellIdle names the settings that were changed and have no effect.
@@ -161,6 +160,7 @@ func nodeConfig(cfg config.Config, memory server.Memory, log *slog.Logger) (node
 			SnapshotEvery: cfg.SnapshotCount, CatchUpEntries: cfg.SnapshotCatchUpEntries, UnsafeNoSync: cfg.UnsafeNoFsync,
 			Quota: quota, RequestBytesMax: int(cfg.MaxRequestBytes), LearnersMax: cfg.MaxLearners,
 			StrictReconfigCheck: cfg.StrictReconfigCheck,
+			DowngradeCheck:      cfg.DowngradeCheckTime,
 			Corruption: server.CorruptionChecks{
 				Initial: cfg.Gates.Enabled(config.InitialCorruptCheck), Every: cfg.CorruptCheckTime,
 				Compactions: cfg.Gates.Enabled(config.CompactHashCheck), CompactionsEvery: cfg.CompactHashCheckTime,

@@ -21,8 +21,9 @@ type Tally struct {
 }
 
 // NewTally returns a tally at 0 of what the servers of cfg can be made to do.
-func NewTally(cfg Config) *Tally {
-	d := cfg.differences()
+func NewTally(cfg Config) *Tally { return newTally(cfg.differences()) }
+
+func newTally(d differences) *Tally {
 	t := &Tally{unbuilt: d.unbuilt, counts: map[string]int{}}
 	at := slices.IndexFunc(rules, func(r string) bool { return !strings.HasPrefix(r, "1.3 ") })
 	t.names = append(t.names, rules[:at]...)

@@ -2,6 +2,7 @@ package version
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -9,12 +10,18 @@ import (
 // Minor is a version of etcd without its patch number. Members of one minor version understand each other.
 type Minor struct{ Major, Minor uint64 }
 
+// identifiers may follow the numbers of a version: of a release before it, of a build.
+var identifiers = regexp.MustCompile(`^(-([0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?)?(\+([0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?)?$`)
+
 // ParseMinor reads a semantic version.
 func ParseMinor(text string) (Minor, error) {
 	number, _, _ := strings.Cut(text, "+")
 	number, _, _ = strings.Cut(number, "-")
 	parts := strings.Split(number, ".")
 	if len(parts) != 3 {
+		return Minor{}, fmt.Errorf("%q is no semantic version", text)
+	}
+	if !identifiers.MatchString(text[len(number):]) {
 		return Minor{}, fmt.Errorf("%q is no semantic version", text)
 	}
 	var n [3]uint64
@@ -39,6 +46,16 @@ func MustParseMinor(text string) Minor {
 // Below tells whether v is older than w.
 func (v Minor) Below(w Minor) bool {
 	return v.Major < w.Major || v.Major == w.Major && v.Minor < w.Minor
+}
+
+// Previous is the version to which a cluster of version v can go back. That before the first of a major version is none.
+func (v Minor) Previous() Minor { return Minor{v.Major, v.Minor - 1} }
+
+// Short cuts the patch number off a version, the form in which etcd answers.
+func Short(v string) string {
+	major, rest, _ := strings.Cut(v, ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	return major + "." + minor
 }
 
 // String is the form in which etcd names the version of a cluster, such as 3.7.0.

@@ -20,7 +20,7 @@ func TestMinor(t *testing.T) {
 	if got := MustParseMinor("3.7.3-rc.1+x").String(); got != "3.7.0" {
 		t.Errorf("3.7.3-rc.1+x as a cluster's version is %s", got)
 	}
-	for _, text := range []string{"", "3", "3.7", "3.7.0.1", "a.b.c", "3.-7.0", "not_decided", "3.7.4294967296"} {
+	for _, text := range []string{"", "3", "3.7", "3.7.0.1", "a.b.c", "3.-7.0", "not_decided", "3.7.4294967296", "3.7.0-%", "3.7.0-a..b"} {
 		if v, err := ParseMinor(text); err == nil {
 			t.Errorf("%q was read as %v", text, v)
 		}
