@@ -13,11 +13,13 @@ import (
 
 	"google.golang.org/grpc"
 
+	"holdfast/auth"
 	"holdfast/kv"
 	"holdfast/lease"
 	"holdfast/membership"
 	"holdfast/metrics"
 	"holdfast/mvcc"
+	"holdfast/replica"
 	"holdfast/server"
 	"holdfast/watch"
 )
@@ -66,6 +68,8 @@ type Member interface {
 	MemberUpdate(ctx context.Context, id kv.MemberID, peerURLs []string) ([]membership.Member, error)
 	MemberPromote(context.Context, kv.MemberID) ([]membership.Member, error)
 	IsLearner() bool
+	RaftStatus() replica.Status
+	Auth() *auth.State
 
 	// RaftHandler serves /raft and what is below it to other members.
 	RaftHandler() http.Handler
@@ -94,6 +98,16 @@ type Config struct {
 	SlowCall time.Duration
 	// Profiles serves Go's profiles under /debug/pprof/.
 	Profiles bool
+	// Gateway serves the API as JSON below /v3/. BodyBytes bounds what the requests to it hold together; 0 is bodyBytesDefault.
+	Gateway   bool
+	BodyBytes int64
+	// Origins are whose pages browsers let use the answers, Hosts the names under which this member may be called without TLS.
+	// None, or "*" among them, is all.
+	Origins, Hosts []string
+	// SetLogLevel changes what is logged, by a level's name; nil lets nobody do so over HTTP.
+	SetLogLevel func(level string) error
+	// CommandLine is shown to those who debug, so it must hold no secret.
+	CommandLine []string
 
 	// Metrics is what the member shows; nil is a set of its own.
 	Metrics *metrics.Set
@@ -118,6 +132,7 @@ type API struct {
 	leaders *leaderWatch
 	load    *load
 	calls   *callStats
+	health  healthStats
 	// stopping is closed when streams are to end.
 	stopping chan struct{}
 }
@@ -141,5 +156,6 @@ func New(member Member, cfg Config) *API {
 	a.grpc = a.newGRPC()
 	cfg.Metrics.Sample(a.calls.sample)
 	cfg.Metrics.Sample(a.load.sample)
+	cfg.Metrics.Sample(a.health.sample)
 	return a
 }

@@ -23,9 +23,9 @@ func TestHTTP(t *testing.T) {
 			}
 		}
 		healthy := `{"health":"true","reason":""}`
-		noLeader := `{"health":"false","reason":"RAFT NO LEADER"}`
-		noSpace := `{"health":"false","reason":"ALARM NOSPACE"}`
-		corrupt := `{"health":"false","reason":"ALARM CORRUPT"}`
+		noLeader := `{"health":"false","reason":"RAFT NO LEADER"}` + "\n"
+		noSpace := `{"health":"false","reason":"ALARM NOSPACE"}` + "\n"
+		corrupt := `{"health":"false","reason":"ALARM CORRUPT"}` + "\n"
 		for _, c := range []struct {
 			before func()
 			method string
@@ -34,39 +34,94 @@ func TestHTTP(t *testing.T) {
 			want   string
 		}{
 			{nil, "GET", "/version", 200, `{"etcdserver":"3.7.3","etcdcluster":"3.7.0","storage":"3.7.0"}`},
-			{nil, "HEAD", "/version", 200, `{"etcdserver":"3.7.3","etcdcluster":"3.7.0","storage":"3.7.0"}`},
+			{nil, "HEAD", "/version", 405, "Method Not Allowed\n"},
 			{nil, "POST", "/version", 405, "Method Not Allowed\n"},
 			{nil, "GET", "/health", 200, healthy},
 			{nil, "GET", "/health?serializable=true&exclude=NOSPACE", 200, healthy},
+			{nil, "HEAD", "/health", 405, "Method Not Allowed\n"},
 			{nil, "PUT", "/health", 405, "Method Not Allowed\n"},
 			{nil, "GET", "/nothing", 404, "404 page not found\n"},
+			{nil, "POST", "/v3/kv/range", 404, "404 page not found\n"},
 			{func() { s.fake.leaderless.Store(true) }, "GET", "/health", 503, noLeader},
 			{nil, "GET", "/health?serializable=true", 200, healthy},
 			{nil, "GET", "/health?serializable=false", 503, noLeader},
 			{func() { s.fake.leaderless.Store(false) }, "GET", "/health", 200, healthy},
+
+			{nil, "GET", "/livez", 200, "ok\n"},
+			{nil, "GET", "/livez?verbose", 200, "[+]serializable_read ok\nok\n"},
+			{nil, "GET", "/livez/serializable_read", 200, "ok\n"},
+			{nil, "GET", "/livez/linearizable_read", 404, "404 page not found\n"},
+			{nil, "HEAD", "/livez", 405, "Method Not Allowed\n"},
+			{nil, "GET", "/readyz", 200, "ok\n"},
+			{nil, "GET", "/readyz?verbose=false", 200, "[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\nok\n"},
+			{nil, "GET", "/readyz?verbose&exclude=serializable_read&exclude=non_learner", 200, "[+]data_corruption ok\n[+]linearizable_read ok\nok\n"},
+			{nil, "GET", "/readyz?exclude=no_such_check&exclude=", 200, "ok\n"},
+			{nil, "GET", "/readyz/non_learner?verbose", 200, "[+]non_learner ok\nok\n"},
+			{nil, "POST", "/readyz/non_learner", 405, "Method Not Allowed\n"},
+			{func() { s.fake.learner.Store(true) }, "GET", "/readyz?exclude=data_corruption", 503,
+				"[+]serializable_read ok\n[+]linearizable_read ok\n[-]non_learner failed: not supported for learner\n\n"},
+			{nil, "GET", "/livez", 200, "ok\n"},
+			{func() { s.fake.learner.Store(false) }, "GET", "/readyz", 200, "ok\n"},
+
 			{raise(membership.AlarmNoSpace), "GET", "/health", 503, noSpace},
 			{nil, "GET", "/health?serializable=true", 503, noSpace},
 			{nil, "GET", "/health?exclude=NOSPACE", 200, healthy},
 			{nil, "GET", "/health?exclude=CORRUPT", 503, noSpace},
 			{nil, "GET", "/health?exclude=", 503, noSpace},
+			{nil, "GET", "/readyz", 200, "ok\n"},
 			{raise(membership.AlarmCorrupt), "GET", "/health?exclude=NOSPACE", 503, corrupt},
 			{nil, "GET", "/health?exclude=NOSPACE&exclude=CORRUPT", 200, healthy},
+			{nil, "GET", "/readyz?exclude=linearizable_read&exclude=serializable_read", 503,
+				"[-]data_corruption failed: alarm activated: CORRUPT\n[+]non_learner ok\n\n"},
+			{nil, "GET", "/readyz/data_corruption", 503, "[-]data_corruption failed: alarm activated: CORRUPT\n\n"},
+			{nil, "GET", "/livez", 200, "ok\n"},
 			{func() { s.fake.rangeErr = errors.New("disk on fire") }, "GET", "/health?exclude=NOSPACE&exclude=CORRUPT", 503,
-				`{"health":"false","reason":"RANGE ERROR:disk on fire"}`},
+				`{"health":"false","reason":"RANGE ERROR:disk on fire"}` + "\n"},
+			{nil, "GET", "/livez", 503, "[-]serializable_read failed: disk on fire\n\n"},
 			{func() { s.fake.rangeErr = server.ErrTimeout }, "GET", "/health?exclude=NOSPACE&exclude=CORRUPT", 503,
-				`{"health":"false","reason":"RANGE ERROR:etcdserver: request timed out"}`},
+				`{"health":"false","reason":"RANGE ERROR:etcdserver: request timed out"}` + "\n"},
+			{nil, "GET", "/readyz/linearizable_read", 503, "[-]linearizable_read failed: etcdserver: request timed out\n\n"},
 		} {
 			if c.before != nil {
 				c.before()
 			}
 			w := httptest.NewRecorder()
-			s.api.handler().ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
+			s.api.handler(nil).ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
 			if w.Code != c.code || w.Body.String() != c.want {
 				t.Errorf("%s %s: %d %q, want %d %q", c.method, c.path, w.Code, w.Body, c.code, c.want)
 			}
 			if c.code == 405 && w.Header().Get("Allow") != "GET" {
 				t.Errorf("%s %s: allowed is %q", c.method, c.path, w.Header().Get("Allow"))
 			}
+		}
+	})
+}
+
+// TestHealthIsCounted: the outcomes of each check, and the last one.
+func TestHealthIsCounted(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *service) {
+		ask := func(path string) {
+			s.api.metricsHandler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
+		}
+		ask("/livez")
+		ask("/livez")
+		s.fake.learner.Store(true)
+		ask("/readyz?exclude=data_corruption")
+		ask("/health")
+		text := metricsOf(s)
+		for _, want := range []string{
+			`etcd_server_healthchecks_total{name="serializable_read",status="success",type="livez"} 2`,
+			`etcd_server_healthchecks_total{name="non_learner",status="error",type="readyz"} 1`,
+			`etcd_server_healthcheck{name="non_learner",type="readyz"} 0`,
+			`etcd_server_healthcheck{name="serializable_read",type="livez"} 1`,
+			`etcd_server_health_success 1`,
+		} {
+			if !strings.Contains(text, "\n"+want+"\n") {
+				t.Errorf("no %s", want)
+			}
+		}
+		if strings.Contains(text, `name="data_corruption"`) {
+			t.Error("a check that never ran is counted")
 		}
 	})
 }
@@ -78,7 +133,7 @@ func TestHTTPDoors(t *testing.T) {
 			handler http.Handler
 			codes   map[string]int
 		}{
-			"clients": {s.api.handler(), map[string]int{"/version": 200, "/health": 200, "/metrics": 200, "/members": 404}},
+			"clients": {s.api.handler(nil), map[string]int{"/version": 200, "/health": 200, "/metrics": 200, "/members": 404}},
 			"metrics": {s.api.metricsHandler(), map[string]int{"/version": 404, "/health": 200, "/metrics": 200, "/members": 404}},
 			"peers":   {s.api.peerHandler(), map[string]int{"/version": 200, "/members": 200, "/health": 404, "/metrics": 404}},
 		} {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -33,7 +34,15 @@ type Listeners struct {
 
 // Run serves until ctx ends, then lets calls under way end. It can be called once.
 func (a *API) Run(ctx context.Context, at Listeners) error {
-	full := a.newHTTP(a.handler())
+	var json *gateway
+	if a.cfg.Gateway {
+		var err error
+		if json, err = a.newGateway(); err != nil {
+			return err
+		}
+		at.Memory = append(slices.Clone(at.Memory), json.within)
+	}
+	full := a.newHTTP(a.handler(json))
 	g, serving := errgroup.WithContext(ctx)
 	for _, l := range at.Clients {
 		s := newSplit(l, a.log)
@@ -50,7 +59,7 @@ func (a *API) Run(ctx context.Context, at Listeners) error {
 	g.Go(func() error { return a.watchLeader(serving) })
 	g.Go(func() error {
 		<-serving.Done()
-		return a.stop(at.Clients, full)
+		return a.stop(at.Clients, json, full)
 	})
 	return g.Wait()
 }
@@ -101,8 +110,9 @@ func serveHTTP(s *http.Server, l net.Listener) error {
 	return nil
 }
 
-// stop ends everything: no new connections, then streams, then the calls under way, then what is left.
-func (a *API) stop(clients []net.Listener, servers ...*http.Server) error {
+// stop ends everything: no new connections, then streams, then the calls under way, then what is left. HTTP and gRPC end side by
+// side: requests in JSON are calls, too.
+func (a *API) stop(clients []net.Listener, json *gateway, full *http.Server) error {
 	var errs []error
 	for _, l := range clients {
 		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
@@ -110,13 +120,12 @@ func (a *API) stop(clients []net.Listener, servers ...*http.Server) error {
 		}
 	}
 	close(a.stopping)
+	down := make(chan error)
+	go func() { down <- shutDown(full) }()
 	cut := time.AfterFunc(stopTimeout, a.grpc.Stop)
 	defer cut.Stop()
 	a.grpc.GracefulStop()
-	for _, s := range servers {
-		errs = append(errs, shutDown(s))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, <-down, json.close())...)
 }
 
 // shutDown lets requests under way end, and cuts those that do not.

@@ -60,7 +60,7 @@ func (p *parser) environment() *Stop {
 			continue
 		}
 		if f.secret {
-			v = "***"
+			v = masked
 		}
 		p.notes.info("recognized and used environment variable", slog.String("variable-name", name), slog.String("variable-value", v))
 	}

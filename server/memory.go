@@ -23,6 +23,8 @@ type Memory struct {
 	QueueBytes, KeptBytes uint64
 	// Calls bounds how many calls that change something are under way, and again how many that read; 0 is CallsDefault.
 	Calls int
+	// BodyBytes bounds what requests in JSON hold while they are read; 0 is the api's default.
+	BodyBytes int64
 	// HeapBytes is where Go begins to collect garbage whatever it costs (GOMEMLIMIT); 0 is nowhere.
 	HeapBytes int64
 }
@@ -36,6 +38,7 @@ const (
 	CallsDefault      = 10000
 	queueBytesDefault = 64 << 20 // replica's
 	keptBytesDefault  = 16 << 20 // replica's
+	bodyBytesDefault  = 64 << 20 // api's
 )
 
 // What the parts need to work at all, however small the limit is.
@@ -47,6 +50,7 @@ const (
 	queueBytesMin    = 8 << 20   // twice what raft is given in one proposal
 	keptBytesMin     = 2 << 20   // two messages to a follower
 	callsMin         = 256       // a Kubernetes API server uses fewer
+	bodyBytesMin     = 8 << 20   // two of the largest requests
 	heapBytesMin     = 48 << 20  // all of the above, and what Go keeps free
 )
 
@@ -76,6 +80,7 @@ func MemoryFor(limit int64) Memory {
 		QueueBytes:    uint64(share(queueBytesDefault, queueBytesMin)),
 		KeptBytes:     uint64(share(keptBytesDefault, keptBytesMin)),
 		Calls:         int(share(CallsDefault, callsMin)),
+		BodyBytes:     share(bodyBytesDefault, bodyBytesMin),
 		HeapBytes:     max(heapBytesMin, limit-min(limit/4, 256<<20)),
 	}
 }

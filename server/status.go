@@ -7,6 +7,7 @@ import (
 
 	"holdfast/kv"
 	"holdfast/membership"
+	"holdfast/replica"
 	"holdfast/storage"
 	"holdfast/util/version"
 )
@@ -50,6 +51,9 @@ func (s *Server) Status() Status {
 	}
 	return status
 }
+
+// RaftStatus tells how the replica stands.
+func (s *Server) RaftStatus() replica.Status { return s.replica.Status() }
 
 // IsLearner tells whether this member has no vote.
 func (s *Server) IsLearner() bool { return s.cluster.IsLearner(s.id) }

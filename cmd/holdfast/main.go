@@ -72,7 +72,7 @@ func serve(program string, args []string) {
 	if !terminal || len(args) > 0 { // with nothing set there is nothing to say about settings
 		notes.Log(ctx, log)
 	}
-	caught, err := run(cfg, log, terminal)
+	caught, err := run(cfg, log, outputs, terminal)
 	removed := errors.Is(err, transport.ErrRemoved)
 	switch {
 	case removed:

@@ -18,6 +18,7 @@ import (
 	"holdfast/metrics"
 	"holdfast/node"
 	"holdfast/server"
+	"holdfast/util/jsonlog"
 	"holdfast/util/urllist"
 	"holdfast/util/version"
 )
@@ -36,9 +37,6 @@ var idle = []struct {
 	of   func(*config.Config) any
 	why  string
 }{
-	{"enable-grpc-gateway", func(c *config.Config) any { return c.EnableGRPCGateway }, "there is no JSON gateway"},
-	{"cors", func(c *config.Config) any { return c.CORS }, "there is no JSON gateway"},
-	{"host-whitelist", func(c *config.Config) any { return c.HostAllow }, "there is no JSON gateway"},
 	{"bcrypt-cost", func(c *config.Config) any { return c.BcryptCost }, "there are no users"},
 	{"auth-token-ttl", func(c *config.Config) any { return c.AuthTokenTTL }, "there are no users"},
 	{"client-cert-auth", func(c *config.Config) any { return c.Client }, "there is no TLS"},
@@ -70,10 +68,11 @@ func errUnbuilt(cfg config.Config) error {
 }
 
 // run runs a member. It returns the signal that ended it, if one did.
-func run(cfg config.Config, log *slog.Logger, terminal bool) (caught os.Signal, err error) {
+func run(cfg config.Config, log *slog.Logger, outputs *jsonlog.Outputs, terminal bool) (caught os.Signal, err error) {
 	if err := errUnbuilt(cfg); err != nil {
 		return nil, err
 	}
+	api.LogGRPC(log)
 	memory := divideMemory(cfg, log)
 	if cfg.MemoryLock {
 		if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE); err != nil {
@@ -88,6 +87,13 @@ func run(cfg config.Config, log *slog.Logger, terminal bool) (caught os.Signal, 
 	settings, err := nodeConfig(cfg, memory, log)
 	if err != nil {
 		return nil, err
+	}
+	settings.API.SetLogLevel = func(name string) error {
+		level, err := jsonlog.ParseLevel(name)
+		if err == nil {
+			outputs.SetLevel(level)
+		}
+		return err
 	}
 	settled, err := settings.Server.HasData()
 	if err != nil {
@@ -173,7 +179,8 @@ func nodeConfig(cfg config.Config, memory server.Memory, log *slog.Logger) (node
 		API: api.Config{
 			RequestBytesMax: int(cfg.MaxRequestBytes), TxnOpsMax: int(cfg.MaxTxnOps), StreamsMax: cfg.MaxStreams, CallsMax: memory.Calls,
 			KeepAliveMin: cfg.KeepAliveMinTime, KeepAliveInterval: cfg.KeepAliveInterval, KeepAliveTimeout: cfg.KeepAliveTimeout,
-			SlowCall: cfg.WarnUnary, Profiles: cfg.EnablePprof,
+			SlowCall: cfg.WarnUnary, Profiles: cfg.EnablePprof || cfg.Log.Level == "debug", CommandLine: config.Masked(os.Args),
+			Gateway: cfg.EnableGRPCGateway, BodyBytes: memory.BodyBytes, Origins: cfg.CORS, Hosts: cfg.HostAllow,
 			WatchProgress: cfg.WatchProgressTime, ElectionTimeout: cfg.ElectionTimeout(), Log: log,
 		},
 	}, nil

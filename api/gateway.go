@@ -1,0 +1,155 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"go.etcd.io/etcd/api/v3/etcdserverpb/gw"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/encoding/protojson"
+)
+
+// The gateway takes JSON over HTTP and makes calls of it. The calls take the way of all others, over a connection within the
+// process: what is checked, counted and refused there needs no second form here.
+
+// gatewayServices register the paths of each service.
+var gatewayServices = []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
+	gw.RegisterKVHandler, gw.RegisterWatchHandler, gw.RegisterLeaseHandler,
+	gw.RegisterClusterHandler, gw.RegisterMaintenanceHandler, gw.RegisterAuthHandler,
+}
+
+// openEnded are the paths whose requests are many messages, with answers in between. Their bodies may last as long as their client
+// likes; all others have bodyTimeout.
+var openEnded = map[string]bool{"/v3/watch": true, "/v3/lease/keepalive": true}
+
+// bodyTimeout is how long a client may take to send the one message of a call. It is for slow lines: 2 MB take so long at 270 kbit/s.
+const bodyTimeout = time.Minute
+
+// Buffers of the connection within the process: what one side may be ahead of the other, on the whole and for one call. A slow
+// reader of a watch over HTTP costs gatewayWindow.
+const (
+	gatewayBuffer = 256 << 10
+	gatewayWindow = 256 << 10
+)
+
+// gateway serves the API as JSON.
+type gateway struct {
+	calls   *grpc.ClientConn
+	within  *bufconn.Listener // where calls arrive; to be served
+	mux     *runtime.ServeMux
+	bodies  *bodies
+	upgrade websocket.Upgrader
+
+	// Of WebSockets, which net/http does not look after once they are such: end cuts those that are left, sockets waits for them.
+	ctx     context.Context
+	end     context.CancelFunc
+	sockets sync.WaitGroup
+}
+
+// newGateway makes the gateway. Its calls wait until somebody serves g.within.
+func (a *API) newGateway() (*gateway, error) {
+	g := &gateway{
+		within: bufconn.Listen(gatewayBuffer),
+		bodies: newBodies(bodyFactor*int64(a.cfg.RequestBytesMax+requestExtra), a.cfg.BodyBytes),
+	}
+	g.upgrade = websocket.Upgrader{CheckOrigin: a.socketOrigin}
+	g.ctx, g.end = context.WithCancel(context.Background())
+	var err error
+	g.calls, err = grpc.NewClient("passthrough:///gateway",
+		grpc.WithTransportCredentials(insecure.NewCredentials()), // within the process
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return g.within.DialContext(ctx) }),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
+		grpc.WithInitialWindowSize(gatewayWindow), grpc.WithInitialConnWindowSize(4*gatewayWindow),
+		grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0))
+	if err != nil {
+		return nil, fmt.Errorf("connect the JSON gateway: %w", err)
+	}
+	g.mux = runtime.NewServeMux(runtime.WithMarshalerOption(runtime.MIMEWildcard, newMarshaler()), runtime.WithErrorHandler(gatewayError))
+	for _, register := range gatewayServices {
+		if err := register(g.ctx, g.mux, g.calls); err != nil {
+			return nil, errors.Join(fmt.Errorf("make the JSON gateway: %w", err), g.calls.Close())
+		}
+	}
+	return g, nil
+}
+
+// marshaler is the form of etcd's JSON: names as in the .proto, nothing that is zero, what is unknown is passed over.
+type marshaler struct{ *runtime.HTTPBodyMarshaler }
+
+func newMarshaler() marshaler {
+	return marshaler{&runtime.HTTPBodyMarshaler{Marshaler: &runtime.JSONPb{
+		MarshalOptions:   protojson.MarshalOptions{UseProtoNames: true},
+		UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: true},
+	}}}
+}
+
+// NewDecoder implements runtime.Marshaler: it tells a body where a message begins.
+func (m marshaler) NewDecoder(r io.Reader) runtime.Decoder {
+	decoder := m.HTTPBodyMarshaler.NewDecoder(r)
+	return runtime.DecoderFunc(func(v any) error {
+		if b, bounded := r.(*body); bounded {
+			b.next()
+		}
+		return decoder.Decode(v)
+	})
+}
+
+// gatewayError answers with what went wrong. That a body was refused comes to it as a mistake in the JSON.
+func gatewayError(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+	if b, bounded := r.Body.(*body); bounded {
+		if why := b.why(); why != nil {
+			err = why
+		}
+	}
+	runtime.DefaultHTTPErrorHandler(ctx, mux, m, w, r, err)
+}
+
+// ServeHTTP implements http.Handler.
+func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if websocket.IsWebSocketUpgrade(r) {
+		g.serveSocket(w, r)
+		return
+	}
+	control := http.NewResponseController(w)
+	b := &body{from: r.Body, all: g.bodies}
+	if openEnded[r.URL.Path] {
+		// Otherwise net/http reads all of the request before it sends the first answer, for which the client may be waiting.
+		ignoreUnsupported(control.EnableFullDuplex())
+	} else {
+		// The deadline must not outlast the body: net/http would take its passing for the end of the connection.
+		ignoreUnsupported(control.SetReadDeadline(time.Now().Add(bodyTimeout)))
+		b.onEnd = func() { ignoreUnsupported(control.SetReadDeadline(time.Time{})) }
+	}
+	g.serve(w, r, b)
+}
+
+// serve answers a request whose body is b.
+func (g *gateway) serve(w http.ResponseWriter, r *http.Request, b *body) {
+	defer b.release()
+	r.Body = b
+	g.mux.ServeHTTP(w, r)
+}
+
+// ignoreUnsupported is for what is not needed where it does not exist: on a connection that is gone, or on none at all.
+func ignoreUnsupported(error) {}
+
+// close ends what is left of the gateway's connections, and waits for it.
+func (g *gateway) close() error {
+	if g == nil {
+		return nil
+	}
+	g.end()
+	g.sockets.Wait()
+	return g.calls.Close()
+}
