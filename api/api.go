@@ -39,12 +39,13 @@ type Member interface {
 	Compact(context.Context, kv.CompactRequest) (kv.Revision, error)
 
 	NewWatchStream(wake func()) *watch.Stream
+	CheckWatch(context.Context, *kv.WatchCreate) error
 
 	LeaseGrant(context.Context, kv.LeaseGrantRequest) (lease.Lease, error)
 	LeaseRevoke(context.Context, kv.LeaseID) error
 	LeaseRenew(context.Context, kv.LeaseID) (int64, error)
 	LeaseTimeToLive(ctx context.Context, id kv.LeaseID, keys bool) (server.LeaseStatus, error)
-	Leases() []kv.LeaseID
+	Leases(context.Context) ([]kv.LeaseID, error)
 	// LeaseRenewHere and LeaseTimeToLiveHere are for the other members, which ask the leader.
 	LeaseRenewHere(context.Context, kv.LeaseID) (int64, error)
 	LeaseTimeToLiveHere(ctx context.Context, id kv.LeaseID, keys bool) (server.LeaseStatus, error)

@@ -58,9 +58,13 @@ func (s *leases) LeaseTimeToLive(ctx context.Context, q *pb.LeaseTimeToLiveReque
 }
 
 // LeaseLeases implements pb.LeaseServer.
-func (s *leases) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+func (s *leases) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+	ids, err := s.member.Leases(ctx)
+	if err != nil {
+		return nil, toWire(err)
+	}
 	answer := &pb.LeaseLeasesResponse{Header: s.header()}
-	for _, id := range s.member.Leases() {
+	for _, id := range ids {
 		answer.Leases = append(answer.Leases, &pb.LeaseStatus{ID: int64(id)})
 	}
 	return answer, nil

@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
+	"holdfast/auth"
+	"holdfast/kv"
 	"holdfast/watch"
 )
 
@@ -94,7 +96,7 @@ func (a *API) receiveWatch(ctx context.Context, stream grpc.ServerStream, s *wat
 		}
 		switch {
 		case q.Create != nil:
-			s.Create(q.Create)
+			a.createWatch(stream.Context(), s, q.Create)
 		case q.Cancel != nil:
 			s.Cancel(*q.Cancel)
 		case q.Progress:
@@ -104,6 +106,27 @@ func (a *API) receiveWatch(ctx context.Context, stream grpc.ServerStream, s *wat
 			return err
 		}
 	}
+}
+
+// createWatch starts a watch that is permitted. A start that is negative is refused before that is asked, as in etcd.
+func (a *API) createWatch(ctx context.Context, s *watch.Stream, q *kv.WatchCreate) {
+	if q.Start >= 0 {
+		if err := a.member.CheckWatch(ctx, q); err != nil {
+			s.Refuse(watchRefusal(err))
+			return
+		}
+	}
+	s.Create(q)
+}
+
+// watchRefusal is why a watch is not permitted, in etcd's words: the text of a status. etcd knows three reasons by name.
+func watchRefusal(err error) string {
+	for _, known := range []error{auth.ErrInvalidToken, auth.ErrOldRevision, auth.ErrUserEmpty} {
+		if errors.Is(err, known) {
+			return toWire(known).Error()
+		}
+	}
+	return toWire(auth.ErrPermissionDenied).Error()
 }
 
 // awaitReader holds the requests of a client back that does not read its answers.

@@ -40,6 +40,17 @@ func (q *RangeRequest) Accesses(dst []Access) []Access {
 	return append(dst, Access{q.KeyRange, Read})
 }
 
+// Accesses appends what the request does. No key is the first one there is, as in etcd.
+func (q *WatchCreate) Accesses(dst []Access) []Access {
+	r := q.KeyRange
+	if len(r.Key) == 0 {
+		r.Key = firstKey
+	}
+	return append(dst, Access{r, Read})
+}
+
+var firstKey = []byte{0}
+
 // Accesses appends what the request does: with the previous version it also reads.
 func (q *PutRequest) Accesses(dst []Access, keysOf KeysOf) []Access {
 	a := Access{KeyRange{Key: q.Key}, Write}

@@ -14,7 +14,8 @@ const leaderRetry = 50 * time.Millisecond
 
 // atLeader has the leader decide: this member by here if it leads, else the one that does by there, at each of its peer URLs
 // in turn. Who turns out not to lead, or cannot be reached, is asked again after a pause, or its successor, until the time
-// of a request is over. As in etcd, every error from elsewhere but lease.ErrNotFound counts as not reached.
+// of a request is over. As in etcd, every error from elsewhere but lease.ErrNotFound counts as not reached; unasked is not
+// from elsewhere.
 func (s *Server) atLeader(ctx context.Context, here func(context.Context) error, there func(ctx context.Context, url string) error) error {
 	if s.leads() {
 		if err := here(ctx); !errors.Is(err, ErrNotLeader) {
@@ -56,13 +57,19 @@ func (s *Server) askLeader(ctx context.Context, leader membership.Member, ask fu
 	}()
 	for _, url := range leader.PeerURLs {
 		err = ask(ctx, url)
-		if err == nil || errors.Is(err, lease.ErrNotFound) {
+		if err == nil || errors.Is(err, lease.ErrNotFound) || errors.As(err, new(unasked)) {
 			return true, err
 		}
 		s.log.Debug("the leader did not answer", "leader", leader.ID.String(), "url", url, "error", err)
 	}
 	return false, err
 }
+
+// unasked is why this member has not asked the leader.
+type unasked struct{ error }
+
+// Unwrap gives the reason.
+func (u unasked) Unwrap() error { return u.error }
 
 // awaitOtherLeader waits until another member than leader leads, or none.
 func (s *Server) awaitOtherLeader(ctx context.Context, leader membership.Member) {

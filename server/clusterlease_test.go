@@ -74,7 +74,7 @@ func TestLeasesAtEveryMember(t *testing.T) {
 				if ttl, err := other.LeaseRenew(t.Context(), id); ttl != 10 || err != nil {
 					t.Errorf("%s renewed lease %d for %d s: %v", other.cfg.Name, i+1, ttl, err)
 				}
-				if got := other.Leases(); len(got) != 1 || got[0] != id {
+				if got := other.leaseIDs(); len(got) != 1 || got[0] != id {
 					t.Errorf("%s lists %v", other.cfg.Name, got)
 				}
 			}
@@ -126,7 +126,7 @@ func TestLeasesWithoutLeader(t *testing.T) {
 		if _, err := m.LeaseRenew(ctx, 1); err == nil {
 			t.Error("renewed")
 		}
-		if got := m.Leases(); len(got) != 1 {
+		if got := m.leaseIDs(); len(got) != 1 {
 			t.Errorf("lists %v", got)
 		}
 		c.start(1)

@@ -81,16 +81,47 @@ func (s *Server) guard(ctx context.Context, wants func() []kv.Access, read func(
 			return err
 		}
 	}
-	if err := read(); err != nil {
-		return err
-	}
-	return s.unchanged(who)
-}
-
-// unchanged refuses an answer to who was found to ask before users or roles changed.
-func (s *Server) unchanged(who Identity) error {
+	err = read()
 	if who.Revision != 0 && who.Revision != s.auth.State().Revision() {
 		return auth.ErrOldRevision
 	}
+	return err
+}
+
+// guardLeases decides whether who asks may do something with every key of some leases; an administrator may with any.
+func (s *Server) guardLeases(ctx context.Context, right kv.Right, keysOf kv.KeysOf, ids ...kv.LeaseID) error {
+	state := s.auth.State()
+	if !state.Enabled() {
+		return nil
+	}
+	who, err := s.identity(ctx)
+	if err != nil {
+		return err
+	}
+	if who == (Identity{}) {
+		return auth.ErrUserEmpty
+	}
+	if state.CheckAdmin(who.User) == nil {
+		return nil
+	}
+	var wants []kv.Access
+	for _, id := range ids {
+		wants = kv.AppendLeaseAccesses(wants, right, id, keysOf)
+	}
+	if err := state.Check(who.User, who.Revision, wants); err != nil {
+		return err
+	}
+	if s.auth.State().Revision() != state.Revision() {
+		return auth.ErrOldRevision
+	}
 	return nil
+}
+
+// CheckWatch decides whether who asks may watch a range. A watch goes on when the permission ends, as in etcd.
+func (s *Server) CheckWatch(ctx context.Context, q *kv.WatchCreate) error {
+	who, err := s.identity(ctx)
+	if err != nil {
+		return err
+	}
+	return s.auth.State().Check(who.User, who.Revision, q.Accesses(nil))
 }

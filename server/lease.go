@@ -23,22 +23,33 @@ func (s *Server) LeaseGrant(ctx context.Context, q kv.LeaseGrantRequest) (lease.
 	if err := s.needSpace(ctx, apply.CostLease()); err != nil {
 		return lease.Lease{}, err
 	}
+	if err := s.CheckUser(ctx); err != nil {
+		return lease.Lease{}, err
+	}
 	r, err := s.propose(ctx, kv.DraftLeaseGrant(&q))
 	return r.Lease, err
 }
 
 // LeaseRevoke ends a lease and deletes its keys.
 func (s *Server) LeaseRevoke(ctx context.Context, id kv.LeaseID) error {
+	if err := s.CheckUser(ctx); err != nil {
+		return err
+	}
 	_, err := s.propose(ctx, kv.DraftLeaseRevoke(&kv.LeaseRevokeRequest{ID: id}))
 	return err
 }
 
-// LeaseRenew gives a lease its full life again and returns it in seconds. Only the leader can; another member asks it.
+// LeaseRenew gives a lease its full life again and returns it in seconds. Only the leader can; another member asks it, as who
+// may: only who could write all its keys.
 func (s *Server) LeaseRenew(ctx context.Context, id kv.LeaseID) (ttl int64, err error) {
+	permitted := func() error { return s.guardLeases(ctx, kv.Write, s.leases.Keys, id) }
 	err = s.atLeader(ctx, func(ctx context.Context) (err error) {
-		ttl, err = s.LeaseRenewHere(ctx, id)
+		ttl, err = s.renewHere(ctx, id, permitted)
 		return err
 	}, func(ctx context.Context, leader string) (err error) {
+		if err := permitted(); err != nil {
+			return unasked{err}
+		}
 		ttl, err = s.peers.renewLease(ctx, leader, id)
 		return err
 	})
@@ -49,8 +60,16 @@ func (s *Server) LeaseRenew(ctx context.Context, id kv.LeaseID) (ttl int64, err 
 // that is over but not yet revoked is waited for, so that no client hears of a life that is about to end; if the leadership
 // is lost meanwhile, the next leader decides whether it lives on.
 func (s *Server) LeaseRenewHere(ctx context.Context, id kv.LeaseID) (int64, error) {
+	return s.renewHere(ctx, id, func() error { return nil })
+}
+
+// renewHere asks what is permitted when all that was committed before is applied.
+func (s *Server) renewHere(ctx context.Context, id kv.LeaseID, permitted func() error) (int64, error) {
 	for {
 		if err := s.awaitClock(ctx); err != nil {
+			return 0, err
+		}
+		if err := permitted(); err != nil {
 			return 0, err
 		}
 		r := s.clock.renew(id)
@@ -164,8 +183,12 @@ type LeaseStatus struct {
 	Keys               [][]byte // those that hang on it, in order, if asked for
 }
 
-// LeaseTimeToLive tells how long a lease has to live. Only the leader knows; another member asks it.
+// LeaseTimeToLive tells how long a lease has to live. Only the leader knows; another member asks it. The keys are for who may
+// read each of them.
 func (s *Server) LeaseTimeToLive(ctx context.Context, id kv.LeaseID, keys bool) (status LeaseStatus, err error) {
+	if err := s.CheckUser(ctx); err != nil {
+		return LeaseStatus{}, err
+	}
 	err = s.atLeader(ctx, func(ctx context.Context) (err error) {
 		status, err = s.LeaseTimeToLiveHere(ctx, id, keys)
 		return err
@@ -173,7 +196,14 @@ func (s *Server) LeaseTimeToLive(ctx context.Context, id kv.LeaseID, keys bool) 
 		status, err = s.peers.leaseTimeToLive(ctx, leader, id, keys)
 		return err
 	})
-	return status, err
+	if err == nil && keys {
+		// The keys that were found are asked for, not those that this member knows of.
+		err = s.guardLeases(ctx, kv.Read, func(kv.LeaseID) [][]byte { return status.Keys }, id)
+	}
+	if err != nil {
+		return LeaseStatus{}, err
+	}
+	return status, nil
 }
 
 // LeaseTimeToLiveHere is LeaseTimeToLive where the leader is asked by another member; ErrNotLeader if this is not the leader.
@@ -196,8 +226,17 @@ func (s *Server) LeaseTimeToLiveHere(ctx context.Context, id kv.LeaseID, keys bo
 	return status, nil
 }
 
-// Leases are the leases this member knows, in the order in which they end where it knows that.
-func (s *Server) Leases() []kv.LeaseID {
+// Leases are the leases this member knows, in the order in which they end where it knows that. They are for who may read
+// every key of each.
+func (s *Server) Leases(ctx context.Context) ([]kv.LeaseID, error) {
+	ids := s.leaseIDs()
+	if err := s.guardLeases(ctx, kv.Read, s.leases.Keys, ids...); err != nil {
+		return nil, err
+	}
+	return ids, nil
+}
+
+func (s *Server) leaseIDs() []kv.LeaseID {
 	if s.clock.isRunning() {
 		return s.clock.byEnd()
 	}

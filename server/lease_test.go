@@ -84,7 +84,7 @@ func TestLeaseEndsInTime(t *testing.T) {
 		m.putLeased("a", 2)
 		m.putLeased("b", 2)
 		rev := m.Header().Revision
-		if got := fmt.Sprintf("%d", m.Leases()); got != "[1 2]" {
+		if got := fmt.Sprintf("%d", m.leaseIDs()); got != "[1 2]" {
 			t.Errorf("leases by their end: %s", got)
 		}
 		time.Sleep(2*time.Second - time.Millisecond)

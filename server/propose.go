@@ -32,12 +32,7 @@ func (s *Server) DeleteRange(ctx context.Context, _ *kv.DeleteRangeRequest, draf
 // way of a range.
 func (s *Server) Txn(ctx context.Context, q *kv.TxnRequest, draft kv.Draft) (*kv.TxnResult, error) {
 	if !q.IsWrite() {
-		if !q.IsSerializable() {
-			if err := s.awaitCommitted(ctx); err != nil {
-				return nil, err
-			}
-		}
-		return apply.ReadTxn(ctx, s.keys, q)
+		return s.readTxn(ctx, q)
 	}
 	if err := s.needSpace(ctx, apply.CostTxn(q)); err != nil {
 		return nil, err

@@ -58,7 +58,7 @@ func TestWithoutQuorum(t *testing.T) {
 			}, context.DeadlineExceeded, timeout},
 			{"revoke", func(ctx context.Context) error { return m.LeaseRevoke(ctx, one.ID) }, context.DeadlineExceeded, timeout},
 			{"leases", func(context.Context) error {
-				if ids := m.Leases(); len(ids) != 1 || ids[0] != one.ID {
+				if ids := m.leaseIDs(); len(ids) != 1 || ids[0] != one.ID {
 					return lease.ErrNotFound
 				}
 				return nil
@@ -94,7 +94,7 @@ func TestWithoutQuorum(t *testing.T) {
 		if got := m.get("k"); got != "v" {
 			t.Errorf("k is %q: a write that was refused has come to be", got)
 		}
-		if ids := m.Leases(); len(ids) != 1 {
+		if ids := m.leaseIDs(); len(ids) != 1 {
 			t.Errorf("leases %v", ids)
 		}
 		for _, m := range c.members {

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 
+	"holdfast/apply"
 	"holdfast/kv"
 	"holdfast/membership"
 	"holdfast/mvcc"
@@ -19,16 +20,40 @@ func (s *Server) awaitCommitted(ctx context.Context) error {
 }
 
 // Range reads keys. Unless the request is serializable it sees every write that was acknowledged before it.
-func (s *Server) Range(ctx context.Context, q *kv.RangeRequest) (*kv.RangeResult, error) {
+func (s *Server) Range(ctx context.Context, q *kv.RangeRequest) (answer *kv.RangeResult, err error) {
 	if !q.Serializable {
 		if err := s.awaitCommitted(ctx); err != nil {
 			return nil, err
 		}
 	}
-	return s.keys.Range(ctx, q)
+	err = s.guard(ctx, func() []kv.Access { return q.Accesses(nil) }, func() (err error) {
+		answer, err = s.keys.Range(ctx, q)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answer, nil
 }
 
-// NewWatchStream makes a stream of watches. wake must return at once; it says that Next may have something.
+// readTxn runs a transaction that only reads.
+func (s *Server) readTxn(ctx context.Context, q *kv.TxnRequest) (answer *kv.TxnResult, err error) {
+	if !q.IsSerializable() {
+		if err := s.awaitCommitted(ctx); err != nil {
+			return nil, err
+		}
+	}
+	err = s.guard(ctx, func() []kv.Access { return q.Accesses(nil, s.leases.Keys) }, func() (err error) {
+		answer, err = apply.ReadTxn(ctx, s.keys, q)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+// NewWatchStream makes a stream of watches; whether each is permitted is for the caller to ask CheckWatch. wake must return at once; it says that Next may have something.
 func (s *Server) NewWatchStream(wake func()) *watch.Stream { return s.hub.NewStream(wake) }
 
 // HashKV sums the keys up to a revision; 0 is the current one.
