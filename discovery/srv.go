@@ -49,7 +49,7 @@ func (s SRV) InitialCluster(ctx context.Context, member string, advertised []url
 		name := strconv.Itoa(i)
 		if at := own[r.hostPort]; at != nil {
 			if name = member; at.Scheme != r.scheme {
-				return "", fmt.Errorf("bootstrap at %s from DNS for %s has scheme mismatch with expected peer %s", r.url(), s.service(r.scheme), at)
+				return "", fmt.Errorf("bootstrap at %s from DNS for %s has scheme mismatch with expected peer %s", r.url(), s.service(members, r.scheme), at)
 			}
 		}
 		pairs = append(pairs, name+"="+r.url())
@@ -72,10 +72,10 @@ func (s SRV) records(ctx context.Context, advertised []url.URL) ([]record, error
 	found := map[string]record{}
 	var errs []string
 	for _, scheme := range schemes {
-		_, records, err := s.resolver().LookupSRV(ctx, s.service(scheme), "tcp", s.Domain)
+		_, records, err := s.resolver().LookupSRV(ctx, s.service(members, scheme), "tcp", s.Domain)
 		if err != nil {
-			s.Log.Info("no SRV records", "service-name", s.service(scheme), "discovery-srv", s.Domain, "error", err)
-			errs = append(errs, fmt.Sprintf("error querying DNS SRV records for _%s %v", s.service(scheme), err))
+			s.Log.Info("no SRV records", "service-name", s.service(members, scheme), "discovery-srv", s.Domain, "error", err)
+			errs = append(errs, fmt.Sprintf("error querying DNS SRV records for _%s %v", s.service(members, scheme), err))
 			continue
 		}
 		for _, r := range records {
@@ -103,9 +103,14 @@ func (s SRV) resolver() *net.Resolver {
 	return s.Resolver
 }
 
+// What is listed in DNS: where members reach each other, and where clients reach them.
+const (
+	members = "etcd-server"
+	clients = "etcd-client"
+)
+
 // service is the name of the service that lists URLs of a scheme.
-func (s SRV) service(scheme string) string {
-	name := "etcd-server"
+func (s SRV) service(name, scheme string) string {
 	if scheme == "https" {
 		name += "-ssl"
 	}

@@ -30,7 +30,10 @@ func main() {
 		case "version":
 			fmt.Printf("holdfast %s (%s), etcd API %s\n", version.Holdfast(), version.Commit(), version.EtcdVersion)
 			return
-		case "gateway", "grpc-proxy", "ctl", "utl", "bench":
+		case "gateway":
+			runBeside(program, os.Args[1:])
+			return
+		case "grpc-proxy", "ctl", "utl", "bench":
 			exit(fmt.Errorf("%s %s: this version of Holdfast runs a member only", program, os.Args[1]))
 		}
 	}
