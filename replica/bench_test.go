@@ -205,7 +205,7 @@ func benchThree(b *testing.B, callers int) {
 		}()
 	}
 	leader := net.members[0]
-	leader.Campaign()
+	leader.Campaign(leader.Status().Term)
 	for !leader.Status().Settled {
 		<-leader.LeadershipChange()
 	}

@@ -331,7 +331,7 @@ func (n *node) transfer() {
 func (n *node) campaign() {
 	if n.r != nil && n.c.rnd.IntN(5) == 0 {
 		n.r.LeaderGone(n.r.Status().Leader)
-		n.r.Campaign()
+		n.r.Campaign(n.r.Status().Term)
 		n.c.counts["campaigns"]++
 	}
 }

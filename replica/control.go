@@ -104,12 +104,14 @@ func (l *loop) forgetLeader() {
 	}
 }
 
-// Campaign makes the replica try to become leader now if it knows of none. Where several members notice at once that the
-// leader is gone, each should let a random time pass first.
-func (r *Replica) Campaign() {
+// Campaign makes the replica try to become leader now if it knows of none and its term is still the one given. Where several
+// members notice at once that the leader is gone, each should take the term, let a random time pass, and campaign then: a term
+// that has moved on meanwhile is somebody else's election, for which this replica may have voted. Who campaigns on top of that
+// may depose the leader it has just helped to elect, and cannot win when that leader's log is longer already.
+func (r *Replica) Campaign(term uint64) {
 	r.inbox.Put(event{call: func() {
 		l := &r.loop
-		if l.node.BasicStatus().Lead != raft.None || !l.voter(l.id) || l.stalled(r.cfg.ElectionTicks) {
+		if now := l.node.BasicStatus(); now.Lead != raft.None || now.GetTerm() != term || !l.voter(l.id) || l.stalled(r.cfg.ElectionTicks) {
 			return
 		}
 		if err := l.node.Campaign(); err != nil {

@@ -164,8 +164,32 @@ func TestLeaderGone(t *testing.T) {
 			n.r.LeaderGone(old.id)
 		}
 	}
-	c.nodes[old.id%3].r.Campaign()
+	next := c.nodes[old.id%3].r
+	next.Campaign(next.Status().Term)
 	c.run(runOptions{noTicks: true}, 3, c.otherLeads(old))
+}
+
+// TestCampaignRespectsVote has a member try to become leader when it has just voted for another. The vote has to reach the disk first,
+// so that the question whether it may campaign would arrive before it. The one it voted for leads all the same, in the first term after
+// the old leader's.
+func TestCampaignRespectsVote(t *testing.T) {
+	c, old := led(t)
+	term := old.r.Status().Term
+	first, second := c.nodes[old.id%3], c.nodes[(old.id+1)%3]
+	old.r = nil
+	first.r.LeaderGone(old.id)
+	second.r.LeaderGone(old.id)
+	first.r.Campaign(term)
+	writing := runOptions{noTicks: true, stuckDisk: second.id}
+	c.run(writing, 3, func() bool { return second.r.Status().Term > term })
+	second.r.Campaign(term)
+	for _, o := range []runOptions{writing, {}} {
+		rounds := 0
+		c.run(o, 5, func() bool { rounds++; return rounds == 60 })
+	}
+	if s := first.r.Status(); s.Role != Leader || s.Term != term+1 {
+		t.Fatalf("after term %d the one who was voted for became %+v", term, s)
+	}
 }
 
 // TestCampaignRespectsLeader checks that a call that came too late disturbs nobody.
@@ -174,7 +198,7 @@ func TestCampaignRespectsLeader(t *testing.T) {
 	term := old.r.Status().Term
 	for _, n := range c.nodes {
 		n.r.LeaderGone(n.id%3 + 100) // not the leader
-		n.r.Campaign()
+		n.r.Campaign(term)
 	}
 	old.propose()
 	c.run(runOptions{}, 20, c.level)

@@ -374,7 +374,7 @@ func (c *catchUp) Commit(snapshot *raftpb.Snapshot) error {
 	c.clock.stop() // whoever gets a state does not lead, and one elected since has not applied anything yet
 	c.followReplacement(before)
 	// Requests from before the state was on its way may be in it: their entries never come.
-	c.waiters.expire(state.began.Add(c.cfg.requestTimeout()), ErrTimeout)
+	c.waiters.settle(state.began, ErrTimeout)
 	c.mu.Lock()
 	c.state = nil
 	c.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"holdfast/kv"
@@ -29,16 +30,60 @@ func (s *Server) peerRefused(id uint64) {
 // failOver has a new leader elected as soon as the machine of the present one says that nobody is there. All other members
 // hear that at once, so each lets a random time pass before it stands for election.
 func (s *Server) failOver(ctx context.Context) error {
+	var answering sync.WaitGroup // ends soon after ctx
+	defer answering.Wait()
 	for {
 		select {
 		case id := <-s.refused:
-			if s.Leader() == id {
-				s.log.Warn("the leader is down; electing another", "leader", id.String())
-				s.replica.LeaderGone(uint64(id))
-				s.succeed(ctx, id)
+			if s.Leader() != id || !s.forgetLeader(ctx, id) {
+				continue
 			}
+			gone := s.cfg.Now()
+			s.log.Warn("the leader is down; electing another", "leader", id.String())
+			answering.Go(func() { s.answerLost(ctx, gone) })
+			s.succeed(ctx, id)
 		case <-ctx.Done():
 			return nil
+		}
+	}
+}
+
+// forgetLeader has the replica forget its leader, and returns when it has: from then on proposals wait here for the next one. It is
+// false if the leader is not forgotten within a heartbeat, because it was heard of again.
+func (s *Server) forgetLeader(ctx context.Context, id kv.MemberID) bool {
+	s.replica.LeaderGone(uint64(id))
+	timeout := time.NewTimer(s.cfg.Heartbeat)
+	defer timeout.Stop()
+	for {
+		changed := s.replica.LeadershipChange()
+		if s.Leader() != id {
+			return true
+		}
+		select {
+		case <-changed:
+		case <-timeout.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// answerLost answers the requests that went to a leader before it was gone, as soon as this member has applied what that leader
+// committed. Hardly any of them can still come to be, and their callers do better to hear now that nobody knows than when the time of
+// a request is over. They are not proposed again: one may lie in the log of a member that returns, and would then come to be twice.
+func (s *Server) answerLost(ctx context.Context, gone time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.requestTimeout())
+	defer cancel()
+	for {
+		switch err := s.awaitCommitted(ctx); {
+		case err == nil:
+			if n := s.waiters.settle(gone, ErrTimeoutLeaderFail); n > 0 {
+				s.log.Warn("requests were lost with the leader", "requests", n)
+			}
+			return
+		case !errors.Is(err, ErrLeaderChanged) || ctx.Err() != nil:
+			return // their own time ends with this one's
 		}
 	}
 }
@@ -51,10 +96,11 @@ const campaignTries = 4
 // as long as a heartbeat may: that is what --heartbeat-interval is chosen for.
 func (s *Server) succeed(ctx context.Context, gone kv.MemberID) {
 	for range campaignTries {
+		term := s.replica.Status().Term
 		if s.succeeded(ctx, gone, rand.N(s.cfg.Heartbeat)) {
 			return
 		}
-		s.replica.Campaign()
+		s.replica.Campaign(term)
 		if s.succeeded(ctx, gone, s.cfg.Heartbeat) {
 			return
 		}

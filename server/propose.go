@@ -125,7 +125,7 @@ type proposed struct {
 // is no outcome if it does not. Every request is handed to outcome.
 func (s *Server) enqueue(ctx context.Context, term, id uint64, payload []byte) (proposed, error) {
 	began := s.cfg.Now()
-	w := s.waiters.add(ctx, id, began.Add(s.cfg.requestTimeout()))
+	w := s.waiters.add(ctx, id, began, began.Add(s.cfg.requestTimeout()))
 	if err := s.replica.ProposeInTerm(w, term, payload); err != nil {
 		s.waiters.leave(id)
 		return proposed{}, refusal(err)

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -145,6 +146,65 @@ func TestWritesFindTheNextLeader(t *testing.T) {
 		if got := m.get("k"); got != "v" {
 			t.Errorf("k is %q", got)
 		}
+	})
+}
+
+// TestLostWithTheLeader has writes and a change of the membership on their way to a leader that dies without having got them. Nobody
+// can tell their callers what becomes of them; that is said when another leads, not when the time of a request is over. What the old
+// leader did commit is answered as ever.
+func TestLostWithTheLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startCluster(t, 3)
+		time.Sleep(time.Second)
+		m, old := c.members[c.follower()], c.leader()
+		c.net.silence(c.members[old].address, true)
+		type answer struct {
+			err  error
+			took time.Duration
+		}
+		answers := make(chan answer, 3)
+		began := time.Now()
+		for i := range 2 {
+			go func() {
+				_, err := m.tryPut(t.Context(), fmt.Sprint("lost/", i), "v", 0)
+				answers <- answer{err, time.Since(began)}
+			}()
+		}
+		go func() {
+			_, err := m.MemberUpdate(t.Context(), m.ID(), []string{"http://" + m.address})
+			answers <- answer{err, time.Since(began)}
+		}()
+		time.Sleep(m.cfg.Heartbeat)
+		c.net.silence(c.members[old].address, false)
+		c.kill(old)
+		for range 3 {
+			if a := <-answers; !errors.Is(a.err, ErrTimeoutLeaderFail) || a.took > m.cfg.electionTimeout() {
+				t.Errorf("after %v: %v", a.took, a.err)
+			}
+		}
+		m.put("k", "v")
+		for i := range 2 {
+			if got := m.get(fmt.Sprint("lost/", i)); got != "" {
+				t.Errorf("lost/%d is %q", i, got)
+			}
+		}
+	})
+}
+
+// TestSilentLeaderAnswersLate: requests to a leader that only cannot be heard are not given up before their time, for they may have got
+// there.
+func TestSilentLeaderAnswersLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startCluster(t, 3)
+		time.Sleep(time.Second)
+		m, old := c.members[c.follower()], c.leader()
+		c.net.silence(c.members[old].address, true)
+		began := time.Now()
+		if _, err := m.tryPut(t.Context(), "k", "v", 0); err == nil || time.Since(began) < m.cfg.requestTimeout() {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		c.net.silence(c.members[old].address, false)
+		c.leader()
 	})
 }
 

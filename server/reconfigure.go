@@ -171,7 +171,7 @@ func (s *Server) reconfigure(ctx context.Context, kind raftpb.ConfChangeType, me
 			return nil, fmt.Errorf("describe member %v: %w", member, err)
 		}
 	}
-	w := s.waiters.add(ctx, id, time.Time{})
+	w := s.waiters.add(ctx, id, began, time.Time{})
 	if err := s.replica.ProposeConfChange(ctx, change); err != nil {
 		s.waiters.leave(id)
 		return nil, refusal(err)
@@ -179,6 +179,9 @@ func (s *Server) reconfigure(ctx context.Context, kind raftpb.ConfChangeType, me
 	select {
 	case r := <-w.done:
 		s.waiters.free(w)
+		if errors.Is(r.Err, ErrTimeout) {
+			r.Err = s.timeoutReason(began)
+		}
 		if r.Err != nil {
 			return nil, r.Err
 		}

@@ -190,7 +190,7 @@ func TestQuotaReachedInTheLog(t *testing.T) {
 		m := start(t, cfg)
 		release := disk.stick()
 		const id = 1
-		w := m.waiters.add(t.Context(), id, time.Now().Add(time.Hour))
+		w := m.waiters.add(t.Context(), id, time.Now(), time.Now().Add(time.Hour))
 		m.answer(apply.Result{ID: id, Index: 1 << 40, Err: apply.ErrNoSpace, Full: true})
 		time.Sleep(time.Second)
 		if len(w.done) != 0 {
@@ -200,7 +200,7 @@ func TestQuotaReachedInTheLog(t *testing.T) {
 		if r := <-w.done; !errors.Is(r.Err, apply.ErrNoSpace) || !m.HasAlarm(membership.AlarmNoSpace) {
 			t.Errorf("answered %v, the alarm is set: %t", r.Err, m.HasAlarm(membership.AlarmNoSpace))
 		}
-		w = m.waiters.add(t.Context(), id, time.Now().Add(time.Hour))
+		w = m.waiters.add(t.Context(), id, time.Now(), time.Now().Add(time.Hour))
 		m.answer(apply.Result{ID: id, Index: 1 << 40, Err: apply.ErrNoSpace, Full: true})
 		if len(w.done) != 1 {
 			t.Error("with the alarm set the answer waits")

@@ -44,6 +44,7 @@ type waiterShard struct {
 type waiter struct {
 	context.Context // the caller's
 	done            chan apply.Result
+	began           time.Time
 	deadline        time.Time // zero: none
 	over            atomic.Bool
 }
@@ -66,10 +67,10 @@ func newWaiters() *waiters {
 
 func (w *waiters) shard(id uint64) *waiterShard { return &w.shards[id>>1%waiterShards] }
 
-// add makes id wait until deadline; zero is without end.
-func (w *waiters) add(ctx context.Context, id uint64, deadline time.Time) *waiter {
+// add makes id wait, from now until deadline; zero is without end.
+func (w *waiters) add(ctx context.Context, id uint64, now, deadline time.Time) *waiter {
 	one := w.pool.Get().(*waiter)
-	one.Context, one.deadline = ctx, deadline
+	one.Context, one.began, one.deadline = ctx, now, deadline
 	s := w.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,23 +119,34 @@ func (w *waiters) free(one *waiter) {
 
 // expire answers every request whose deadline has passed.
 func (w *waiters) expire(now time.Time, why error) {
-	for i := range w.shards {
-		for _, one := range w.shards[i].expired(now) {
-			one.over.Store(true)
-			one.done <- apply.Result{Err: why}
-		}
-	}
+	w.end(why, func(one *waiter) bool { return !one.deadline.IsZero() && now.After(one.deadline) })
 }
 
-func (s *waiterShard) expired(now time.Time) []*waiter {
+// settle answers every request that began before then, and returns how many there were.
+func (w *waiters) settle(then time.Time, why error) int {
+	return w.end(why, func(one *waiter) bool { return one.began.Before(then) })
+}
+
+// end answers the requests that are chosen, whose proposals do not become entries any more if they still can be kept from it.
+func (w *waiters) end(why error, chosen func(*waiter) bool) (n int) {
+	for i := range w.shards {
+		for _, one := range w.shards[i].remove(chosen) {
+			one.over.Store(true)
+			one.done <- apply.Result{Err: why}
+			n++
+		}
+	}
+	return n
+}
+
+func (s *waiterShard) remove(chosen func(*waiter) bool) (removed []*waiter) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var late []*waiter
 	for id, one := range s.waiting {
-		if !one.deadline.IsZero() && now.After(one.deadline) {
-			late = append(late, one)
+		if chosen(one) {
+			removed = append(removed, one)
 			delete(s.waiting, id)
 		}
 	}
-	return late
+	return removed
 }

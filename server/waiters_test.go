@@ -40,6 +40,9 @@ func TestWaitersAnswerOnce(t *testing.T) {
 		"after the deadline":            {func(w *waiters) { w.expire(now.Add(1), late) }, "0 late"},
 		"a result after the deadline":   {func(w *waiters) { w.expire(now.Add(1), late); w.deliver(apply.Result{ID: 7}) }, "0 late"},
 		"a deadline after the result":   {func(w *waiters) { w.deliver(apply.Result{ID: 7, Revision: 3}); w.expire(now.Add(1), late) }, "3 <nil>"},
+		"settled when it began":         {func(w *waiters) { w.settle(now.Add(-1), late) }, "waits"},
+		"settled after it began":        {func(w *waiters) { w.settle(now, late) }, "0 late"},
+		"settled after the result":      {func(w *waiters) { w.deliver(apply.Result{ID: 7, Revision: 3}); w.settle(now, late) }, "3 <nil>"},
 		"leaving":                       {func(w *waiters) { w.leave(7) }, "left"},
 		"a result after leaving":        {func(w *waiters) { w.leave(7); w.deliver(apply.Result{ID: 7}) }, "left"},
 		"a deadline after leaving":      {func(w *waiters) { w.leave(7); w.expire(now.Add(1), late) }, "left"},
@@ -47,7 +50,7 @@ func TestWaitersAnswerOnce(t *testing.T) {
 		"a deadline long in the future": {func(w *waiters) { w.expire(time.Time{}, late) }, "waits"},
 	} {
 		w := newWaiters()
-		one := w.add(t.Context(), 7, now)
+		one := w.add(t.Context(), 7, now.Add(-1), now)
 		c.do(w)
 		got := "left"
 		select {
@@ -94,7 +97,7 @@ func TestWaitersAreNotMixedUp(t *testing.T) {
 		callers.Go(func() {
 			for range 2000 {
 				id := ids.draw()
-				one := w.add(t.Context(), id, time.Now().Add(time.Duration(rand.IntN(40))*time.Microsecond))
+				one := w.add(t.Context(), id, time.Now(), time.Now().Add(time.Duration(rand.IntN(40))*time.Microsecond))
 				toApply <- id
 				if rand.IntN(4) == 0 {
 					w.leave(id)

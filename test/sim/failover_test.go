@@ -33,12 +33,13 @@ func (l *life) succeed(gone uint64, tries int) {
 		now := l.replica.Status().Leader
 		return l.ended || now != 0 && now != gone
 	}
+	term := l.replica.Status().Term
 	l.w.after(l.w.between(0, tick), func() {
 		if tries == 0 || led() {
 			return
 		}
 		l.w.note("%s stands for election", l.member)
-		l.replica.Campaign()
+		l.replica.Campaign(term)
 		l.poke(&l.loop)
 		l.w.after(tick, func() {
 			if !led() {
