@@ -16,9 +16,11 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"holdfast/api"
+	"holdfast/login"
 	"holdfast/membership"
 	"holdfast/node"
 	"holdfast/server"
+	"holdfast/token"
 )
 
 // Config says what to run. The zero value of each field but DataDir is a good choice.
@@ -67,7 +69,7 @@ func (c *Config) node() (node.Config, error) {
 	if quota == 0 {
 		quota = defaultQuota
 	}
-	cfg := node.Config{Log: log}
+	cfg := node.Config{Log: log, Login: login.Config{Tokens: token.Options{Kind: token.KindSimple}}}
 	for _, text := range c.ListenClient {
 		u, err := url.Parse(text)
 		if err != nil || u.Host == "" {

@@ -11,11 +11,13 @@ import (
 	"net/http"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/authpb"
 	"google.golang.org/grpc"
 
 	"holdfast/auth"
 	"holdfast/kv"
 	"holdfast/lease"
+	"holdfast/login"
 	"holdfast/membership"
 	"holdfast/metrics"
 	"holdfast/mvcc"
@@ -70,7 +72,28 @@ type Member interface {
 	MemberPromote(context.Context, kv.MemberID) ([]membership.Member, error)
 	IsLearner() bool
 	RaftStatus() replica.Status
+
 	Auth() *auth.State
+	AuthState(context.Context) (*auth.State, error)
+	LogIn(ctx context.Context, user, prefix string) (kv.Index, error)
+	AppliedIndex() kv.Index
+	CheckAdmin(context.Context) error
+	CheckUser(context.Context) error
+	AuthEnable(context.Context) error
+	AuthDisable(context.Context) error
+	UserAdd(ctx context.Context, name string, hash []byte, noPassword bool) error
+	UserChangePassword(ctx context.Context, name string, hash []byte) error
+	UserDelete(ctx context.Context, name string) error
+	UserGrantRole(ctx context.Context, name, role string) error
+	UserRevokeRole(ctx context.Context, name, role string) error
+	UserGet(ctx context.Context, name string) (roles []string, err error)
+	Users(context.Context) ([]string, error)
+	RoleAdd(ctx context.Context, name string) error
+	RoleDelete(ctx context.Context, name string) error
+	RoleGrantPermission(ctx context.Context, role string, p *authpb.Permission) error
+	RoleRevokePermission(ctx context.Context, role string, r kv.KeyRange) error
+	RoleGet(ctx context.Context, name string) ([]*authpb.Permission, error)
+	Roles(context.Context) ([]string, error)
 
 	// RaftHandler serves /raft and what is below it to other members.
 	RaftHandler() http.Handler
@@ -94,6 +117,9 @@ type Config struct {
 	WatchProgress time.Duration
 	// ElectionTimeout is how often it is looked whether there is a leader, for streams that need one.
 	ElectionTimeout time.Duration
+
+	// Logins knows who asks; required.
+	Logins *login.Keeper
 
 	// SlowCall is from when on a unary call is logged; 0 logs none.
 	SlowCall time.Duration

@@ -23,6 +23,9 @@ func (s *cluster) MemberAdd(ctx context.Context, q *pb.MemberAddRequest) (*pb.Me
 	if err != nil {
 		return nil, rpctypes.ErrGRPCMemberBadURLs
 	}
+	if err := s.member.CheckAdmin(ctx); err != nil {
+		return nil, toWire(err)
+	}
 	added, all, err := s.member.MemberAdd(ctx, urllist.Texts(urls), q.IsLearner)
 	if err != nil {
 		return nil, toWire(err)
@@ -32,6 +35,9 @@ func (s *cluster) MemberAdd(ctx context.Context, q *pb.MemberAddRequest) (*pb.Me
 
 // MemberRemove implements pb.ClusterServer.
 func (s *cluster) MemberRemove(ctx context.Context, q *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
+	if err := s.member.CheckAdmin(ctx); err != nil {
+		return nil, toWire(err)
+	}
 	all, err := s.member.MemberRemove(ctx, kv.MemberID(q.ID))
 	if err != nil {
 		return nil, toWire(err)
@@ -41,6 +47,9 @@ func (s *cluster) MemberRemove(ctx context.Context, q *pb.MemberRemoveRequest) (
 
 // MemberUpdate implements pb.ClusterServer. As in etcd it takes any text for an address.
 func (s *cluster) MemberUpdate(ctx context.Context, q *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
+	if err := s.member.CheckAdmin(ctx); err != nil {
+		return nil, toWire(err)
+	}
 	all, err := s.member.MemberUpdate(ctx, kv.MemberID(q.ID), q.PeerURLs)
 	if err != nil {
 		return nil, toWire(err)
@@ -54,11 +63,17 @@ func (s *cluster) MemberList(ctx context.Context, q *pb.MemberListRequest) (*pb.
 	if err != nil {
 		return nil, toWire(err)
 	}
+	if err := s.member.CheckUser(ctx); err != nil {
+		return nil, toWire(err)
+	}
 	return &pb.MemberListResponse{Header: s.headerAt(0), Members: membersOnWire(all)}, nil
 }
 
 // MemberPromote implements pb.ClusterServer.
 func (s *cluster) MemberPromote(ctx context.Context, q *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
+	if err := s.member.CheckAdmin(ctx); err != nil {
+		return nil, toWire(err)
+	}
 	all, err := s.member.MemberPromote(ctx, kv.MemberID(q.ID))
 	if err != nil {
 		return nil, toWire(err)

@@ -46,7 +46,7 @@ func (a *API) newGRPC() *grpc.Server {
 	s.RegisterService(leaseService(), &leases{API: a})
 	pb.RegisterMaintenanceServer(s, &maintenance{API: a})
 	pb.RegisterClusterServer(s, &cluster{API: a})
-	pb.RegisterAuthServer(s, pb.UnimplementedAuthServer{})
+	pb.RegisterAuthServer(s, &accounts{API: a})
 	s.RegisterService(&lockService, a)
 	s.RegisterService(&electionService, a)
 	healthy := health.NewServer()
@@ -70,6 +70,9 @@ func (a *API) unaryCall(ctx context.Context, q any, info *grpc.UnaryServerInfo, 
 	a.calls.clients.count(ctx, "unary")
 	if needsLeader(ctx) && a.member.Leader() == 0 {
 		return nil, rpctypes.ErrGRPCNoLeader
+	}
+	if a.member.Auth().Enabled() {
+		ctx = a.withCaller(ctx)
 	}
 	if a.cfg.SlowCall <= 0 {
 		return run(ctx, q)
@@ -103,13 +106,14 @@ func (a *API) streamCall(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 		return err
 	}
 	a.calls.clients.count(stream.Context(), "stream")
-	if !needsLeader(stream.Context()) {
-		return run(srv, stream)
+	ctx := a.withCaller(stream.Context()) // authentication may be switched on while the stream lives
+	if !needsLeader(ctx) {
+		return run(srv, streamWith{stream, ctx})
 	}
 	if a.member.Leader() == 0 {
 		return rpctypes.ErrGRPCNoLeader
 	}
-	ctx, leave := a.leaders.join(stream.Context())
+	ctx, leave := a.leaders.join(ctx)
 	defer leave()
 	return run(srv, streamWith{stream, ctx})
 }

@@ -94,6 +94,9 @@ func (a *API) txn(ctx context.Context, q *txnCall) (any, error) {
 }
 
 func (a *API) compact(ctx context.Context, q *compactCall) (any, error) {
+	if err := a.member.CheckAdmin(ctx); err != nil {
+		return nil, err
+	}
 	rev, err := a.member.Compact(ctx, kv.CompactRequest{Revision: kv.Revision(q.message.Revision), Physical: q.message.Physical})
 	if err != nil {
 		return nil, err

@@ -24,6 +24,13 @@ type maintenance struct {
 
 // Alarm implements pb.MaintenanceServer.
 func (s *maintenance) Alarm(ctx context.Context, q *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	check := s.member.CheckAdmin
+	if q.Action == pb.AlarmRequest_GET {
+		check = s.member.CheckUser
+	}
+	if err := check(ctx); err != nil {
+		return nil, toWire(err)
+	}
 	alarms, err := s.member.Alarm(ctx, server.AlarmAction(q.Action),
 		membership.Alarm{Member: kv.MemberID(q.MemberID), Type: membership.AlarmType(q.Alarm)})
 	if err != nil {
@@ -37,7 +44,10 @@ func (s *maintenance) Alarm(ctx context.Context, q *pb.AlarmRequest) (*pb.AlarmR
 }
 
 // Status implements pb.MaintenanceServer.
-func (s *maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
+func (s *maintenance) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
+	if err := s.member.CheckUser(ctx); err != nil {
+		return nil, toWire(err)
+	}
 	h := s.header()
 	m := s.member.Status()
 	return &pb.StatusResponse{
@@ -51,6 +61,9 @@ func (s *maintenance) Status(context.Context, *pb.StatusRequest) (*pb.StatusResp
 
 // Defragment implements pb.MaintenanceServer.
 func (s *maintenance) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+	if err := s.member.CheckAdmin(ctx); err != nil {
+		return nil, toWire(err)
+	}
 	if err := s.member.Defragment(ctx); err != nil {
 		return nil, toWire(err)
 	}
@@ -59,6 +72,9 @@ func (s *maintenance) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (
 
 // Hash implements pb.MaintenanceServer.
 func (s *maintenance) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResponse, error) {
+	if err := s.member.CheckAdmin(ctx); err != nil {
+		return nil, toWire(err)
+	}
 	sum, err := s.member.Hash(ctx)
 	if err != nil {
 		return nil, toWire(err)
@@ -68,6 +84,9 @@ func (s *maintenance) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResp
 
 // HashKV implements pb.MaintenanceServer.
 func (s *maintenance) HashKV(ctx context.Context, q *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	if err := s.member.CheckAdmin(ctx); err != nil {
+		return nil, toWire(err)
+	}
 	h, err := s.member.HashKV(ctx, kv.Revision(q.Revision))
 	if err != nil {
 		return nil, toWire(err)
@@ -85,6 +104,9 @@ const digestBytes = 32
 
 // Snapshot implements pb.MaintenanceServer.
 func (s *maintenance) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamingServer[pb.SnapshotResponse]) (err error) {
+	if err := s.member.CheckAdmin(stream.Context()); err != nil {
+		return toWire(err)
+	}
 	began := time.Now()
 	snap, err := s.member.Snapshot(stream.Context())
 	if err != nil {
@@ -116,6 +138,9 @@ func (s *maintenance) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamin
 
 // MoveLeader implements pb.MaintenanceServer.
 func (s *maintenance) MoveLeader(ctx context.Context, q *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
+	if err := s.member.CheckAdmin(ctx); err != nil {
+		return nil, toWire(err)
+	}
 	if err := s.member.MoveLeader(ctx, kv.MemberID(q.TargetID)); err != nil {
 		return nil, toWire(err)
 	}
@@ -124,6 +149,9 @@ func (s *maintenance) MoveLeader(ctx context.Context, q *pb.MoveLeaderRequest) (
 
 // Downgrade implements pb.MaintenanceServer.
 func (s *maintenance) Downgrade(ctx context.Context, q *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
+	if err := s.member.CheckAdmin(ctx); err != nil {
+		return nil, toWire(err)
+	}
 	var cluster string
 	var err error
 	switch q.Action {

@@ -57,6 +57,7 @@ func (a *API) Run(ctx context.Context, at Listeners) error {
 		g.Go(func() error { return serveHTTP(full, l) })
 	}
 	g.Go(func() error { return a.watchLeader(serving) })
+	g.Go(func() error { return a.cfg.Logins.Run(serving) })
 	g.Go(func() error {
 		<-serving.Done()
 		return a.stop(at.Clients, json, full)

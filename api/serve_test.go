@@ -18,9 +18,11 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"holdfast/kv"
+	"holdfast/login"
 	"holdfast/membership"
 	"holdfast/metrics"
 	"holdfast/server"
+	"holdfast/token"
 )
 
 // service is an API over a real member with its data in memory, served within the process.
@@ -89,6 +91,20 @@ func testConfig() Config {
 	}
 }
 
+func testLogins(t testing.TB) *login.Keeper {
+	t.Helper()
+	k, err := login.New(login.Config{
+		Tokens: token.Options{Kind: token.KindSimple}, CertificateNames: true, BcryptCost: bcryptCostMin, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// bcryptCostMin is the lowest cost that bcrypt knows.
+const bcryptCostMin = 4
+
 // inBubble runs a test with a service in a bubble of testing/synctest: time passes only when everybody waits, and a
 // goroutine that is left behind fails the test.
 func inBubble(t *testing.T, test func(t *testing.T, s *service)) {
@@ -103,6 +119,10 @@ func serve(t testing.TB, memberConfig server.Config, cfg Config) *service {
 		memberConfig.Metrics = metrics.New(metrics.Config{})
 	}
 	cfg.Metrics = memberConfig.Metrics
+	if cfg.Logins == nil {
+		cfg.Logins = testLogins(t)
+	}
+	memberConfig.Tokens = cfg.Logins
 	member, err := server.Open(memberConfig)
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"holdfast/api"
+	"holdfast/login"
 	"holdfast/metrics"
 	"holdfast/server"
 )
@@ -29,6 +30,8 @@ type Config struct {
 	// are taken, and may wait for other members. nil: Server says it already.
 	Bootstrap func(ctx context.Context, cfg *server.Config) error
 	API       api.Config
+	// Login says how users log in; it needs no Log of its own.
+	Login login.Config
 	// Metrics is what the member shows; nil is a set of its own.
 	Metrics *metrics.Set
 	// ClientURLs are where clients connect, HTTPURLs and MetricsURLs where HTTP is served by itself, PeerURLs where members do.
@@ -68,6 +71,12 @@ func Open(ctx context.Context, cfg Config) (*Node, error) {
 }
 
 func (n *Node) open(ctx context.Context) error {
+	n.cfg.Login.Log = n.cfg.Log
+	logins, err := login.New(n.cfg.Login)
+	if err != nil {
+		return err
+	}
+	n.cfg.Server.Tokens, n.cfg.API.Logins = logins, logins
 	if err := n.listen(); err != nil {
 		return err
 	}

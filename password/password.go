@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -49,8 +50,9 @@ type Checker struct {
 	cores   *semaphore.Weighted
 	waiting atomic.Int64
 	checked atomic.Uint64
-	// nobody is a hash that nothing was hashed to: checking it costs as much as checking a user's.
-	nobody []byte
+	// nobody is a hash that no password is known for: checking it costs as much as checking a user's. It is made when it is
+	// asked for first, which takes as long.
+	nobody func() []byte
 	key    [sha256.Size]byte
 
 	mu         sync.Mutex // guards the fields below; no hash is computed under it
@@ -60,16 +62,21 @@ type Checker struct {
 // sum stands for a user's hash and the password that fits it.
 type sum [sha256.Size]byte
 
-// New makes a checker whose hashes cost this much.
-func New(cost int) (*Checker, error) {
+// New makes a checker whose hashes cost this much; IsCost holds for it.
+func New(cost int) *Checker {
 	c := &Checker{
 		cost: cost, cores: semaphore.NewWeighted(int64(max(1, runtime.GOMAXPROCS(0)/2))),
 		young: map[string]sum{}, old: map[string]sum{},
 	}
 	_, _ = rand.Read(c.key[:]) // never fails
-	var err error
-	c.nobody, err = bcrypt.GenerateFromPassword(c.key[:], cost)
-	return c, err
+	c.nobody = sync.OnceValue(func() []byte {
+		hash, err := bcrypt.GenerateFromPassword([]byte(rand.Text()), cost)
+		if err != nil {
+			panic(fmt.Sprintf("password: no hash at the cost %d: %v", cost, err))
+		}
+		return hash
+	})
+	return c
 }
 
 // Hash makes the hash that stands for a password.
@@ -81,25 +88,25 @@ func (c *Checker) Hash(ctx context.Context, password string) (hash []byte, err e
 	return bcrypt.GenerateFromPassword([]byte(password), c.cost)
 }
 
-// Check tells whether password is the one of user, whose hash is given; nil is one that there is not, which costs and answers
-// the same as a wrong password.
+// Check tells whether password is the one of user, whose hash is given. Without a hash there is no such user, or one
+// without a password: that costs and answers the same as a wrong password.
 func (c *Checker) Check(ctx context.Context, user string, hash []byte, password string) error {
-	known := hash != nil
-	if !known {
-		hash = c.nobody
-	}
+	known := len(hash) > 0
 	s := c.sum(user, hash, password)
-	if c.remembers(user, s) {
+	if known && c.remembers(user, s) {
 		return nil
 	}
 	if err := c.acquire(ctx); err != nil {
 		return err
 	}
 	defer c.cores.Release(1)
-	if c.remembers(user, s) { // another who came with it was first: all clients come at once when a member is back
+	if known && c.remembers(user, s) { // another who came with it was first: all clients come at once when a member is back
 		return nil
 	}
 	c.checked.Add(1)
+	if !known {
+		hash = c.nobody()
+	}
 	if bcrypt.CompareHashAndPassword(hash, []byte(password)) != nil || !known {
 		return ErrWrong
 	}

@@ -54,6 +54,9 @@ func (s *Server) CheckUser(ctx context.Context) error {
 	return err
 }
 
+// AppliedIndex is that of the last entry applied here.
+func (s *Server) AppliedIndex() kv.Index { return kv.Index(s.replica.Status().Applied) }
+
 // header names a request and says who asks.
 func (s *Server) header(ctx context.Context) (kv.CommandHeader, error) {
 	who, err := s.identity(ctx)

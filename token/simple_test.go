@@ -275,6 +275,7 @@ func BenchmarkSimpleFind(b *testing.B) {
 				}
 			}
 			text := fmt.Sprint(p, ".", n/2)
+			b.ResetTimer()
 			b.RunParallel(func(b *testing.PB) {
 				for b.Next() {
 					if _, found := s.Find(text); !found {

@@ -15,9 +15,12 @@ import (
 
 	"holdfast/api"
 	"holdfast/config"
+	"holdfast/login"
 	"holdfast/metrics"
 	"holdfast/node"
+	"holdfast/password"
 	"holdfast/server"
+	"holdfast/token"
 	"holdfast/util/jsonlog"
 	"holdfast/util/urllist"
 	"holdfast/util/version"
@@ -28,7 +31,7 @@ var built = map[config.Ask]bool{
 	config.AskUnixSocket: true, config.AskHTTPPort: true, config.AskMetricsPort: true, config.AskMemoryLock: true,
 	config.AskCluster: true, config.AskJoin: true, config.AskDiscovery: true, config.AskDNSDiscovery: true,
 	config.AskForceNew: true, config.AskNoFsync: true, config.AskCheckpoints: true, config.AskProfiles: true,
-	config.AskCorruptCheck: true, config.AskLocalAddress: true, // see idle
+	config.AskCorruptCheck: true, config.AskJWT: true, config.AskLocalAddress: true, // see idle
 }
 
 // idle are the settings that belong to what this version does not have. Whoever changes one is told so at start.
@@ -37,8 +40,6 @@ var idle = []struct {
 	of   func(*config.Config) any
 	why  string
 }{
-	{"bcrypt-cost", func(c *config.Config) any { return c.BcryptCost }, "there are no users"},
-	{"auth-token-ttl", func(c *config.Config) any { return c.AuthTokenTTL }, "there are no users"},
 	{"client-cert-auth", func(c *config.Config) any { return c.Client }, "there is no TLS"},
 	{"peer-client-cert-auth", func(c *config.Config) any { return c.Peer }, "there is no TLS"},
 	{"cipher-suites", func(c *config.Config) any { return c.CipherSuites }, "there is no TLS"},
@@ -153,8 +154,12 @@ func nodeConfig(cfg config.Config, memory server.Memory, log *slog.Logger) (node
 	if err != nil {
 		return node.Config{}, err
 	}
+	logins, err := loginConfig(cfg, log)
+	if err != nil {
+		return node.Config{}, err
+	}
 	return node.Config{
-		ClientURLs: cfg.ListenClientURLs, HTTPURLs: cfg.ListenClientHTTPURLs,
+		Login: logins, ClientURLs: cfg.ListenClientURLs, HTTPURLs: cfg.ListenClientHTTPURLs,
 		MetricsURLs: cfg.ListenMetricsURLs, PeerURLs: cfg.ListenPeerURLs, Log: log,
 		ReusePort: cfg.SocketReusePort, ReuseAddress: cfg.SocketReuseAddress,
 		Bootstrap: origin{cfg, log}.bootstrap, Metrics: newMetrics(cfg),
@@ -195,6 +200,25 @@ func newMetrics(cfg config.Config) *metrics.Set {
 		}
 	})
 	return set
+}
+
+// loginConfig is how users log in. A cost that bcrypt does not know is replaced by the usual one, as in etcd.
+func loginConfig(cfg config.Config, log *slog.Logger) (login.Config, error) {
+	tokens, err := token.ParseOptions(cfg.AuthToken)
+	if err != nil {
+		return login.Config{}, fmt.Errorf("--auth-token: %w", err)
+	}
+	if len(tokens.Unknown) > 0 {
+		log.Warn("unknown options of --auth-token", "options", tokens.Unknown)
+	}
+	cost := int(cfg.BcryptCost)
+	if !password.IsCost(cost) {
+		log.Warn("use default bcrypt cost instead of the invalid given cost", "default-cost", password.CostDefault, "given-cost", cost)
+		cost = password.CostDefault
+	}
+	return login.Config{
+		Tokens: tokens, TTL: time.Duration(cfg.AuthTokenTTL) * time.Second, BcryptCost: cost, CertificateNames: cfg.Client.ClientCertAuth,
+	}, nil
 }
 
 // peerKeepAlive finds out that the machine of a member is gone while nothing is sent. etcd's number.
