@@ -106,10 +106,11 @@ func New(cfg Config) *Machine {
 }
 
 // Restart makes the machine go on after the entry that the store has applied last: another store has taken the place of the
-// one there was.
+// one there was. Who has logged in or out in between is not in it, so all logins are over.
 func (m *Machine) Restart() {
 	applied := m.Store.Applied()
 	m.index, m.confState = applied.Index, applied.ConfState
+	m.Tokens.Switched(m.Auth.State().Enabled())
 }
 
 // runBytesMax ends a run: its batch and overlay stay in memory until it commits, and readers see nothing of it.

@@ -11,10 +11,11 @@ import (
 // Tokens is told, in the order of the log, what decides over who is logged in. It may draw randomness and read clocks, which
 // this package may not.
 type Tokens interface {
-	// Switched says that authentication was switched on or off: nobody is logged in any more.
+	// Switched says that authentication was switched on or off, or that entries were skipped: nobody is logged in any more.
 	Switched(on bool)
-	// Authenticated says that the entry at index has logged a user in. prefix is what the member that compared the password
-	// has drawn for the user's token; it is a secret, and empty where tokens are signed.
+	// Authenticated says that an entry has logged a user in. prefix is what the member that compared the password has drawn for
+	// the user's token; it is a secret, and empty where tokens are signed. index is the number in the token: every member must
+	// come to the same, and with etcd it is that of the entry before.
 	Authenticated(user, prefix string, index kv.Index)
 	// Forget says that a user's password has changed, or that the user is gone: its logins are over.
 	Forget(user string)
@@ -122,6 +123,9 @@ func (r *run) tellTokens(q *pb.InternalRaftRequest, switched bool) {
 	}
 }
 
+// TokenIndex is the number in the token that the entry at index gives.
+func TokenIndex(index kv.Index) kv.Index { return index - 1 }
+
 // authenticate logs a user in whose password has been compared before. The user may be gone since.
 func (r *run) authenticate(q *pb.InternalAuthenticateRequest) error {
 	state := r.Auth.Current()
@@ -132,7 +136,7 @@ func (r *run) authenticate(q *pb.InternalAuthenticateRequest) error {
 	if !found || u.NoPassword {
 		return auth.ErrFailed
 	}
-	name, prefix, index := q.Name, q.SimpleToken, r.index
+	name, prefix, index := q.Name, q.SimpleToken, TokenIndex(r.index)
 	r.told = append(r.told, func() { r.Tokens.Authenticated(name, prefix, index) })
 	return nil
 }

@@ -16,14 +16,10 @@
 package auth
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
 	"sync/atomic"
-
-	"go.etcd.io/etcd/api/v3/authpb"
-	"google.golang.org/protobuf/proto"
 
 	"holdfast/storage"
 )
@@ -77,66 +73,18 @@ type Store struct {
 	published atomic.Pointer[State]
 }
 
-// The rows of table auth are named as in etcd's file.
-var (
-	enabledKey  = storage.TableAuth.Key([]byte("authEnabled"))
-	revisionKey = storage.TableAuth.Key([]byte("authRevision"))
-)
-
-const revisionLen = 8
-
 // Load reads the users and roles that a view of the store holds.
 func Load(view storage.View) (*Store, error) {
-	s := &Store{current: &State{revision: firstRevision, users: map[string]*user{}, roles: map[string]*role{}}}
-	for _, load := range []func(storage.View) error{s.loadSwitch, s.loadRoles, s.loadUsers} {
-		if err := load(view); err != nil {
-			return nil, fmt.Errorf("load users and roles: %w", err)
-		}
+	rows, err := Export(view)
+	s := new(Store)
+	if err == nil {
+		s.current, err = rows.State()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load users and roles: %w", err)
 	}
 	s.Publish()
 	return s, nil
-}
-
-func (s *Store) loadSwitch(view storage.View) error {
-	enabled, _, err := view.Get(enabledKey)
-	if err != nil {
-		return err
-	}
-	revision, found, err := view.Get(revisionKey)
-	if err != nil {
-		return err
-	}
-	s.current.enabled = len(enabled) == 1 && enabled[0] == 1
-	if found {
-		if len(revision) != revisionLen {
-			return fmt.Errorf("revision in %d bytes", len(revision))
-		}
-		s.current.revision = binary.BigEndian.Uint64(revision)
-	}
-	return nil
-}
-
-func (s *Store) loadRoles(view storage.View) error {
-	return view.Each(storage.TableAuthRole, func(body, value []byte) error {
-		row := new(authpb.Role)
-		if err := proto.Unmarshal(value, row); err != nil {
-			return fmt.Errorf("role %q: %w", body, err)
-		}
-		s.current.roles[string(body)] = newRole(row)
-		return nil
-	})
-}
-
-// loadUsers comes after loadRoles: a user's permissions are those of the roles.
-func (s *Store) loadUsers(view storage.View) error {
-	return view.Each(storage.TableAuthUser, func(body, value []byte) error {
-		row := new(authpb.User)
-		if err := proto.Unmarshal(value, row); err != nil {
-			return fmt.Errorf("user %q: it cannot be read", body) // the reader's words may repeat the hash
-		}
-		s.current.users[string(body)] = newUser(row, s.current.roles)
-		return nil
-	})
 }
 
 // State is the published state.
@@ -169,18 +117,6 @@ func (s *Store) begin() *State {
 // finish ends a change.
 func (s *Store) finish(b *storage.Batch, next *State) {
 	next.revision++
-	b.Set(revisionKey, binary.BigEndian.AppendUint64(nil, next.revision))
+	putRevision(b, next.revision)
 	s.current = next
 }
-
-// encode makes the row of a user or a role, in etcd's bytes.
-func encode(row proto.Message) []byte {
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(row)
-	if err != nil {
-		panic(fmt.Sprintf("auth: a %s has no encoding", row.ProtoReflect().Descriptor().Name()))
-	}
-	return b
-}
-
-func userKey(name string) []byte { return storage.TableAuthUser.Key([]byte(name)) }
-func roleKey(name string) []byte { return storage.TableAuthRole.Key([]byte(name)) }

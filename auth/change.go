@@ -27,7 +27,7 @@ func (s *Store) Enable(b *storage.Batch) error {
 	}
 	next := *s.current
 	next.enabled = true
-	b.Set(enabledKey, []byte{1})
+	putEnabled(b, true)
 	s.current = &next
 	return nil
 }
@@ -39,7 +39,7 @@ func (s *Store) Disable(b *storage.Batch) {
 	}
 	next := *s.current
 	next.enabled = false
-	b.Set(enabledKey, []byte{0})
+	putEnabled(b, false)
 	s.finish(b, &next)
 }
 

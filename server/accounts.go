@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"holdfast/apply"
 	"holdfast/auth"
 	"holdfast/kv"
 )
@@ -78,10 +79,10 @@ func (s *Server) RoleRevokePermission(ctx context.Context, role string, r kv.Key
 }
 
 // LogIn makes every member know a user, whose password the caller has compared, by a token: prefix is what begins it, empty
-// where tokens are signed. It returns the index of the entry that did.
+// where tokens are signed. It returns the number in the token.
 func (s *Server) LogIn(ctx context.Context, name, prefix string) (kv.Index, error) {
 	r, err := s.proposeCold(ctx, &pb.InternalRaftRequest{Authenticate: &pb.InternalAuthenticateRequest{Name: name, SimpleToken: prefix}})
-	return r.Index, err
+	return apply.TokenIndex(r.Index), err
 }
 
 // AuthState is what users and roles were when it was asked for, or later. Unlike etcd, which puts the question into the log,

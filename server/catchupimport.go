@@ -1,9 +1,12 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 
+	"holdfast/auth"
 	"holdfast/etcdfile"
 	"holdfast/kv"
 	"holdfast/lease"
@@ -54,28 +57,7 @@ func (i *importer) check(meta etcdfile.Meta) error {
 	if meta.Applied > i.at.Index {
 		return fmt.Errorf("it is the state at entry %d", meta.Applied)
 	}
-	users, err := count(i.db.Users())
-	if err != nil {
-		return err
-	}
-	roles, err := count(i.db.Roles())
-	if err != nil {
-		return err
-	}
-	if meta.AuthEnabled || users > 0 || roles > 0 {
-		return fmt.Errorf("the cluster has authentication set up (%d users, %d roles), which this version does not have: remove users and roles, or this member from the cluster", users, roles)
-	}
 	return nil
-}
-
-func count[T any](items func(func(T, error) bool)) (n int, err error) {
-	for _, err := range items {
-		if err != nil {
-			return 0, err
-		}
-		n++
-	}
-	return n, nil
 }
 
 // keys imports the history.
@@ -117,7 +99,7 @@ func (i *importer) attach(row etcdfile.Row) error {
 	return nil
 }
 
-// rest imports leases and membership, and where the store stands.
+// rest imports leases, users and roles, and membership, and where the store stands.
 func (i *importer) rest(meta etcdfile.Meta) (err error) {
 	b := &steps{st: i.st, batch: i.st.NewBatch()}
 	defer func() { err = errors.Join(err, b.batch.Close()) }()
@@ -140,11 +122,40 @@ func (i *importer) rest(meta etcdfile.Meta) (err error) {
 			return err
 		}
 	}
+	if err := i.auth(b.batch, meta); err != nil {
+		return err
+	}
 	if err := i.membership(b.batch, meta); err != nil {
 		return err
 	}
 	b.batch.SetApplied(i.at.Index, i.at.Term, i.at.ConfState)
 	return b.batch.Commit()
+}
+
+// auth imports users and roles.
+func (i *importer) auth(b *storage.Batch, meta etcdfile.Meta) (err error) {
+	rows := auth.Rows{Enabled: meta.AuthEnabled, Revision: meta.AuthRevision}
+	if rows.Users, err = accountRows(i.db.Users()); err != nil {
+		return err
+	}
+	if rows.Roles, err = accountRows(i.db.Roles()); err != nil {
+		return err
+	}
+	if _, err := rows.State(); err != nil {
+		return err
+	}
+	rows.Restore(b)
+	return nil
+}
+
+func accountRows(accounts iter.Seq2[etcdfile.Account, error]) (rows []auth.Row, err error) {
+	for a, err := range accounts {
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, auth.Row{Name: a.Name, Encoded: bytes.Clone(a.Encoded)})
+	}
+	return rows, nil
 }
 
 func (i *importer) membership(b *storage.Batch, meta etcdfile.Meta) error {

@@ -166,7 +166,6 @@ func TestCatchUpForeign(t *testing.T) {
 		what, want string
 		change     func(*etcdfile.Meta)
 	}{
-		{"authentication", "authentication", func(m *etcdfile.Meta) { m.AuthEnabled = true }},
 		{"a newer cluster", "3.9.0", func(m *etcdfile.Meta) { m.ClusterVersion = "3.9.0" }},
 	} {
 		if _, err := etcdfile.Write(fs, "altered", altered{Database: db, change: c.change}); err != nil {

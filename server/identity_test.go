@@ -27,10 +27,17 @@ func (m *member) asOf(user string, revision uint64) context.Context {
 	return WithIdentity(m.t.Context(), func() (Identity, error) { return Identity{User: user, Revision: revision}, nil })
 }
 
-// guardedCluster makes three members with authentication on: root, and "user" who may read r.. and write w.. only.
+// guardedCluster makes three members with the users of setUpUsers.
 func guardedCluster(t *testing.T) *cluster {
 	c := startCluster(t, 3)
-	m, ctx := c.members[c.leader()], t.Context()
+	c.setUpUsers()
+	return c
+}
+
+// setUpUsers switches authentication on: there are root, and "user" who may read r.. and write w.. only.
+func (c *cluster) setUpUsers() {
+	c.t.Helper()
+	m, ctx := c.members[c.leader()], c.t.Context()
 	for i, err := range []error{
 		m.UserAdd(ctx, auth.Root, []byte("hash"), false), m.UserGrantRole(ctx, auth.Root, auth.Root),
 		m.UserAdd(ctx, "user", []byte("hash"), false), m.RoleAdd(ctx, "role"), m.UserGrantRole(ctx, "user", "role"),
@@ -39,11 +46,10 @@ func guardedCluster(t *testing.T) *cluster {
 		m.AuthEnable(ctx),
 	} {
 		if err != nil {
-			t.Fatal(i, err)
+			c.t.Fatal(i, err)
 		}
 	}
 	c.awaitEqual()
-	return c
 }
 
 // TestReadsAreGuarded: whatever does not go through the log is decided on what users and roles are at the member asked, and

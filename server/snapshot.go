@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"holdfast/auth"
 	"holdfast/etcdfile"
 	"holdfast/kv"
 	"holdfast/lease"
@@ -92,6 +93,7 @@ type exportSource struct {
 	keys    *mvcc.Export
 	applied storage.Applied
 	leases  *lease.Set
+	auth    auth.Rows
 	cluster *membership.Cluster
 	stopped func() error // asked for each row
 }
@@ -104,6 +106,9 @@ func newExportSource(keys *mvcc.Export, learnersMax int) (*exportSource, error) 
 		return nil, err
 	}
 	if e.leases, err = lease.Load(view, 0); err != nil {
+		return nil, err
+	}
+	if e.auth, err = auth.Export(view); err != nil {
 		return nil, err
 	}
 	e.cluster, err = membership.Load(view, learnersMax)
@@ -125,6 +130,7 @@ func (e *exportSource) Meta() (etcdfile.Meta, error) {
 		StorageVersion:   recordedVersion(e.cluster.Version()),
 		ScheduledCompact: e.keys.Scheduled, FinishedCompact: e.keys.Finished,
 		ClusterVersion: e.cluster.Version(),
+		AuthEnabled:    e.auth.Enabled, AuthRevision: e.auth.Revision,
 	}
 	if d, ever := e.cluster.Downgrade(); ever {
 		meta.Downgrade = &etcdfile.Downgrade{TargetVersion: d.TargetVersion, Enabled: d.Enabled}
@@ -184,10 +190,9 @@ func (e *exportSource) RemovedMembers() iter.Seq2[kv.MemberID, error] {
 }
 
 // Users implements etcdfile.Source.
-func (e *exportSource) Users() iter.Seq2[etcdfile.Account, error] { return none }
+func (e *exportSource) Users() iter.Seq2[etcdfile.Account, error] { return each(e.auth.Users, account) }
 
 // Roles implements etcdfile.Source.
-func (e *exportSource) Roles() iter.Seq2[etcdfile.Account, error] { return none }
+func (e *exportSource) Roles() iter.Seq2[etcdfile.Account, error] { return each(e.auth.Roles, account) }
 
-// none yields nothing: this version keeps no users and no roles.
-func none(func(etcdfile.Account, error) bool) {}
+func account(r auth.Row) etcdfile.Account { return etcdfile.Account{Name: r.Name, Encoded: r.Encoded} }
