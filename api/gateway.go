@@ -26,7 +26,7 @@ import (
 // gatewayServices register the paths of each service.
 var gatewayServices = []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 	gw.RegisterKVHandler, gw.RegisterWatchHandler, gw.RegisterLeaseHandler,
-	gw.RegisterClusterHandler, gw.RegisterMaintenanceHandler, gw.RegisterAuthHandler,
+	gw.RegisterClusterHandler, gw.RegisterMaintenanceHandler, gw.RegisterAuthHandler, registerRecipes,
 }
 
 // openEnded are the paths whose requests are many messages, with answers in between. Their bodies may last as long as their client

@@ -1,9 +1,14 @@
 package clients
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
+	"io"
+	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -273,4 +278,74 @@ func (c *lockClient) observe(ctx context.Context) <-chan answered {
 		}
 	}()
 	return seen
+}
+
+// TestLockAndElectionAsJSON does the same over HTTP: status, body and stream of every path.
+func TestLockAndElectionAsJSON(t *testing.T) {
+	want := jsonScript(t, serve(t, etcd.Binary(t, "etcd")).Client)
+	got := jsonScript(t, serve(t, binary(t)).Client)
+	if want != got {
+		t.Errorf("etcd:\n%s\nthe server:\n%s", want, got)
+	}
+	if !strings.Contains(want, "no leader") || !strings.Contains(want, `{"result":{`) {
+		t.Errorf("the script has not met what it is for:\n%s", want)
+	}
+}
+
+// jsonScript posts one request after the other and writes down what comes back, without what differs from cluster to cluster.
+func jsonScript(t *testing.T, address string) string {
+	t.Helper()
+	var log strings.Builder
+	post := func(path, body string) *http.Response {
+		r, err := http.Post("http://"+address+path, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	do := func(path, body string) {
+		r := post(path, body)
+		answer, err := io.ReadAll(r.Body)
+		if closed := r.Body.Close(); err == nil {
+			err = closed
+		}
+		fmt.Fprintf(&log, "%s %s: %d %s %s %v\n", path, body, r.StatusCode, r.Header.Get("Content-Type"), plainJSON(answer), err)
+	}
+	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	do("/v3/lease/grant", `{"ID":100,"TTL":600}`)
+	do("/v3/lock/lock", `{"name":"`+b64("l")+`","lease":"100"}`)
+	do("/v3/lock/unlock", `{"key":"`+b64("l/64")+`"}`)
+	do("/v3/lock/unlock", ``)
+	do("/v3/lock/unlock", `{"key":`)
+	do("/v3/lock/lock", `{"name":"`+b64("l")+`","lease":"999","unknown":1}`)
+	do("/v3/election/leader", `{"name":"`+b64("e")+`"}`)
+	do("/v3/election/campaign", `{"name":"`+b64("e")+`","lease":100,"value":"`+b64("v")+`"}`)
+	observed := post("/v3/election/observe", `{"name":"`+b64("e")+`"}`)
+	defer func() { _ = observed.Body.Close() }() // nothing more is read
+	leaders := bufio.NewReader(observed.Body)
+	next := func() {
+		line, err := leaders.ReadBytes('\n')
+		fmt.Fprintf(&log, "observed: %d %s %v\n", observed.StatusCode, plainJSON(line), err)
+	}
+	next()
+	leader := `{"name":"` + b64("e") + `","key":"` + b64("e/64") + `","rev":"4","lease":"100"}`
+	do("/v3/election/proclaim", `{"leader":`+leader+`,"value":"`+b64("w")+`"}`)
+	next()
+	do("/v3/election/proclaim", `{}`)
+	do("/v3/election/resign", `{"leader":`+leader+`}`)
+	do("/v3/election/resign", `{}`)
+	do("/v3/election/leader", `{"name":"`+b64("e")+`"}`)
+	return log.String()
+}
+
+var (
+	clusterIDs = regexp.MustCompile(`"(cluster_id|member_id|raft_term)": ?"[0-9]+", ?`)
+	spaces     = regexp.MustCompile(`([,:]) `)
+)
+
+// plainJSON leaves out ids, and the spaces that protobuf puts in at random.
+func plainJSON(b []byte) string {
+	text := spaces.ReplaceAllString(strings.TrimSpace(string(b)), "$1")
+	text = clusterIDs.ReplaceAllString(text, "")
+	return regexp.MustCompile(`,?"raft_term":"[0-9]+"`).ReplaceAllString(text, "")
 }
