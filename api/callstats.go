@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"holdfast/metrics"
+	"holdfast/watch"
 )
 
 // callStats counts calls as the library does that etcd uses, but each method has its counters ready: a call costs one look into
@@ -163,6 +164,19 @@ func (c *callStats) failed(ctx context.Context, direction, api string, err error
 		return
 	}
 	c.streamFailures.Inc(direction, api)
+}
+
+// watchSent counts a message to a watching client that took so long to be found and sent.
+func (c *callStats) watchSent(r *watch.Response, took time.Duration) {
+	switch {
+	case len(r.Events) > 0:
+		c.watchSend.Took(took)
+		c.watchSendPerEvent.Took(took / time.Duration(len(r.Events)))
+	case r.Created || r.Canceled:
+		c.watchSendControl.Took(took)
+	default:
+		c.watchSendProgress.Took(took)
+	}
 }
 
 // clientVersionsMax bounds how many versions of clients are told apart; what a client says of itself is its own choice.

@@ -92,6 +92,7 @@ func (a *API) receiveWatch(ctx context.Context, stream grpc.ServerStream, s *wat
 				<-ctx.Done()
 				return ctx.Err()
 			}
+			a.calls.failed(stream.Context(), "receive", "watch", err)
 			return err
 		}
 		switch {
@@ -167,6 +168,7 @@ func (a *API) progressInterval() time.Duration {
 }
 
 func (a *API) drain(stream grpc.ServerStream, s *watch.Stream) error {
+	began := time.Now()
 	for {
 		r, some, err := s.Next(watchBatchBytes)
 		if err != nil || !some {
@@ -175,8 +177,12 @@ func (a *API) drain(stream grpc.ServerStream, s *watch.Stream) error {
 		answer := a.watchAnswer(&r)
 		failpointBeforeSendWatchResponse()
 		if err := stream.SendMsg(answer); err != nil {
+			a.calls.failed(stream.Context(), "send", "watch", err)
 			return err
 		}
+		now := time.Now()
+		a.calls.watchSent(&r, now.Sub(began))
+		began = now
 	}
 }
 

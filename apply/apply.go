@@ -69,6 +69,23 @@ type Leases interface {
 	Checkpointed(l lease.Lease)
 }
 
+// Observer is told how the work goes. It may read clocks, which this package may not.
+type Observer interface {
+	// Applying begins a run, and Applied ends each of its commands with what became of it.
+	Applying()
+	Applied(payload []byte, err error)
+	// Committing and Committed stand around the commit of the run's batch.
+	Committing()
+	Committed()
+}
+
+type noObserver struct{}
+
+func (noObserver) Applying()             {}
+func (noObserver) Applied([]byte, error) {}
+func (noObserver) Committing()           {}
+func (noObserver) Committed()            {}
+
 // Config is what a machine is made of.
 type Config struct {
 	Store   *storage.Store
@@ -84,6 +101,8 @@ type Config struct {
 	Watch Leases
 	// Tokens receives what happens to logins; nil where nobody logs in.
 	Tokens Tokens
+	// Observer is told how the work goes; nil tells nobody.
+	Observer Observer
 	// Wanted tells whether a request waits at this member. What only the answer needs is skipped where none does.
 	Wanted func(id uint64) bool
 }
@@ -101,6 +120,9 @@ func New(cfg Config) *Machine {
 	applied := cfg.Store.Applied()
 	if cfg.Tokens == nil {
 		cfg.Tokens = noTokens{}
+	}
+	if cfg.Observer == nil {
+		cfg.Observer = noObserver{}
 	}
 	return &Machine{Config: cfg, index: applied.Index, confState: applied.ConfState}
 }
@@ -136,6 +158,7 @@ func (m *Machine) run(entries []Entry, results *[]Result) (int, error) {
 	b := m.Store.NewBatch()
 	defer b.Close()
 	r := run{Machine: m, batch: b, keys: m.Keys.Begin(b)}
+	m.Observer.Applying()
 	n := 0
 	for ; n < len(entries) && (n == 0 || b.Len() < runBytesMax) && !r.permits; n++ {
 		e := &entries[n]
@@ -149,6 +172,7 @@ func (m *Machine) run(entries []Entry, results *[]Result) (int, error) {
 		}
 		failpointBeforeApplyOneEntryNormal()
 		result := r.command(&command)
+		m.Observer.Applied(e.Payload, result.Err)
 		result.ID, result.Index = command.ID, e.Index
 		*results = append(*results, result)
 	}
@@ -182,9 +206,11 @@ func (r *run) commit() error {
 	if r.compacts {
 		failpointCompactBeforeCommitScheduledCompact()
 	}
+	r.Observer.Committing()
 	if err := r.batch.Commit(); err != nil {
 		return err
 	}
+	r.Observer.Committed()
 	if r.compacts {
 		failpointCompactAfterCommitScheduledCompact()
 	}

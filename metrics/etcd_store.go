@@ -34,8 +34,8 @@ var (
 	CommitRebalance  = idle(histogram("etcd_debugging_disk_backend_commit_rebalance_duration_seconds", "Rebalancing pages of the database in a commit.", doubling(0.001, 14)))
 	CommitSpill      = idle(histogram("etcd_debugging_disk_backend_commit_spill_duration_seconds", "Spilling pages of the database in a commit.", doubling(0.001, 14)))
 	CommitWrite      = idle(histogram("etcd_debugging_disk_backend_commit_write_duration_seconds", "Writing pages of the database in a commit.", doubling(0.001, 14)))
-	DefragDuration   = histogram("etcd_disk_backend_defrag_duration_seconds", "Defragmentations. There is nothing to do in them.", doubling(0.1, 13))
-	Defragmenting    = gauge("etcd_disk_defrag_inflight", "Whether a defragmentation is under way: 1, or 0.")
+	DefragDuration   = histogram("etcd_disk_backend_defrag_duration_seconds", "Defragmentations that were asked for. There is nothing to do in them, so each takes 0.", doubling(0.1, 13))
+	Defragmenting    = idle(gauge("etcd_disk_defrag_inflight", "Whether a defragmentation is under way."))
 	SnapshotDuration = histogram("etcd_disk_backend_snapshot_duration_seconds", "Writing a snapshot for a client out and sending it.", doubling(0.01, 17))
 
 	WALSyncDuration  = histogram("etcd_disk_wal_fsync_duration_seconds", "Syncing the raft log.", doubling(0.001, 14))

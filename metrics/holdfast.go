@@ -38,6 +38,10 @@ var (
 	StoreCongested         = gauge("holdfast_store_congested", "Whether writers are slowed down because flushes or compactions of tables lag behind: 1, or 0.")
 	DurableIndex           = gauge("holdfast_store_durable_index", "Index of the last entry that the store holds durably; what is above it lies in the raft log.")
 
+	CensusBlocks  = gauge("holdfast_census_blocks", "Blocks of neighbouring keys that keys are counted by.")
+	RowCacheRows  = gauge("holdfast_row_cache_rows", "Newest rows of keys in memory.")
+	RowCacheBytes = gauge("holdfast_row_cache_bytes", "Bytes of the newest rows of keys in memory.")
+
 	WatchGroups       = gauge("holdfast_watch_groups", "Groups of watches with the same range and options, each matched once.")
 	WatchLagging      = gauge("holdfast_watch_lagging_watchers", "Watches that have something to receive.")
 	WatchLag          = gauge("holdfast_watch_lag_revisions", "How many revisions the watch furthest behind is behind.")

@@ -30,6 +30,7 @@ type Command struct {
 	events  []kv.Event
 	size    int // bytes of events
 	large   bool
+	tally   tally
 }
 
 // Command begins the next command. It must End before another begins.
@@ -132,6 +133,7 @@ func (i inside) scanCount(lo, hi []byte) (int64, error) {
 // Range answers q inside the command, as Store.Range does outside: a revision above the one the command is at is
 // ErrFutureRevision, one below the compacted one ErrCompacted. The result's revision is the command's.
 func (c *Command) Range(q *kv.RangeRequest) (*kv.RangeResult, error) {
+	c.tally.ranges++
 	now := state{revision: c.Revision(), compacted: c.r.now.compacted}
 	at, err := now.resolve(q.Revision)
 	if err != nil {
@@ -155,6 +157,8 @@ func (c *Command) Put(key, value []byte, lease kv.LeaseID) (prev []byte) {
 	if c.r.err != nil {
 		return nil
 	}
+	c.tally.puts++
+	c.tally.putBytes += uint64(len(key) + len(value))
 	rev := c.next()
 	v := kv.KeyValue{Key: key, Value: value, Create: rev.Main, Mod: rev.Main, Version: 1, Lease: lease}
 	rec := record{kind: kindCreate, key: key}
@@ -194,7 +198,11 @@ func (c *Command) current(key []byte) ([]byte, kv.Rev) {
 // DeleteRange deletes the keys of kr and returns how many there were. each, if not nil, gets the encoded KeyValue
 // of every one in key order, valid during the call only.
 func (c *Command) DeleteRange(kr kv.KeyRange, each func(prev []byte)) int64 {
-	if kr.IsEmpty() || c.r.err != nil {
+	if c.r.err != nil {
+		return 0
+	}
+	c.tally.deletes++
+	if kr.IsEmpty() {
 		return 0
 	}
 	if kr.IsSingle() {
@@ -314,6 +322,10 @@ func (c *Command) End() kv.Revision {
 		panic("mvcc: a command ended twice")
 	}
 	r.open = false
+	r.tally.add(&c.tally)
+	if c.tally.operations() > 1 {
+		r.txns++
+	}
 	if c.changes > 0 {
 		r.now.revision++
 		r.now.written += c.written

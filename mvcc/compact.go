@@ -42,6 +42,8 @@ type progress struct {
 	next kv.Rev
 	// dropped counts the bytes removed so far, in all compactions.
 	dropped int64
+	// removed counts the changes removed since the store was opened. It is not kept.
+	removed uint64
 }
 
 type waiter struct {
@@ -205,6 +207,7 @@ func (c *compactor) remove(target kv.Revision, maxRows int) error {
 	if err := errors.Join(err, batch.Close()); err != nil {
 		return err
 	}
+	c.s.totals.compacted.Add(p.removed - c.progress.removed)
 	c.progress = p
 	c.s.dropped.Store(p.dropped)
 	c.wake(p.finished)
@@ -245,10 +248,12 @@ func (c *compactor) walk(batch *storage.Batch, p *progress, maxRows int) (end bo
 		// What the changes at finished superseded went with the compaction there.
 		if rec.hasOld && rev.Main > p.finished {
 			drop(batch, rec.key, rec.old)
+			p.removed++
 			p.dropped += rec.oldBytes()
 		}
 		if rec.kind == kindDelete && rev.Main < p.target {
 			drop(batch, rec.key, rev)
+			p.removed++
 			p.dropped += rec.bytes()
 		}
 	}

@@ -55,6 +55,7 @@ type Store struct {
 	// published is what readers see; only Run.Publish replaces it.
 	published atomic.Pointer[state]
 	compactor compactor
+	totals    totals
 	hashes    hashCache
 	past      census.Past
 	// dropped counts the bytes of revisions that compactions have removed: the compactor's half of SizeInUse.

@@ -25,6 +25,7 @@ type source interface {
 // Range answers q from what is published. A revision above the published one is ErrFutureRevision, one below the
 // compacted one ErrCompacted.
 func (s *Store) Range(ctx context.Context, q *kv.RangeRequest) (*kv.RangeResult, error) {
+	s.totals.ranges.Add(1)
 	for {
 		now := s.published.Load()
 		at, err := now.resolve(q.Revision)

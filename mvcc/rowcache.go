@@ -52,6 +52,17 @@ func newRowCache(maxBytes int64) *rowCache {
 	return c
 }
 
+// size counts the rows and their bytes.
+func (c *rowCache) size() (rows int, bytes int64) {
+	for i := range c.shards {
+		s := &c.shards[i]
+		s.mu.RLock()
+		rows, bytes = rows+len(s.rows), bytes+s.bytes
+		s.mu.RUnlock()
+	}
+	return rows, bytes
+}
+
 func (c *rowCache) shard(key []byte) *cacheShard {
 	return &c.shards[maphash.Bytes(c.seed, key)%cacheShards]
 }

@@ -30,6 +30,9 @@ type Run struct {
 	open    bool // cmd is between Command and End
 	visits  bool // a visit is in progress
 	err     error
+	// tally and txns count what the ended commands did.
+	tally tally
+	txns  uint64
 	// gets answers for single keys as of base and scans for ranges, each opened when it is first needed.
 	gets, scans *storage.Iter
 	// Scratch: a tombstone's row, the key and the row of a record.
@@ -100,6 +103,7 @@ func (r *Run) Seal() error {
 // Publish shows readers what the run did, in one step. The batch must have been committed.
 func (r *Run) Publish() {
 	r.mustBeClosed("Publish")
+	r.s.totals.add(&r.tally, r.txns)
 	if r.now == *r.base {
 		return
 	}

@@ -73,6 +73,7 @@ func (m *machineOf) Apply(entries []*raftpb.Entry) error {
 		return err
 	}
 	if took := m.cfg.Now().Sub(began); m.cfg.SlowApply > 0 && took > m.cfg.SlowApply {
+		m.seen.slowApplies.Add(1)
 		m.log.Warn("apply request took too long", "took", took, "expected-duration", m.cfg.SlowApply,
 			"entries", len(entries), "last-index", entries[len(entries)-1].GetIndex())
 	}

@@ -121,6 +121,7 @@ func (c *catchUp) take(ctx context.Context, state *receivedState, in transport.I
 	if err != nil {
 		return err
 	}
+	c.seen.statesKept.Took(took)
 	if err := c.dir.fs.Rename(unfinished, c.dir.path(state.name)); err != nil {
 		return fmt.Errorf("name the received state: %w", err)
 	}

@@ -32,6 +32,7 @@ func (s *Server) followLeadership(ctx context.Context) error {
 			}
 			if leader != 0 {
 				s.leaderElected.Store(&at)
+				s.seen.leadersSeen.Add(1)
 			}
 			s.log.Info("leader changed", "from", before.String(), "to", leader.String(), "term", now.Term)
 			before = leader

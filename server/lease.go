@@ -78,8 +78,10 @@ func (s *Server) renewHere(ctx context.Context, id kv.LeaseID, permitted func() 
 		case !r.found:
 			return 0, lease.ErrNotFound
 		case r.over == nil && r.shortened:
+			s.seen.leasesRenewed.Add(1)
 			return int64(r.ttl / time.Second), s.agreeOnWhole(ctx, id, r)
 		case r.over == nil:
+			s.seen.leasesRenewed.Add(1)
 			return int64(r.ttl / time.Second), nil
 		default:
 			if err := s.await(ctx, r.over); err != nil {
@@ -317,6 +319,7 @@ func (s *Server) enqueueRevocations(ctx context.Context, term uint64, over []kv.
 			s.clock.again(over[i:], revokePause)
 			return asked, []error{err}
 		}
+		s.seen.leasesExpired.Add(1)
 		asked = append(asked, p)
 	}
 	return asked, nil

@@ -11,6 +11,7 @@ import (
 
 // sample shows how the member stands. It asks the parts for their Stats, when somebody looks and never else.
 func (s *Server) sample(out *metrics.Sample) {
+	s.seen.sample(out)
 	s.sampleMember(out)
 	s.sampleKeys(out)
 	s.sampleWatch(out)
@@ -29,6 +30,8 @@ func (s *Server) sampleMember(out *metrics.Sample) {
 	out.Set(metrics.QuotaBytes, float64(status.Quota))
 	out.Set(metrics.SizeBytes, float64(status.Size))
 	out.Set(metrics.SizeInUseBytes, float64(status.SizeInUse))
+	out.Set(metrics.ProposalsPending, float64(s.waiters.count()))
+	out.Set(metrics.AuthRevision, float64(s.auth.State().Revision()))
 	out.Set(metrics.ServerID, 1, s.id.String())
 	if v := s.ClusterVersion(); v != "" {
 		out.Set(metrics.ClusterVersion, 1, minorOf(v))
@@ -58,6 +61,22 @@ func (s *Server) sampleKeys(out *metrics.Sample) {
 	out.Set(metrics.Keys, float64(s.keys.Keys()))
 	out.Set(metrics.Revision, float64(s.keys.Revision()))
 	out.Set(metrics.CompactedRev, float64(s.keys.Compacted()))
+	st := s.keys.Stats()
+	out.Set(metrics.Ranges, float64(st.Ranges))
+	out.Set(metrics.Puts, float64(st.Puts))
+	out.Set(metrics.OldPuts, float64(st.Puts))
+	out.Set(metrics.Deletes, float64(st.Deletes))
+	out.Set(metrics.OldDeletes, float64(st.Deletes))
+	out.Set(metrics.Txns, float64(st.Txns+s.seen.readTxns.Load()))
+	out.Set(metrics.PutBytes, float64(st.PutBytes))
+	out.Set(metrics.CompactionKeys, float64(st.Compacted))
+	out.Set(metrics.CensusBlocks, float64(st.CensusBlocks))
+	out.Set(metrics.RowCacheRows, float64(st.CachedRows))
+	out.Set(metrics.RowCacheBytes, float64(st.CachedBytes))
+	s.sampleStore(out)
+}
+
+func (s *Server) sampleStore(out *metrics.Sample) {
 	out.Set(metrics.Leases, float64(len(s.leases.All())))
 	st, err := s.store.Stats()
 	if err != nil {

@@ -32,7 +32,10 @@ func (s *Server) DeleteRange(ctx context.Context, _ *kv.DeleteRangeRequest, draf
 // way of a range.
 func (s *Server) Txn(ctx context.Context, q *kv.TxnRequest, draft kv.Draft) (*kv.TxnResult, error) {
 	if !q.IsWrite() {
-		return s.readTxn(ctx, q)
+		began := s.cfg.Now()
+		r, err := s.readTxn(ctx, q)
+		s.seen.requests.Took("ReadonlyTxn", err == nil, s.cfg.Now().Sub(began))
+		return r, err
 	}
 	if err := s.needSpace(ctx, apply.CostTxn(q)); err != nil {
 		return nil, err
@@ -116,6 +119,7 @@ func (s *Server) proposePayload(ctx context.Context, id uint64, payload []byte) 
 
 // proposed is a request that is to become an entry of the log.
 type proposed struct {
+	op    string // etcd's name for it
 	id    uint64
 	w     *waiter
 	began time.Time
@@ -128,22 +132,27 @@ func (s *Server) enqueue(ctx context.Context, term, id uint64, payload []byte) (
 	w := s.waiters.add(ctx, id, began, began.Add(s.cfg.requestTimeout()))
 	if err := s.replica.ProposeInTerm(w, term, payload); err != nil {
 		s.waiters.leave(id)
+		s.seen.proposalsFailed.Add(1)
+		s.seen.requests.Took(operationOf(payload), false, s.cfg.Now().Sub(began))
 		return proposed{}, refusal(err)
 	}
-	return proposed{id, w, began}, nil
+	return proposed{operationOf(payload), id, w, began}, nil
 }
 
 // outcome waits for what becomes of a request.
-func (s *Server) outcome(ctx context.Context, p proposed) (apply.Result, error) {
+func (s *Server) outcome(ctx context.Context, p proposed) (r apply.Result, err error) {
+	defer func() { s.seen.requests.Took(p.op, err == nil, s.cfg.Now().Sub(p.began)) }()
 	select {
 	case r := <-p.w.done:
 		s.waiters.free(p.w)
 		if errors.Is(r.Err, ErrTimeout) {
+			s.seen.proposalsFailed.Add(1)
 			r.Err = s.timeoutReason(p.began)
 		}
 		return r, r.Err
 	case <-ctx.Done():
 		s.waiters.leave(p.id)
+		s.seen.proposalsFailed.Add(1)
 		return apply.Result{}, ctx.Err()
 	case <-s.stopped:
 		s.waiters.leave(p.id)

@@ -21,15 +21,24 @@ func (s *Server) awaitCommitted(ctx context.Context) error {
 
 // Range reads keys. Unless the request is serializable it sees every write that was acknowledged before it.
 func (s *Server) Range(ctx context.Context, q *kv.RangeRequest) (answer *kv.RangeResult, err error) {
+	began := s.cfg.Now()
+	reading := began
 	if !q.Serializable {
 		if err := s.awaitCommitted(ctx); err != nil {
+			s.seen.requests.Took("Range", false, s.cfg.Now().Sub(began))
 			return nil, err
 		}
+		reading = s.cfg.Now()
 	}
+	s.seen.reading.Add(1)
 	err = s.guard(ctx, func() []kv.Access { return q.Accesses(nil) }, func() (err error) {
 		answer, err = s.keys.Range(ctx, q)
 		return err
 	})
+	s.seen.reading.Add(-1)
+	ended := s.cfg.Now()
+	s.seen.ranges.Took("", err == nil, ended.Sub(reading))
+	s.seen.requests.Took("Range", err == nil, ended.Sub(began))
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +59,9 @@ func (s *Server) readTxn(ctx context.Context, q *kv.TxnRequest) (answer *kv.TxnR
 	if err != nil {
 		return nil, err
 	}
+	if len(answer.Responses) > 1 {
+		s.seen.readTxns.Add(1)
+	}
 	return answer, nil
 }
 
@@ -58,7 +70,12 @@ func (s *Server) NewWatchStream(wake func()) *watch.Stream { return s.hub.NewStr
 
 // HashKV sums the keys up to a revision; 0 is the current one.
 func (s *Server) HashKV(ctx context.Context, rev kv.Revision) (mvcc.Hash, error) {
-	return s.keys.HashKV(ctx, rev)
+	began := s.cfg.Now()
+	hash, err := s.keys.HashKV(ctx, rev)
+	if err == nil {
+		s.seen.revisionHashes.Took(s.cfg.Now().Sub(began))
+	}
+	return hash, err
 }
 
 // Members are the members of the cluster, as this member knows them or, linearizable, as they were when it was asked.

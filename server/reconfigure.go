@@ -62,6 +62,13 @@ func (s *Server) MemberPromote(ctx context.Context, id kv.MemberID) ([]membershi
 	defer cancel()
 	for {
 		members, err := s.promote(ctx, id)
+		switch {
+		case err == nil:
+			s.seen.promoted.Add(1)
+		case errors.Is(err, ErrNotLeader):
+		default:
+			s.seen.promoteFailures.Inc(err.Error())
+		}
 		if errors.Is(err, ErrNotLeader) {
 			members, err = s.forwardPromote(ctx, id)
 		}

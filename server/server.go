@@ -109,7 +109,7 @@ func Open(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Log, ids: newIDs(), waiters: newWaiters(), seen: newInstruments(cfg.Metrics), clock: newLeaseClock(cfg.Now, !cfg.LeaseCheckpointsOff),
+		cfg: cfg, log: cfg.Log, ids: newIDs(), waiters: newWaiters(), seen: newInstruments(cfg.Metrics, cfg.Now), clock: newLeaseClock(cfg.Now, !cfg.LeaseCheckpointsOff),
 		fullWake: make(chan struct{}, 1), compacted: make(chan struct{}, 1), flushable: make(chan struct{}, 1),
 		failed: make(chan error, 1), stuck: make(chan error, 1), reclaimable: make(chan struct{}, 1),
 		versionChanged: make(chan struct{}, 1),
@@ -194,7 +194,7 @@ func (s *Server) openState() error {
 	s.hub.SetHead(s.keys.Revision())
 	s.machine = apply.New(apply.Config{
 		Store: s.store, Keys: s.keys, Leases: s.leases, Auth: s.auth, Cluster: s.cluster, Quota: s.cfg.Quota,
-		Publish: s.hub.Append, Watch: s.clock, Tokens: s.cfg.Tokens, Wanted: s.waiters.waits,
+		Publish: s.hub.Append, Watch: seenLeases{s.clock, s.seen}, Observer: s.seen, Tokens: s.cfg.Tokens, Wanted: s.waiters.waits,
 	})
 	return nil
 }
@@ -222,7 +222,7 @@ func (s *Server) openReplica() error {
 		Machine:          &machineOf{Server: s, hidden: s.keys.Compacted()},
 		Snapshots:        s.catchUp,
 		ChangeSettled:    s.changeSettled,
-		Transport:        s.transport,
+		Transport:        newHeartbeatWatch(s.transport, s.seen, s.cfg.Heartbeat),
 		Logger:           s.log,
 	}, state)
 	return err

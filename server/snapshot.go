@@ -32,6 +32,7 @@ type Snapshot struct {
 // Snapshot writes the member's state into a database file and returns it for reading. Writes go on meanwhile; Close
 // removes the file. The file needs as much space as the data: it is given up when the disk becomes nearly full.
 func (s *Server) Snapshot(ctx context.Context) (Snapshot, error) {
+	began := s.cfg.Now()
 	path := s.dir.path("tmp", strconv.FormatUint(s.ids.draw(), 16)+".db")
 	source, err := s.exportTo(ctx, path)
 	if err != nil {
@@ -41,7 +42,10 @@ func (s *Server) Snapshot(ctx context.Context) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, fmt.Errorf("read back a snapshot: %w", errors.Join(err, s.removeTemp(path)))
 	}
-	file := tempFile{Reader: r, close: func() error { return errors.Join(r.Close(), s.removeTemp(path)) }}
+	file := tempFile{Reader: r, close: func() error {
+		s.seen.snapshots.Took(s.cfg.Now().Sub(began))
+		return errors.Join(r.Close(), s.removeTemp(path))
+	}}
 	return Snapshot{ReadCloser: file, Size: r.Size(), Version: fileVersion(source.cluster.Version())}, nil
 }
 

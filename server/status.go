@@ -69,6 +69,7 @@ var hashedTables = []storage.Table{
 
 // Hash sums everything the member holds. Only members of the same kind can compare it.
 func (s *Server) Hash(ctx context.Context) (uint32, error) {
+	began := s.cfg.Now()
 	reader, err := s.store.NewReader()
 	if err != nil {
 		return 0, err
@@ -85,5 +86,6 @@ func (s *Server) Hash(ctx context.Context) (uint32, error) {
 			return 0, fmt.Errorf("sum table %s: %w", t, err)
 		}
 	}
+	s.seen.hashes.Took(s.cfg.Now().Sub(began))
 	return sum.Sum32(), nil
 }

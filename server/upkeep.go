@@ -54,6 +54,9 @@ func (s *Server) compactStep() (done bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("compact the history: %w", err)
 	}
+	if scheduled != finished {
+		s.seen.compactionStep(began, done)
+	}
 	if done && scheduled != finished {
 		s.log.Info("finished scheduled compaction", "compact-revision", int64(scheduled), "last-step-took", s.cfg.Now().Sub(began))
 	}
@@ -180,4 +183,7 @@ func (s *Server) release(ctx context.Context, durable storage.Applied) error {
 }
 
 // Defragment has nothing to do: the store gives space back by itself, whether it is asked to or not.
-func (s *Server) Defragment(context.Context) error { return nil }
+func (s *Server) Defragment(context.Context) error {
+	s.seen.defrags.Took(0)
+	return nil
+}

@@ -86,6 +86,17 @@ func (w *waiters) waits(id uint64) bool {
 	return s.waiting[id] != nil
 }
 
+// count is the number of requests that wait.
+func (w *waiters) count() (n int) {
+	for i := range w.shards {
+		s := &w.shards[i]
+		s.mu.Lock()
+		n += len(s.waiting)
+		s.mu.Unlock()
+	}
+	return n
+}
+
 // deliver hands a result to whoever waits for it.
 func (w *waiters) deliver(r apply.Result) {
 	if r.ID == 0 {

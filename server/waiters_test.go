@@ -12,17 +12,6 @@ import (
 	"holdfast/kv"
 )
 
-// count is the number of requests that wait.
-func (w *waiters) count() (n int) {
-	for i := range w.shards {
-		s := &w.shards[i]
-		s.mu.Lock()
-		n += len(s.waiting)
-		s.mu.Unlock()
-	}
-	return n
-}
-
 // TestWaitersAnswerOnce goes through the ends a wait can have: a result, a deadline, a caller who leaves. Whatever comes
 // after that is nobody's.
 func TestWaitersAnswerOnce(t *testing.T) {

@@ -80,6 +80,17 @@ type Scan func(lo, hi []byte) (int64, error)
 // Keys is the number of keys that live.
 func (v *Version) Keys() int64 { return v.root.total() }
 
+// Blocks is how many blocks the keys are counted in. It looks at every leaf of the tree.
+func (v *Version) Blocks() int { return v.root.countBlocks() }
+
+func (n *node) countBlocks() int {
+	blocks := len(n.blocks)
+	for _, kid := range n.kids {
+		blocks += kid.countBlocks()
+	}
+	return blocks
+}
+
 // Count is the number of keys that live in [lo, hi); a nil hi is no end. It calls scan at most twice, for less than a
 // block each time; scan must look at the revision of the version.
 func (v *Version) Count(lo, hi []byte, scan Scan) (int64, error) { return v.root.count(lo, hi, scan) }
