@@ -141,6 +141,7 @@ func (r *Replica) Advance() {
 // tick lets one heartbeat interval pass.
 func (r *Replica) tick() {
 	l := &r.loop
+	r.ticked.Add(1)
 	l.stalls.tick(l, r.applied.index())
 	l.observeProgress()
 	l.handover.tick(l, r.cfg.ElectionTicks)

@@ -160,6 +160,7 @@ type Replica struct {
 	reads     *reads
 	inbox     *queue.Mailbox[event]
 	ticks     atomic.Int64
+	ticked    atomic.Uint64 // ticks that have passed in the loop
 	wake      chan struct{}
 
 	// What others see.

@@ -85,6 +85,9 @@ func (r *Replica) Status() Status {
 	return s
 }
 
+// Ticked counts the heartbeat intervals that have passed in the loop. It stands still when the loop does.
+func (r *Replica) Ticked() uint64 { return r.ticked.Load() }
+
 // Progress returns what the leader knows about each member at this moment, itself included. Others get ErrNotLeader.
 func (r *Replica) Progress(ctx context.Context) (table map[uint64]Progress, err error) {
 	asked := r.do(ctx, func() {

@@ -55,6 +55,12 @@ func (s *Server) Status() Status {
 // RaftStatus tells how the replica stands.
 func (s *Server) RaftStatus() replica.Status { return s.replica.Status() }
 
+// Progress counts the heartbeat intervals in which this member was at work, and tells whether its log or its state machine has had
+// work for an election timeout and not moved.
+func (s *Server) Progress() (ticks uint64, stalled bool) {
+	return s.replica.Ticked(), s.replica.Status().Stalled
+}
+
 // IsLearner tells whether this member has no vote.
 func (s *Server) IsLearner() bool { return s.cluster.IsLearner(s.id) }
 

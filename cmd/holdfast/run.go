@@ -9,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -70,6 +71,8 @@ func errUnbuilt(cfg config.Config) error {
 
 // run runs a member. It returns the signal that ended it, if one did.
 func run(cfg config.Config, log *slog.Logger, outputs *jsonlog.Outputs, terminal bool) (caught os.Signal, err error) {
+	manager := findManager(log)
+	defer func() { tellFailure(manager, log, err) }()
 	if err := errUnbuilt(cfg); err != nil {
 		return nil, err
 	}
@@ -100,6 +103,7 @@ func run(cfg config.Config, log *slog.Logger, outputs *jsonlog.Outputs, terminal
 	if err != nil {
 		return nil, err
 	}
+	tellLimits(log)
 	log.LogAttrs(ctx, slog.LevelInfo, "starting Holdfast", slog.String("holdfast-version", version.Holdfast()),
 		slog.String("commit", version.Commit()), slog.String("etcd-version", version.EtcdVersion))
 	n, err := node.Open(ctx, settings)
@@ -111,7 +115,11 @@ func run(cfg config.Config, log *slog.Logger, outputs *jsonlog.Outputs, terminal
 	}
 	log.LogAttrs(ctx, slog.LevelInfo, "starting an etcd server", cfg.Echo(settled, "")...)
 	go announce(ctx, n, cfg, log, terminal) // ends with ctx at the latest
+	var supervising sync.WaitGroup
+	supervising.Go(func() { supervise(ctx, n.Member(), manager, log) }) // ends with ctx
 	err = n.Run(ctx)
+	cancel()
+	supervising.Wait()
 	closed := n.Close()
 	if err == nil {
 		return nil, closed
