@@ -109,7 +109,7 @@ func Open(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, log: cfg.Log, ids: newIDs(), waiters: newWaiters(), seen: newInstruments(cfg.Metrics, cfg.Now), clock: newLeaseClock(cfg.Now, !cfg.LeaseCheckpointsOff),
+		cfg: cfg, log: cfg.Log, waiters: newWaiters(), seen: newInstruments(cfg.Metrics, cfg.Now), clock: newLeaseClock(cfg.Now, !cfg.LeaseCheckpointsOff),
 		fullWake: make(chan struct{}, 1), compacted: make(chan struct{}, 1), flushable: make(chan struct{}, 1),
 		failed: make(chan error, 1), stuck: make(chan error, 1), reclaimable: make(chan struct{}, 1),
 		versionChanged: make(chan struct{}, 1),
@@ -208,6 +208,7 @@ func (s *Server) openReplica() error {
 	if err := s.refuseRemoved(); err != nil {
 		return err
 	}
+	s.ids = newIDs(s.id, s.cfg.Now())
 	s.catchUp = newCatchUp(s)
 	s.openTransport()
 	s.replica, err = replica.New(replica.Config{

@@ -2,25 +2,36 @@ package server
 
 import (
 	"context"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"holdfast/apply"
+	"holdfast/kv"
 )
 
 // ids names requests so that no other, of this member or another, of this life or an earlier one, has the same name
-// while anyone waits for it: a random start, then counting. The low bit is always set, so 0 is never drawn.
-type ids struct{ next atomic.Uint64 }
-
-func newIDs() *ids {
-	var i ids
-	i.next.Store(rand.Uint64() | 1)
-	return &i
+// while anyone waits for it. A name is etcd's:
+//
+//	the member's id, its last 2 bytes · milliseconds since 1970 at the start, the last 5 bytes · a counter, 1 byte
+//
+// The counter goes on into the milliseconds: a member that starts again repeats none unless it made more than 256 in each
+// millisecond of its last life, or its clock was set back.
+type ids struct {
+	member uint64 // in its place
+	last   atomic.Uint64
 }
 
-func (i *ids) draw() uint64 { return i.next.Add(2) }
+// idCounted are the bits of a name that the members' ids leave.
+const idCounted = 48
+
+func newIDs(member kv.MemberID, now time.Time) *ids {
+	i := &ids{member: uint64(member) << idCounted}
+	i.last.Store(uint64(now.UnixMilli()) << 8)
+	return i
+}
+
+func (i *ids) draw() uint64 { return i.member | i.last.Add(1)&(1<<idCounted-1) }
 
 // waiterShards spreads the lock of the waiters: at a thousand clients each request takes it twice.
 const waiterShards = 16
@@ -65,7 +76,7 @@ func newWaiters() *waiters {
 	return w
 }
 
-func (w *waiters) shard(id uint64) *waiterShard { return &w.shards[id>>1%waiterShards] }
+func (w *waiters) shard(id uint64) *waiterShard { return &w.shards[id%waiterShards] }
 
 // add makes id wait, from now until deadline; zero is without end.
 func (w *waiters) add(ctx context.Context, id uint64, now, deadline time.Time) *waiter {

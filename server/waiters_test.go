@@ -62,7 +62,7 @@ func TestWaitersAnswerOnce(t *testing.T) {
 // TestWaitersAreNotMixedUp lets many requests wait, be answered, time out and leave at once. Waiters are used again: each
 // answer must reach the request that it is for, which the race detector and the numbers show.
 func TestWaitersAreNotMixedUp(t *testing.T) {
-	w, ids := newWaiters(), newIDs()
+	w, ids := newWaiters(), newIDs(1, time.Now())
 	late := errors.New("late")
 	toApply := make(chan uint64, 64)
 	stop := make(chan struct{})
@@ -108,17 +108,23 @@ func TestWaitersAreNotMixedUp(t *testing.T) {
 	}
 }
 
-// TestIDsAreNeverZeroNorDrawnTwice, across lives of the member as far as chance goes.
-func TestIDsAreNeverZeroNorDrawnTwice(t *testing.T) {
-	seen := map[uint64]bool{0: true}
-	for range 100 {
-		ids := newIDs()
-		for range 100 {
-			id := ids.draw()
-			if seen[id] {
-				t.Fatalf("drew %x twice", id)
+// TestIDsAreNeverDrawnTwice, by members of different ids that start at the same moment, and by one that starts again after less than
+// what its counter holds.
+func TestIDsAreNeverDrawnTwice(t *testing.T) {
+	seen, start := map[uint64]bool{0: true}, time.UnixMilli(1<<40-2) // the milliseconds wrap around in between
+	for member := range kv.MemberID(3) {
+		for life := range 4 {
+			ids := newIDs(0xabcd_0000_0000_0001+member, start.Add(time.Duration(life)*time.Millisecond))
+			for range 256 {
+				id := ids.draw()
+				if seen[id] {
+					t.Fatalf("member %v drew %x twice", member, id)
+				}
+				if id>>idCounted != uint64(member)+1 {
+					t.Fatalf("%x is not member %v's", id, member+1)
+				}
+				seen[id] = true
 			}
-			seen[id] = true
 		}
 	}
 }
