@@ -1,6 +1,6 @@
 # Holdfast: what a developer types. Needs Go and make; the rest is built or fetched here, into .cache and bin.
 
-.PHONY: run build check test fmt lint peer mixed crash sim cluster kube clients fuzz bench tidy clean
+.PHONY: run build check test fmt lint peer mixed crash sim cluster kube clients security fuzz bench tidy clean
 
 # Start a member on 127.0.0.1:2379 with its data in ./default.etcd.
 run: build
@@ -49,6 +49,10 @@ kube: build
 # Real clients: clientv3 3.5 to 3.7, a client from npm, etcdctl, etcdutl.
 clients: build
 	go run ./test/legs clients
+
+# Who may do what, decided over every request.
+security:
+	go run ./test/legs security
 
 # Each fuzz target for FUZZTIME (30s).
 fuzz:

@@ -21,7 +21,11 @@ import (
 //	compact rev, grant id ttl, revoke id, checkpoint id remaining
 //	alarm get|on|off NONE|NOSPACE|CORRUPT [member]
 //	version 3.7.0, downgrade 3.6.0|off, attributes member name url
+//	auth enable|disable|ask, login user prefix
+//	user add name [no-password], user delete|password name, user grant|revoke name role
+//	role add|delete name, role grant name read|write|both k [end], role revoke name k [end]
 //
+// "as name@revision" before a command is the user it runs for.
 // A compare is "k[..end] target[/union] op operand"; union names the operand sent if it is not the target's, op is one of
 // = != > < ? (which the protocol does not know). The operand "" is the empty value. "quiet" before a command means that
 // nobody waits for it.
@@ -80,7 +84,14 @@ func (p *parser) command(id uint64) []byte {
 		p.next()
 		q.Header = nil
 	}
+	if p.peek() == "as" {
+		p.next()
+		name, revision, _ := strings.Cut(p.next(), "@")
+		q.Header.Username, q.Header.AuthRevision = name, uint64(number(p.t, revision))
+	}
 	switch p.peek() {
+	case "auth", "login", "user", "role":
+		p.auth(q)
 	case "put", "del", "txn":
 		op := p.op()
 		q.Put, q.DeleteRange, q.Txn = op.GetRequestPut(), op.GetRequestDeleteRange(), op.GetRequestTxn()

@@ -136,6 +136,7 @@ func (b *bench) apply(lines ...string) []Result {
 //
 //	apply            one command a line, see command_test.go; "empty" is an entry of raft's own
 //	read             one transaction a line that takes the way without the log
+//	users            whether authentication is on, users with roles, roles with permissions, as readers see them
 //	state            leases with their keys, alarms, members, version, index
 //	told             what watchers and the lease clock have heard since the last time
 //	quota n          bounds the store
@@ -173,6 +174,8 @@ func (b *bench) do(d *datadriven.TestData) string {
 		}
 	case "state":
 		return b.state()
+	case "users":
+		return b.users()
 	case "told":
 		told := strings.Join(b.told, "\n")
 		b.told = nil

@@ -1,7 +1,7 @@
 // Command legs runs the tests of this repository in parts, one after the other, and prints for each what it may take and
 // what it took. A part that fails or exceeds its budget fails the run; the others are run all the same.
 //
-//	legs check | test | peer | mixed | crash | sim | cluster | kube | clients | fuzz | bench
+//	legs check | test | peer | mixed | crash | sim | cluster | kube | clients | security | fuzz | bench
 package main
 
 import (
@@ -115,8 +115,9 @@ var long = map[string][]leg{
 		shell("crash", 30*time.Minute, "HOLDFAST_CRASHES=2000 HOLDFAST_KILLS=200 go test -count=1 -v -timeout 25m ./test/crash"),
 		shell("crash, log and store", 30*time.Minute, "HOLDFAST_CRASHES=2000 go test -count=1 -v -run Crash ./raftlog ./mvcc"),
 	},
-	"fuzz":  {shell("fuzz", 60*time.Minute, fuzzAll)},
-	"bench": {prepareEtcd, shell("bench", 60*time.Minute, "go run ./bench")},
+	"security": {shell("security, decisions", 5*time.Minute, "go test -count=1 -v -run TestEveryRequest ./auth -auth.exhaustive")},
+	"fuzz":     {shell("fuzz", 60*time.Minute, fuzzAll)},
+	"bench":    {prepareEtcd, shell("bench", 60*time.Minute, "go run ./bench")},
 	"kube": {prepareEtcd, prepareKube, shell("kube", 30*time.Minute,
 		"cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 -v -timeout 20m -run TestKube . -args -objects=10000 -limit=15m")},
 }
@@ -136,7 +137,7 @@ func legsOf(what string) ([]leg, error) {
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|mixed|crash|sim|cluster|kube|clients|fuzz|bench")
+		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|mixed|crash|sim|cluster|kube|clients|security|fuzz|bench")
 		os.Exit(2)
 	}
 	legs, err := legsOf(os.Args[1])
