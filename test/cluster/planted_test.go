@@ -112,6 +112,14 @@ func TestJudgeFindsMistakes(t *testing.T) {
 		}
 		panic("no such message")
 	}
+	withPrevious := func(h *history) *message {
+		for i := range h.watches[0].messages {
+			if m := &h.watches[0].messages[i]; len(m.before) > 0 && m.before[0] != (event{}) {
+				return m
+			}
+		}
+		panic("no such message")
+	}
 	for _, c := range []struct {
 		name    string
 		mistake func(h *history, told map[string][]event)
@@ -197,6 +205,19 @@ func TestJudgeFindsMistakes(t *testing.T) {
 		{"a wrong previous value", func(h *history, _ map[string][]event) {
 			w := h.watches[0]
 			w.messages[withEvents(w, 1)].before[0].version++
+		}, "told that before"},
+		{"a previous value that is missing", func(h *history, _ map[string][]event) {
+			m := withPrevious(h)
+			m.before[0], m.hidden = event{}, m.events[0].mod-1
+		}, "told that before"},
+		{"a previous value whose revision was compacted", func(h *history, _ map[string][]event) {
+			m := withPrevious(h)
+			m.before[0], m.hidden = event{}, m.events[0].mod
+		}, ""},
+		{"a wrong previous value whose revision was compacted", func(h *history, _ map[string][]event) {
+			m := withPrevious(h)
+			m.before[0].version++
+			m.hidden = m.events[0].mod
 		}, "told that before"},
 		{"a lease that ends early", func(h *history, _ map[string][]event) { h.leases[7].renewals[0].sent += 1000 }, "had ended by"},
 		{"a lease that is denied", func(h *history, _ map[string][]event) {

@@ -27,6 +27,7 @@ type message struct {
 	reason            string
 	events            []event
 	before            []event // what was before each, if the watch asked for it
+	hidden            int64   // the revision up to which somebody had asked for compaction when it came
 }
 
 // tell is the first revision of which nothing was told after m, if it was next before; 0 is not known.
@@ -147,7 +148,7 @@ func (w *watcher) take(one *watch, r *pb.WatchResponse) {
 	defer w.mu.Unlock()
 	m := message{
 		at: w.now(), revision: r.GetHeader().GetRevision(), created: r.GetCreated(), canceled: r.GetCanceled(),
-		compacted: r.GetCompactRevision(), reason: r.GetCancelReason(),
+		compacted: r.GetCompactRevision(), reason: r.GetCancelReason(), hidden: w.compacted,
 	}
 	for _, e := range r.GetEvents() {
 		m.events = append(m.events, eventOf(e))
