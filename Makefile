@@ -1,6 +1,6 @@
 # Holdfast: what a developer types. Needs Go and make; the rest is built or fetched here, into .cache and bin.
 
-.PHONY: run build check test fmt lint peer mixed crash sim cluster kube clients security fuzz bench tidy clean
+.PHONY: run build check test fmt lint peer mixed crash sim cluster hosts kube clients security fuzz bench tidy clean
 
 # Start a member on 127.0.0.1:2379 with its data in ./default.etcd.
 run: build
@@ -41,6 +41,10 @@ sim:
 # Whole clusters of real processes, broken as a seed says: SEED= is the first, ROUNDS= how many. Needs root.
 cluster:
 	go run ./test/legs cluster
+
+# Machines that boot systemd, in namespaces. Needs root and systemd 252.
+hosts:
+	go run ./test/legs hosts
 
 # A real Kubernetes API server on Holdfast and on etcd.
 kube: build

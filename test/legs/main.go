@@ -1,7 +1,7 @@
 // Command legs runs the tests of this repository in parts, one after the other, and prints for each what it may take and
 // what it took. A part that fails or exceeds its budget fails the run; the others are run all the same.
 //
-//	legs check | test | peer | mixed | crash | sim | cluster | kube | clients | security | fuzz | bench
+//	legs check | test | peer | mixed | crash | sim | cluster | hosts | kube | clients | security | fuzz | bench
 package main
 
 import (
@@ -61,6 +61,7 @@ func all() []leg {
 		shell("sim, short", 5*time.Minute, "go test -count=1 ./test/sim"),
 		shell("sim, planted mistakes", 5*time.Minute, "go test -count=1 -v -tags plant_all ./test/sim -run TestPlanted"),
 		shell("cluster, short", 5*time.Minute, "go test -count=1 -parallel 4 ./test/cluster"),
+		shell("hosts", 4*time.Minute, "go test -count=1 ./test/hosts"),
 		shell("clients", 10*time.Minute, "go test -count=1 ./test/clients"),
 		shell("kube, short", 5*time.Minute, "cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 ."),
 	)
@@ -110,6 +111,7 @@ var long = map[string][]leg{
 		shell("sim, planted mistakes", 30*time.Minute, planted),
 	},
 	"cluster": {prepareEtcd, shell("cluster", 150*time.Minute, cluster)},
+	"hosts":   {prepareEtcd, shell("hosts", 10*time.Minute, "go test -count=1 -v ./test/hosts")},
 	"clients": {prepareEtcd, shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients")},
 	"crash": {
 		shell("crash", 30*time.Minute, "HOLDFAST_CRASHES=2000 HOLDFAST_KILLS=200 go test -count=1 -v -timeout 25m ./test/crash"),
@@ -137,7 +139,7 @@ func legsOf(what string) ([]leg, error) {
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|mixed|crash|sim|cluster|kube|clients|security|fuzz|bench")
+		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|mixed|crash|sim|cluster|hosts|kube|clients|security|fuzz|bench")
 		os.Exit(2)
 	}
 	legs, err := legsOf(os.Args[1])
