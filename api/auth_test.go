@@ -130,11 +130,32 @@ func TestEveryCallAsksWhoAsks(t *testing.T) {
 			told []error
 			call func(context.Context) error
 		}{
+			{"Range", admin, func(ctx context.Context) error { return second(u.kv.Range(ctx, &pb.RangeRequest{Key: key})) }},
+			{"serializable Range", admin, func(ctx context.Context) error {
+				return second(u.kv.Range(ctx, &pb.RangeRequest{Key: key, Serializable: true}))
+			}},
+			{"RangeStream", admin, func(ctx context.Context) error {
+				stream, err := u.kv.RangeStream(ctx, &pb.RangeRequest{Key: key})
+				if err != nil {
+					return err
+				}
+				return second(stream.Recv())
+			}},
 			{"Put", admin, func(ctx context.Context) error { return second(u.kv.Put(ctx, &pb.PutRequest{Key: key})) }},
 			{"DeleteRange", admin, func(ctx context.Context) error {
 				return second(u.kv.DeleteRange(ctx, &pb.DeleteRangeRequest{Key: []byte("none")}))
 			}},
+			{"Txn", admin, func(ctx context.Context) error {
+				return second(u.kv.Txn(ctx, &pb.TxnRequest{Compare: []*pb.Compare{{Key: key}}}))
+			}},
 			{"Compact", admin, func(ctx context.Context) error { return second(u.kv.Compact(ctx, &pb.CompactionRequest{Revision: 99})) }},
+			{"LeaseGrant", user, func(ctx context.Context) error { return second(u.lease.LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: 9})) }},
+			{"LeaseTimeToLive", user, func(ctx context.Context) error {
+				return second(u.lease.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: 99}))
+			}},
+			{"LeaseTimeToLive with keys", admin, func(ctx context.Context) error {
+				return second(u.lease.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: lease.ID, Keys: true}))
+			}},
 			{"Alarm GET", user, func(ctx context.Context) error { return second(u.maintenance.Alarm(ctx, &pb.AlarmRequest{})) }},
 			{"Alarm DEACTIVATE", admin, func(ctx context.Context) error {
 				return second(u.maintenance.Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, Alarm: pb.AlarmType_NOSPACE}))
@@ -253,7 +274,7 @@ func TestTokenInEveryField(t *testing.T) {
 			{[]string{"x", good}, rpctypes.ErrGRPCUserEmpty},
 		} {
 			ctx := metadata.AppendToOutgoingContext(t.Context(), test.fields...)
-			_, err := u.kv.Put(ctx, &pb.PutRequest{Key: []byte("a")})
+			_, err := u.kv.Range(ctx, &pb.RangeRequest{Key: []byte("a")})
 			answered(t, test.fields[0], err, test.err)
 		}
 	})
@@ -263,17 +284,17 @@ func TestTokenInEveryField(t *testing.T) {
 func TestTokensEnd(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *service) {
 		u := withUsers(t, s)
-		put := func(what string, ctx context.Context, want error) {
+		read := func(what string, ctx context.Context, want error) {
 			t.Helper()
-			_, err := u.kv.Put(ctx, &pb.PutRequest{Key: []byte("a")})
+			_, err := u.kv.Range(ctx, &pb.RangeRequest{Key: []byte("a")})
 			answered(t, what, err, want)
 		}
 		alice, idle := u.as("alice"), u.as("alice")
 		for range 3 {
 			time.Sleep(200 * time.Second)
-			put("used", alice, nil)
+			read("used", alice, nil)
 		}
-		put("not used", idle, rpctypes.ErrGRPCInvalidAuthToken)
+		read("not used", idle, rpctypes.ErrGRPCInvalidAuthToken)
 		if n := u.api.cfg.Logins.Tokens(); n != 1 {
 			t.Errorf("%d tokens are kept", n)
 		}
@@ -282,27 +303,84 @@ func TestTokensEnd(t *testing.T) {
 		if _, err := u.auth.UserChangePassword(u.as("root"), change); err != nil {
 			t.Fatal(err)
 		}
-		put("another password", alice, rpctypes.ErrGRPCInvalidAuthToken)
-		put("of another user", other, rpctypes.ErrGRPCPermissionDenied)
+		read("another password", alice, rpctypes.ErrGRPCInvalidAuthToken)
+		read("of another user", other, rpctypes.ErrGRPCPermissionDenied)
 		alice = u.as("alice")
-		put("logged in again", alice, nil)
+		read("logged in again", alice, nil)
 		if _, err := u.auth.UserRevokeRole(u.as("root"), &pb.AuthUserRevokeRoleRequest{Name: "alice", Role: "letters"}); err != nil {
 			t.Fatal(err)
 		}
-		put("without the role", alice, rpctypes.ErrGRPCPermissionDenied)
+		read("without the role", alice, rpctypes.ErrGRPCPermissionDenied)
 		if _, err := u.auth.UserDelete(u.as("root"), &pb.AuthUserDeleteRequest{Name: "alice"}); err != nil {
 			t.Fatal(err)
 		}
-		put("deleted", alice, rpctypes.ErrGRPCInvalidAuthToken)
+		read("deleted", alice, rpctypes.ErrGRPCInvalidAuthToken)
 		root := u.as("root")
 		if _, err := u.auth.AuthDisable(root, &pb.AuthDisableRequest{}); err != nil {
 			t.Fatal(err)
 		}
-		put("authentication is off", alice, nil)
+		read("authentication is off", alice, nil)
 		if _, err := u.auth.AuthEnable(t.Context(), &pb.AuthEnableRequest{}); err != nil {
 			t.Fatal(err)
 		}
-		put("from before", root, rpctypes.ErrGRPCInvalidAuthToken)
+		read("from before", root, rpctypes.ErrGRPCInvalidAuthToken)
+	})
+}
+
+// TestStreamsOutliveTokens: a stream goes on when its token has ended, but whatever is asked on it then is refused.
+func TestStreamsOutliveTokens(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *service) {
+		u := withUsers(t, s)
+		alice := u.as("alice")
+		watch, err := u.watch.Watch(alice)
+		if err != nil {
+			t.Fatal(err)
+		}
+		alive, err := u.lease.LeaseKeepAlive(alice)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lease, err := u.lease.LeaseGrant(alice, &pb.LeaseGrantRequest{TTL: 10000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		create := func(key string) *pb.WatchResponse {
+			t.Helper()
+			err := watch.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte(key)}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := watch.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		renew := func() error {
+			t.Helper()
+			if err := alive.Send(&pb.LeaseKeepAliveRequest{ID: lease.ID}); err != nil {
+				t.Fatal(err)
+			}
+			return second(alive.Recv())
+		}
+		if r := create("a"); r.Canceled || !r.Created {
+			t.Errorf("%v", r)
+		}
+		if r := create("k"); !r.Canceled || r.WatchId != -1 || r.CancelReason != rpctypes.ErrGRPCPermissionDenied.Error() {
+			t.Errorf("%v", r)
+		}
+		answered(t, "renew", renew(), nil)
+		time.Sleep(301 * time.Second)
+		if r := create("a"); !r.Canceled || r.WatchId != -1 || r.CancelReason != rpctypes.ErrGRPCInvalidAuthToken.Error() {
+			t.Errorf("%v", r)
+		}
+		if _, err := u.kv.Put(u.as("root"), &pb.PutRequest{Key: []byte("a")}); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := watch.Recv(); err != nil || len(r.Events) != 1 {
+			t.Errorf("an event for a watch that was allowed: %v, %v", r, err)
+		}
+		answered(t, "renew after the end of the token", renew(), rpctypes.ErrGRPCInvalidAuthToken)
 	})
 }
 

@@ -36,6 +36,13 @@ func rows() []row {
 	}
 	return append(all,
 		row{
+			name: "login",
+			asks: fmt.Sprintf("how many tokens a second does one user get for its password, %d callers at a time?", loginCallers),
+			aim:  "5,000",
+			show: []string{"ops_per_s", "server_us_per_op", "client_us_per_op", "p50_us", "p99_us", "max_us", "others_cores"},
+			run:  login,
+		},
+		row{
 			name: "idle",
 			asks: "what does an empty member take that nobody asks?",
 			aim:  "64 MB, 0.005 cores, 4 KB/s",
