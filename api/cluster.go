@@ -8,6 +8,7 @@ import (
 
 	"holdfast/kv"
 	"holdfast/membership"
+	"holdfast/server"
 	"holdfast/util/urllist"
 )
 
@@ -73,6 +74,9 @@ func (s *cluster) MemberList(ctx context.Context, q *pb.MemberListRequest) (*pb.
 func (s *cluster) MemberPromote(ctx context.Context, q *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
 	if err := s.member.CheckAdmin(ctx); err != nil {
 		return nil, toWire(err)
+	}
+	if c := credentialsOf(ctx); c.Token != nil {
+		ctx = server.WithToken(ctx, *c.Token)
 	}
 	all, err := s.member.MemberPromote(ctx, kv.MemberID(q.ID))
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"holdfast/kv"
+	"holdfast/login"
 	"holdfast/membership"
 	"holdfast/server"
 )
@@ -34,7 +35,7 @@ func (a *API) members(w http.ResponseWriter, r *http.Request) {
 // promotePath is followed by the id of a learner, in decimal.
 const promotePath = "/members/promote/"
 
-// promote gives a learner a vote. Other members ask the leader for it here, and tell the refusals apart by their text.
+// promote gives a learner a vote, for an administrator whose token came along. Other members ask the leader for it here, and tell the refusals apart by their text.
 func (a *API) promote(w http.ResponseWriter, r *http.Request) {
 	if !peerMethod(w, r, http.MethodPost) {
 		return
@@ -46,7 +47,15 @@ func (a *API) promote(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("member %s not found in cluster", text), http.StatusNotFound)
 		return
 	}
-	members, err := a.member.MemberPromote(r.Context(), kv.MemberID(id))
+	ctx := r.Context()
+	if text := r.Header.Get("Authorization"); text != "" {
+		ctx = a.withCredentials(ctx, login.Credentials{Token: new(strings.TrimPrefix(text, bearer))})
+	}
+	err = a.member.CheckAdmin(ctx)
+	var members []membership.Member
+	if err == nil {
+		members, err = a.member.MemberPromote(ctx, kv.MemberID(id))
+	}
 	if err != nil {
 		a.log.Warn("failed to promote a member", "member-id", kv.MemberID(id).String(), "error", err)
 		refusePromotion(w, err)

@@ -141,6 +141,9 @@ func (m *clusterMember) runError() error {
 	return err
 }
 
+// shownToken is what clients show that promote members.
+const shownToken = "a token"
+
 // peerHandler serves what members ask each other: what package api makes of it, in short.
 func peerHandler(s *Server) http.Handler {
 	mux := http.NewServeMux()
@@ -150,6 +153,10 @@ func peerHandler(s *Server) http.Handler {
 		fmt.Fprintf(w, `{"etcdserver":%q,"etcdcluster":%q}`, version.EtcdVersion, s.ClusterVersion())
 	})
 	mux.HandleFunc("POST /members/promote/{id}", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != shownToken { // a token is worth nothing to who promotes if it does not get there
+			http.Error(w, "no token", http.StatusInternalServerError)
+			return
+		}
 		id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
 		var members []membership.Member
 		if err == nil {

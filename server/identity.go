@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net/http"
 
 	"holdfast/auth"
 	"holdfast/kv"
@@ -19,6 +20,21 @@ type identityKey struct{}
 // request of a stream, whose user may change meanwhile; its error is what the request is answered with.
 func WithIdentity(ctx context.Context, who func() (Identity, error)) context.Context {
 	return context.WithValue(ctx, identityKey{}, who)
+}
+
+type tokenKey struct{}
+
+// WithToken gives a context in which the token that a client has shown goes along where a request is passed on to the leader.
+func WithToken(ctx context.Context, text string) context.Context {
+	return context.WithValue(ctx, tokenKey{}, text)
+}
+
+// tokenHeader is the header of a request to another member that shows the client's token.
+func tokenHeader(ctx context.Context) http.Header {
+	if text, ok := ctx.Value(tokenKey{}).(string); ok {
+		return http.Header{"Authorization": {text}}
+	}
+	return nil
 }
 
 // identity is who asks; nobody while authentication is off.

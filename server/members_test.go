@@ -80,11 +80,11 @@ func TestLearnerGrowsUp(t *testing.T) {
 		learner := c.members[at].cfg.Joined.ID
 		for _, via := range []int{leader, follower} {
 			m := c.members[via]
-			_, err := m.MemberPromote(patient(t), learner)
+			_, err := m.MemberPromote(WithToken(patient(t), shownToken), learner)
 			wants(t, "promote a learner that does not run", err, ErrLearnerNotReady)
-			_, err = m.MemberPromote(patient(t), 77)
+			_, err = m.MemberPromote(WithToken(patient(t), shownToken), 77)
 			wants(t, "promote nobody", err, membership.ErrNotFound)
-			_, err = m.MemberPromote(patient(t), m.ID())
+			_, err = m.MemberPromote(WithToken(patient(t), shownToken), m.ID())
 			wants(t, "promote a voter", err, membership.ErrNotLearner)
 			_, _, err = m.MemberAdd(patient(t), []string{"http://elsewhere:1"}, true)
 			wants(t, "add a second learner", err, membership.ErrTooManyLearners)
@@ -101,12 +101,12 @@ func TestLearnerGrowsUp(t *testing.T) {
 			t.Error("the new member is no learner")
 		}
 		c.eventually("the learner is promoted", func() bool {
-			_, err = c.members[follower].MemberPromote(patient(t), learner)
+			_, err = c.members[follower].MemberPromote(WithToken(patient(t), shownToken), learner)
 			return !errors.Is(err, ErrLearnerNotReady)
 		})
 		wants(t, "promote", err, nil)
 		c.eventually("it knows that it votes", func() bool { return !c.members[at].IsLearner() })
-		_, err = c.members[follower].MemberPromote(patient(t), learner)
+		_, err = c.members[follower].MemberPromote(WithToken(patient(t), shownToken), learner)
 		wants(t, "promote again", err, membership.ErrNotLearner)
 		c.members[at].put("k0", "w")
 		c.awaitEqual()
@@ -345,7 +345,7 @@ func TestTurnOver(t *testing.T) {
 			at := c.mustJoin(c.follower(), true)
 			write()
 			c.eventually("the learner is promoted", func() bool {
-				_, err := c.members[c.follower()].MemberPromote(patient(t), c.members[at].ID())
+				_, err := c.members[c.follower()].MemberPromote(WithToken(patient(t), shownToken), c.members[at].ID())
 				if err != nil && !errors.Is(err, ErrLearnerNotReady) {
 					t.Fatal(err)
 				}

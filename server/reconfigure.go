@@ -95,7 +95,7 @@ func (s *Server) forwardPromote(ctx context.Context, id kv.MemberID) ([]membersh
 	if err != nil {
 		return nil, err
 	}
-	q := peerRequest{method: http.MethodPost, path: fmt.Sprintf("/members/promote/%d", uint64(id))}
+	q := peerRequest{method: http.MethodPost, path: fmt.Sprintf("/members/promote/%d", uint64(id)), header: tokenHeader(ctx)}
 	answer, err := s.peers.ask(ctx, leader.PeerURLs, q)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNotForwarded, err)
