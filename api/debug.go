@@ -28,6 +28,7 @@ func (a *API) addProfiles(mux *http.ServeMux) {
 }
 
 func (a *API) commandLine(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	write(w, strings.Join(a.cfg.CommandLine, "\x00"))
 }

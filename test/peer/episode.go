@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -28,6 +29,7 @@ type Config struct {
 	Etcd    string   // path of etcd's server, the reference
 	Ours    string   // path of the server that is held against it
 	Cluster *Cluster // nil, or takes the place of Ours
+	JSON    bool     // calls go through the JSON gateway of both, where it has them
 	Etcdutl string   // path of etcd's etcdutl, which reads both servers' snapshots; "" leaves that out
 	Dir     string   // folder for the data of an episode; emptied before each
 
@@ -151,6 +153,9 @@ func Run(ctx context.Context, cfg Config, e Episode, tally *Tally) (int, error) 
 			return ran.count, ran.failed(w, e.Seed, len(ops), len(ops), err)
 		}
 	}
+	if n := int(w.targets[1].calls.Load()); cfg.JSON && n < ran.count/2 {
+		return ran.count, fmt.Errorf("only %d of %d operations could be put in JSON", n, ran.count)
+	}
 	return ran.count, nil
 }
 
@@ -215,7 +220,7 @@ func (w *world) open(ctx context.Context, cfg Config) error {
 			w.close()
 			return err
 		}
-		w.targets[t] = &target{name: name, dir: dir, server: side}
+		w.targets[t] = &target{name: name, dir: dir, server: side, json: cfg.JSON, web: http.Client{Transport: &http.Transport{}}}
 	}
 	w.targets[1].tamper = cfg.Tamper
 	for t := range w.targets {

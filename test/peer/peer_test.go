@@ -22,6 +22,7 @@ var (
 	shrinkFlag  = flag.Bool("peer.shrink", false, "drop operations from a failing list for as long as it fails")
 	knownFlag   = flag.String("peer.known", "", "pass over differences whose line matches this expression")
 	skipFlag    = flag.String("peer.skip", "", "leave out operations whose text matches this expression")
+	jsonFlag    = flag.Bool("peer.json", false, "send calls through the JSON gateway of both servers")
 	verboseFlag = flag.Bool("peer.v", false, "write every operation as it runs")
 )
 
@@ -36,6 +37,18 @@ func TestPeer(t *testing.T) {
 	cfg := config(t, oursFor(t))
 	tally, whole := NewTally(cfg), false
 	t.Run("episodes", func(t *testing.T) { whole = episodes(t, cfg, tally) })
+	t.Run("gateway", func(t *testing.T) {
+		cfg := cfg
+		cfg.JSON = true
+		for _, seed := range []uint64{1, 2} { // with etcd's default limits, and with small ones
+			e := Episode{Seed: seed, Ops: *opsFlag / 2}
+			count, err := Run(t.Context(), cfg, e, tally)
+			if err != nil {
+				report(t, cfg, e, err)
+			}
+			t.Logf("seed %d in JSON: nothing differs in %d operations", e.Seed, count)
+		}
+	})
 	t.Run("quota", func(t *testing.T) {
 		if err := RunQuota(t.Context(), cfg, tally); err != nil {
 			t.Fatal(err)
@@ -90,6 +103,9 @@ func report(t *testing.T, cfg Config, e Episode, err error) {
 		t.Fatal(err)
 	}
 	again := fmt.Sprintf("go test ./test/peer -count=1 -run TestPeer/episodes -peer.seed=%d -peer.ops=%d", e.Seed, e.Ops)
+	if cfg.JSON {
+		again += " -peer.json"
+	}
 	if *oursFlag != "" {
 		again += " -peer.ours=" + *oursFlag
 	}
@@ -122,7 +138,7 @@ func oursFor(t *testing.T) string {
 
 func config(t *testing.T, ours string) Config {
 	t.Helper()
-	cfg := Config{Etcd: etcd.Binary(t, "etcd"), Ours: ours, Etcdutl: etcd.Binary(t, "etcdutl"), Dir: t.TempDir()}
+	cfg := Config{Etcd: etcd.Binary(t, "etcd"), Ours: ours, Etcdutl: etcd.Binary(t, "etcdutl"), Dir: t.TempDir(), JSON: *jsonFlag}
 	if *knownFlag != "" {
 		cfg.Known = regexp.MustCompile(*knownFlag)
 	}

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -52,6 +54,9 @@ type target struct {
 	ids     []memberID // of the member behind each connection; empty when they are not checked
 	last    int        // the connection that served the last operation
 	tamper  Tamper     // nil except in tests of this package
+	json    bool       // calls that are no streams go through the JSON gateway
+	web     http.Client
+	calls   atomic.Uint32 // made in JSON
 }
 
 // Tamper may change what a server answered before it is compared; the tests of this package plant differences with it.
@@ -107,6 +112,7 @@ func (t *target) close() {
 	for _, c := range t.conns {
 		_ = c.Close() // only ever refused when closed already
 	}
+	t.web.CloseIdleConnections()
 	t.conns, t.ids = nil, nil
 }
 
@@ -161,6 +167,11 @@ func parsed(path string, request []byte) proto.Message {
 
 // call sends requests on a connection and collects what comes back. A method without streams is a stream of one.
 func (t *target) call(conn int, path string, md metadata.MD, requests ...proto.Message) answer {
+	if t.json && len(requests) == 1 {
+		if a, served := t.callJSON(conn, path, md, requests[0]); served {
+			return a
+		}
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	if md != nil {

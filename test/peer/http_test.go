@@ -1,0 +1,190 @@
+package peer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/test/etcd"
+	"holdfast/test/run"
+)
+
+// An exchange is an HTTP request that both servers get.
+type exchange struct {
+	method, path, body string
+	head               string        // "Name: value", several with "; " between them
+	for_               time.Duration // how long to listen to an answer that does not end; 0: it ends
+}
+
+func get(path string) exchange        { return exchange{method: "GET", path: path} }
+func post(path, body string) exchange { return exchange{method: "POST", path: path, body: body} }
+func (e exchange) with(head string) exchange {
+	e.head = head
+	return e
+}
+
+func (e exchange) String() string {
+	return strings.TrimSpace(fmt.Sprintf("%s %s [%s] %.120s", e.method, e.path, e.head, e.body))
+}
+
+// heard is what came back.
+type heard struct {
+	status int
+	head   map[string]string // those that matter
+	body   string
+}
+
+// headsThatMatter are compared; the others are the date, lengths and what follows from how the answer was cut into pieces.
+var headsThatMatter = []string{
+	"Content-Type", "Allow", "Location", "X-Content-Type-Options", "Grpc-Metadata-Content-Type", "Transfer-Encoding", "Trailer", "Connection",
+	"Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers", "Www-Authenticate",
+}
+
+func (e exchange) send(t *testing.T, address string) heard {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
+	if e.for_ > 0 {
+		ctx, cancel = context.WithTimeout(t.Context(), e.for_)
+	}
+	defer cancel()
+	q, err := http.NewRequestWithContext(ctx, e.method, "http://"+address+e.path, strings.NewReader(e.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(e.head, "; ") {
+		if name, value, given := strings.Cut(line, ": "); given {
+			q.Header.Set(name, value)
+			if name == "Host" {
+				q.Host = value
+			}
+		}
+	}
+	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	r, err := client.Do(q)
+	if err != nil {
+		return heard{body: "no answer: " + regexp.MustCompile(`http://[^"]*`).ReplaceAllString(err.Error(), "http://it")}
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	if err != nil && !(e.for_ > 0 && errors.Is(err, context.DeadlineExceeded)) {
+		body = append(body, " and then "+err.Error()...)
+	}
+	got := heard{status: r.StatusCode, head: map[string]string{}, body: string(body)}
+	for _, name := range headsThatMatter {
+		if v := r.Header.Values(name); len(v) > 0 {
+			got.head[name] = strings.Join(v, ", ")
+		}
+	}
+	if len(r.TransferEncoding) > 0 && e.for_ > 0 {
+		got.head["Transfer-Encoding"] = r.TransferEncoding[0]
+	}
+	return got
+}
+
+// freeNumbers are fields of JSON answers whose values each server has for itself; differences.txt has the reasons.
+func freeNumbers(d differences) map[string]bool {
+	free := map[string]bool{}
+	for name, t := range d.fields {
+		if t.how == "positive" || t.how == "any" {
+			free[string(name.Name())] = true
+		}
+	}
+	return free
+}
+
+// plain makes one value of what is to be compared of a body: JSON without the numbers that are free, or the lines in order where
+// their order is free.
+func plain(free map[string]bool, body string) any {
+	decoder := json.NewDecoder(strings.NewReader(body))
+	decoder.UseNumber()
+	var values []any
+	for {
+		var v any
+		if err := decoder.Decode(&v); err != nil {
+			if err == io.EOF && len(values) > 0 {
+				return values
+			}
+			lines := strings.Split(oneBlank(strings.ReplaceAll(body, "\u00a0", " ")), "\n")
+			slices.Sort(lines)
+			return lines
+		}
+		values = append(values, without(free, v))
+	}
+}
+
+// without takes the free numbers out of v.
+func without(free map[string]bool, v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for name := range maps.Keys(v) {
+			if free[name] {
+				v[name] = "free"
+			} else if text, is := v[name].(string); is {
+				v[name] = oneBlank(strings.ReplaceAll(text, "\u00a0", " "))
+			} else {
+				v[name] = without(free, v[name])
+			}
+		}
+		return v
+	case []any:
+		for i := range v {
+			v[i] = without(free, v[i])
+		}
+	}
+	return v
+}
+
+// TestHTTP holds what our server answers over HTTP against what etcd does: status, headers and bodies of the same requests in the
+// same order, good ones and bad ones.
+func TestHTTP(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts servers")
+	}
+	free := freeNumbers(loadDifferences(differencesText))
+	for name, c := range map[string]struct {
+		flags     []string
+		exchanges []exchange
+	}{
+		"gateway":    {[]string{"--enable-pprof"}, gatewayExchanges()},
+		"health":     {nil, healthExchanges},
+		"no gateway": {[]string{"--enable-grpc-gateway=false"}, closedExchanges},
+		"restricted": {[]string{"--cors=http://ours.example:80,https://ours.example:443", "--host-whitelist=127.0.0.1,good.example"}, restrictedExchanges},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var at [2]string
+			for i, binary := range []string{etcd.Binary(t, "etcd"), oursFor(t)} {
+				dir := filepath.Join(t.TempDir(), fmt.Sprint(i))
+				if err := os.Mkdir(dir, 0o700); err != nil {
+					t.Fatal(err)
+				}
+				s, err := run.Start(t.Context(), run.Config{
+					Binary: binary, Dir: dir, AdvertisePeer: advertisedPeer, AdvertiseClient: advertisedClient,
+					Args: append([]string{"--log-level=error", "--bcrypt-cost=4", wideQuota}, c.flags...),
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(s.Kill)
+				at[i] = s.Client
+			}
+			for _, e := range c.exchanges {
+				want, got := e.send(t, at[0]), e.send(t, at[1])
+				if want.status != got.status || !reflect.DeepEqual(want.head, got.head) || !reflect.DeepEqual(plain(free, want.body), plain(free, got.body)) {
+					t.Errorf("%s\netcd %d %v %.600q\nours %d %v %.600q", e, want.status, want.head, want.body, got.status, got.head, got.body)
+				}
+			}
+		})
+	}
+}
