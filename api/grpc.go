@@ -27,6 +27,7 @@ const callWorkers = 256
 // newGRPC makes the gRPC server with all services.
 func (a *API) newGRPC() *grpc.Server {
 	opts := []grpc.ServerOption{
+		grpc.Creds(shownTLS{}),
 		grpc.ForceServerCodecV2(newCodec(a.calls)),
 		grpc.InTapHandle(a.load.admit),
 		grpc.NumStreamWorkers(callWorkers),

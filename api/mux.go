@@ -8,28 +8,48 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"holdfast/tlsconf"
 )
 
-// One port speaks two protocols: a connection that opens with the preface of HTTP/2 is gRPC's, any other is HTTP/1. The
-// first bytes are read, looked at and handed on with the connection.
+// One port speaks several protocols. The first bytes of a connection tell TLS from plaintext, and in plaintext the preface of
+// HTTP/2, which is gRPC's, from HTTP/1. Within TLS the two sides agree on the version of HTTP, and a connection of HTTP/2 is
+// asked for its first request (greet.go). What was read to find out is handed on with the connection.
 
 // preface is how a connection of HTTP/2 begins. No HTTP/1 request does.
 const preface = "PRI "
 
+// recordTLS is the first byte of a connection that begins with a handshake of TLS. No request begins with it.
+const recordTLS = 0x16
+
 // prefaceTimeout is how long a new connection may say nothing. It is gRPC's own bound for the handshake.
 const prefaceTimeout = 2 * time.Minute
 
-// split accepts connections of l until ctx ends and gives each to one of the two listeners it returns.
-type split struct {
-	from net.Listener
-	log  *slog.Logger
-	grpc *handed
-	http *handed
-	wg   sync.WaitGroup // connections that have said nothing yet
+// Door is a place where others connect, and what is spoken there.
+type Door struct {
+	net.Listener
+	// TLS is the side that is shown there; nil: plaintext.
+	TLS *tlsconf.Side
+	// Plain is for doors where both are spoken.
+	Plain bool
+	// AtAddress refuses certificates that are not for the address they come from.
+	AtAddress bool
 }
 
-func newSplit(l net.Listener, log *slog.Logger) *split {
-	return &split{from: l, log: log, grpc: newHanded(l.Addr()), http: newHanded(l.Addr())}
+// split accepts connections at a door until ctx ends and gives each to one of the two listeners it returns.
+type split struct {
+	from Door
+	// httpOnly gives everything to http.
+	httpOnly   bool
+	streamsMax uint32
+	log        *slog.Logger
+	grpc       *handed
+	http       *handed
+	wg         sync.WaitGroup // connections that are not handed on yet
+}
+
+func (a *API) newSplit(from Door) *split {
+	return &split{from: from, streamsMax: a.cfg.StreamsMax, log: a.log, grpc: newHanded(from.Addr()), http: newHanded(from.Addr())}
 }
 
 // acceptPause is the rest after a connection could not be accepted. Most often there are too many: it gives them time to
@@ -61,19 +81,55 @@ func (s *split) run(ctx context.Context) error {
 // hand finds out what c speaks and passes it on.
 func (s *split) hand(ctx context.Context, c net.Conn) {
 	stop := context.AfterFunc(ctx, func() { c.Close() }) // who says nothing is not waited for
+	to, ready, err := s.sort(ctx, c)
+	if !stop() || err != nil {
+		c.Close()
+		return
+	}
+	to.put(ctx, ready)
+}
+
+// sort returns a connection as it is to be handed on, and to whom. After an error nobody wants it.
+func (s *split) sort(ctx context.Context, c net.Conn) (*handed, net.Conn, error) {
+	if s.from.TLS != nil && !s.from.Plain {
+		return s.sortTLS(ctx, c)
+	}
+	if s.from.TLS == nil && s.httpOnly {
+		return s.http, c, nil
+	}
 	first := make([]byte, len(preface))
 	c.SetReadDeadline(time.Now().Add(prefaceTimeout))
 	n, err := io.ReadFull(c, first)
 	c.SetReadDeadline(time.Time{})
-	if !stop() || (err != nil && n == 0) {
-		c.Close()
-		return
+	if err != nil && n == 0 {
+		return nil, nil, err
 	}
-	to := s.http
-	if string(first[:n]) == preface {
-		to = s.grpc
+	again := &begun{Conn: c, first: first[:n]}
+	switch {
+	case s.from.TLS != nil && first[0] == recordTLS:
+		return s.sortTLS(ctx, again)
+	case string(first[:n]) == preface && !s.httpOnly:
+		return s.grpc, again, nil
 	}
-	to.put(ctx, &begun{Conn: c, first: first[:n]})
+	return s.http, again, nil
+}
+
+func (s *split) sortTLS(ctx context.Context, c net.Conn) (*handed, net.Conn, error) {
+	secure, err := s.from.TLS.Handshake(ctx, c, s.from.AtAddress)
+	if err != nil {
+		return nil, nil, err
+	}
+	if s.httpOnly || secure.ConnectionState().NegotiatedProtocol != "h2" {
+		return s.http, secure, nil
+	}
+	g, err := greet(secure, s.streamsMax)
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case g.grpc:
+		return s.grpc, g, nil
+	}
+	return s.http, g, nil
 }
 
 // begun is a connection of which the first bytes have been read.

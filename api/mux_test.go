@@ -194,7 +194,7 @@ func TestTooManyOpenFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.Close()
-		s := newSplit(&fullListener{Listener: l, fails: 50}, slog.New(slog.DiscardHandler))
+		s := (&API{log: slog.New(slog.DiscardHandler)}).newSplit(Door{Listener: &fullListener{Listener: l, fails: 50}})
 		began := time.Now()
 		if err := s.run(t.Context()); err != nil {
 			t.Errorf("the port was given up: %v", err)

@@ -1,9 +1,12 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -25,9 +28,9 @@ const stopTimeout = 2 * time.Second
 // Listeners are where clients connect. The API closes them.
 type Listeners struct {
 	// Clients carry gRPC and HTTP on one port.
-	Clients []net.Listener
+	Clients []Door
 	// HTTP carries HTTP only. With it given, Clients still answer both.
-	HTTP []net.Listener
+	HTTP []Door
 	// Memory carries gRPC only, from within the process.
 	Memory []net.Listener
 }
@@ -42,25 +45,26 @@ func (a *API) Run(ctx context.Context, at Listeners) error {
 		}
 		at.Memory = append(slices.Clone(at.Memory), json.within)
 	}
-	full := a.newHTTP(a.handler(json))
+	handler := a.handler(json)
+	full, shared := a.newHTTP(handler), a.newShared(handler)
 	g, serving := errgroup.WithContext(ctx)
-	for _, l := range at.Clients {
-		s := newSplit(l, a.log)
+	for _, d := range at.Clients {
+		s := a.newSplit(d)
 		g.Go(func() error { return s.run(serving) })
 		g.Go(func() error { return a.serveGRPC(s.grpc) })
-		g.Go(func() error { return serveHTTP(full, s.http) })
+		g.Go(func() error { return serveHTTP(shared, s.http) })
 	}
 	for _, l := range at.Memory {
 		g.Go(func() error { return a.serveGRPC(l) })
 	}
-	for _, l := range at.HTTP {
-		g.Go(func() error { return serveHTTP(full, l) })
+	for _, d := range at.HTTP {
+		a.serveDoor(serving, g, full, d)
 	}
 	g.Go(func() error { return a.watchLeader(serving) })
 	g.Go(func() error { return a.cfg.Logins.Run(serving) })
 	g.Go(func() error {
 		<-serving.Done()
-		return a.stop(at.Clients, json, full)
+		return a.stop(at, json, full, shared)
 	})
 	return g.Wait()
 }
@@ -69,24 +73,45 @@ func (a *API) Run(ctx context.Context, at Listeners) error {
 // has stopped. It needs the other members for both, and who watches over it wants to see both. The API closes them.
 type Constant struct {
 	// Peers carry what members and tools ask of each other over HTTP, Metrics health and metrics.
-	Peers, Metrics []net.Listener
+	Peers, Metrics []Door
 }
 
 // RunConstant serves until ctx ends, beside Run.
 func (a *API) RunConstant(ctx context.Context, at Constant) error {
 	peers, metrics := a.newHTTP(a.peerHandler()), a.newHTTP(a.metricsHandler())
 	g, serving := errgroup.WithContext(ctx)
-	for _, l := range at.Peers {
-		g.Go(func() error { return serveHTTP(peers, l) })
+	for _, d := range at.Peers {
+		a.serveDoor(serving, g, peers, d)
 	}
-	for _, l := range at.Metrics {
-		g.Go(func() error { return serveHTTP(metrics, l) })
+	for _, d := range at.Metrics {
+		a.serveDoor(serving, g, metrics, d)
 	}
 	g.Go(func() error {
 		<-serving.Done()
-		return errors.Join(shutDown(metrics), shutDown(peers))
+		return errors.Join(closeDoors(at.Peers, at.Metrics), shutDown(metrics), shutDown(peers))
 	})
 	return g.Wait()
+}
+
+// serveDoor serves HTTP alone.
+func (a *API) serveDoor(ctx context.Context, g *errgroup.Group, h *http.Server, d Door) {
+	s := a.newSplit(d)
+	s.httpOnly = true
+	g.Go(func() error { return s.run(ctx) })
+	g.Go(func() error { return serveHTTP(h, s.http) })
+}
+
+// closeDoors ends the accepting of connections.
+func closeDoors(groups ...[]Door) error {
+	var errs []error
+	for _, group := range groups {
+		for _, d := range group {
+			if err := d.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // newHTTP makes a server that says what it has to say in the member's log.
@@ -94,7 +119,34 @@ func (a *API) newHTTP(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
+		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: int(min(cmp.Or(a.cfg.StreamsMax, math.MaxInt32), math.MaxInt32))}, // as etcd
 	}
+}
+
+// newShared makes the server for HTTP on a door that it shares with gRPC. Connections of HTTP/2 in TLS come to it as if there were
+// none, because something has been read from them; a call of gRPC among what is asked there is answered, too.
+func (a *API) newShared(h http.Handler) *http.Server {
+	s := a.newHTTP(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if state, ok := r.Context().Value(greetedKey{}).(*tls.ConnectionState); ok {
+			r.TLS = state
+		}
+		if r.ProtoMajor == 2 && isGRPC(r.Header.Get("Content-Type")) {
+			a.grpc.ServeHTTP(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	}))
+	s.Protocols = new(http.Protocols)
+	s.Protocols.SetHTTP1(true)
+	s.Protocols.SetUnencryptedHTTP2(true)
+	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		g, ok := c.(*greeted)
+		if !ok {
+			return ctx
+		}
+		return context.WithValue(ctx, greetedKey{}, &g.state)
+	}
+	return s
 }
 
 func (a *API) serveGRPC(l net.Listener) error {
@@ -113,20 +165,17 @@ func serveHTTP(s *http.Server, l net.Listener) error {
 
 // stop ends everything: no new connections, then streams, then the calls under way, then what is left. HTTP and gRPC end side by
 // side: requests in JSON are calls, too.
-func (a *API) stop(clients []net.Listener, json *gateway, full *http.Server) error {
-	var errs []error
-	for _, l := range clients {
-		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, err)
-		}
-	}
+func (a *API) stop(at Listeners, json *gateway, servers ...*http.Server) error {
+	errs := []error{closeDoors(at.Clients, at.HTTP)}
 	close(a.stopping)
-	down := make(chan error)
-	go func() { down <- shutDown(full) }()
+	var down errgroup.Group
+	for _, s := range servers {
+		down.Go(func() error { return shutDown(s) })
+	}
 	cut := time.AfterFunc(stopTimeout, a.grpc.Stop)
 	defer cut.Stop()
 	a.grpc.GracefulStop()
-	return errors.Join(append(errs, <-down, json.close())...)
+	return errors.Join(append(errs, down.Wait(), json.close())...)
 }
 
 // shutDown lets requests under way end, and cuts those that do not.

@@ -137,7 +137,7 @@ func serve(t testing.TB, memberConfig server.Config, cfg Config) *service {
 	go func() { ended <- member.Run(living) }()
 	go func() {
 		defer stop()
-		ended <- s.api.Run(ctx, Listeners{Memory: []net.Listener{memory}, Clients: []net.Listener{s.door}})
+		ended <- s.api.Run(ctx, Listeners{Memory: []net.Listener{memory}, Clients: []Door{{Listener: s.door}}})
 	}()
 	s.conn, err = grpc.NewClient("passthrough:///member", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return memory.DialContext(ctx) }),

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"holdfast/api"
 	"holdfast/kv"
 	"holdfast/membership"
 	"holdfast/server"
@@ -52,7 +53,7 @@ func TestLobby(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	lobby := openLobby([]net.Listener{l}, true)
+	lobby := openLobby([]api.Door{{Listener: l}}, true)
 	r, err := http.Get("http://" + l.Addr().String() + "/members")
 	if err != nil {
 		t.Fatal(err)

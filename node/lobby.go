@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -9,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"holdfast/api"
 	"holdfast/server"
 )
 
@@ -24,7 +26,7 @@ type lobby struct {
 const lobbyTimeout = 5 * time.Second
 
 // openLobby serves the listeners until close. hasData tells whether there is data to be opened.
-func openLobby(at []net.Listener, hasData bool) *lobby {
+func openLobby(at []api.Door, hasData bool) *lobby {
 	state := server.StartingNew
 	if hasData {
 		state = server.StartingData
@@ -36,10 +38,14 @@ func openLobby(at []net.Listener, hasData bool) *lobby {
 	l := &lobby{http: &http.Server{Handler: http.HandlerFunc(answer), ReadTimeout: lobbyTimeout, WriteTimeout: lobbyTimeout}}
 	l.http.SetKeepAlivesEnabled(false) // whoever asks again is to meet the member
 	for _, listener := range at {
-		d := door{listener}
+		d := door{listener.Listener}
 		l.doors = append(l.doors, d)
+		served := net.Listener(d)
+		if listener.TLS != nil && !listener.Plain {
+			served = tls.NewListener(d, listener.TLS.Server())
+		}
 		l.serve.Go(func() error {
-			if err := l.http.Serve(d); !errors.Is(err, http.ErrServerClosed) {
+			if err := l.http.Serve(served); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("serve members on %s: %w", d.Addr(), err)
 			}
 			return nil

@@ -6,21 +6,18 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
-	"syscall"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/test/bufconn"
 
 	"holdfast/api"
 	"holdfast/login"
 	"holdfast/metrics"
 	"holdfast/server"
+	"holdfast/tlsconf"
 )
 
 // Config is what a node is made of.
@@ -35,7 +32,10 @@ type Config struct {
 	// Metrics is what the member shows; nil is a set of its own.
 	Metrics *metrics.Set
 	// ClientURLs are where clients connect, HTTPURLs and MetricsURLs where HTTP is served by itself, PeerURLs where members do.
+	// Where the same address stands twice, as http and https for example, both are spoken there.
 	ClientURLs, HTTPURLs, MetricsURLs, PeerURLs []url.URL
+	// ClientTLS is for all but PeerURLs, PeerTLS for those; nil: none. The node looks after them while it runs.
+	ClientTLS, PeerTLS *tlsconf.Side
 	// ReusePort and ReuseAddress let other processes listen on the same address, at once or right after.
 	ReusePort, ReuseAddress bool
 	Log                     *slog.Logger
@@ -102,81 +102,6 @@ func (n *Node) open(ctx context.Context) error {
 	return nil
 }
 
-// listen takes all addresses.
-func (n *Node) listen() error {
-	for _, group := range []struct {
-		urls []url.URL
-		flag string
-		to   *[]net.Listener
-	}{
-		{n.cfg.PeerURLs, "--listen-peer-urls", &n.constant.Peers},
-		{n.cfg.ClientURLs, "--listen-client-urls", &n.at.Clients},
-		{n.cfg.HTTPURLs, "--listen-client-http-urls", &n.at.HTTP},
-		{n.cfg.MetricsURLs, "--listen-metrics-urls", &n.constant.Metrics},
-	} {
-		for _, u := range group.urls {
-			l, err := n.cfg.listen(u, group.flag)
-			if err != nil {
-				return err
-			}
-			*group.to = append(*group.to, l)
-		}
-	}
-	return nil
-}
-
-// listen opens one address. flag is what the user has to change if that fails.
-func (c *Config) listen(u url.URL, flag string) (net.Listener, error) {
-	network, address := "tcp", u.Host
-	if u.Scheme == "unix" {
-		network, address = "unix", u.Host+u.Path
-		if err := removeSocket(address); err != nil {
-			return nil, fmt.Errorf("make room for the socket %s of %s: %w", address, flag, err)
-		}
-	}
-	sockets := net.ListenConfig{Control: c.socketOptions}
-	l, err := sockets.Listen(context.Background(), network, address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("listen on %s: the address is in use by another process (%w); stop that process or change %s", u.String(), err, flag)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("listen on %s of %s: %w", u.String(), flag, err)
-	}
-	return l, nil
-}
-
-// socketOptions sets what is asked for before a socket is bound.
-func (c *Config) socketOptions(_, _ string, raw syscall.RawConn) error {
-	var errs []error
-	err := raw.Control(func(fd uintptr) {
-		if c.ReuseAddress {
-			errs = append(errs, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1))
-		}
-		if c.ReusePort {
-			errs = append(errs, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
-		}
-	})
-	return errors.Join(append(errs, err)...)
-}
-
-// removeSocket takes away what a killed process left at path: a socket behind which nobody listens, and nothing else.
-func removeSocket(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode().Type() != os.ModeSocket {
-		return errors.New("there is something else that is no socket")
-	}
-	if c, err := net.Dial("unix", path); err == nil {
-		return errors.Join(syscall.EADDRINUSE, c.Close())
-	}
-	return os.Remove(path)
-}
-
 // Run serves until ctx ends, which is no error, or a part fails. Other members and
 // metrics are served as long as the member lives. The doors for clients open when it is ready, so that nobody is told that there is no leader because there is none yet; until
 // then connections wait. They close before the member stops, so that calls under way are still answered. Call Close afterwards.
@@ -185,6 +110,11 @@ func (n *Node) Run(ctx context.Context) error {
 	living, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	g.Go(func() error { return n.member.Run(living) })
+	for _, side := range []*tlsconf.Side{n.cfg.ClientTLS, n.cfg.PeerTLS} {
+		if side != nil {
+			g.Go(func() error { return side.Run(living) })
+		}
+	}
 	g.Go(func() error { return n.api.RunConstant(living, n.constant) })
 	g.Go(func() error {
 		defer stop()
@@ -202,10 +132,10 @@ func (n *Node) Run(ctx context.Context) error {
 func (n *Node) Close() error { return errors.Join(n.closeListeners(), n.member.Close()) }
 
 func (n *Node) closeListeners() error {
-	var errs []error
-	for _, group := range [][]net.Listener{n.at.Clients, n.at.HTTP, n.constant.Metrics, n.constant.Peers, n.at.Memory} {
-		for _, l := range group {
-			if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	errs := []error{n.memory.Close()}
+	for _, group := range [][]api.Door{n.at.Clients, n.at.HTTP, n.constant.Metrics, n.constant.Peers} {
+		for _, d := range group {
+			if err := d.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 				errs = append(errs, err)
 			}
 		}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,7 +37,9 @@ type Bootstrap struct {
 	SameURLs func(ctx context.Context, a, b []string) error
 	// DialTimeout bounds name lookup and connect; 0: 2 s.
 	DialTimeout time.Duration
-	Log         *slog.Logger
+	// PeerTLS is that of Config.
+	PeerTLS func(host string) *tls.Config
+	Log     *slog.Logger
 
 	limits askLimits // zero: the constants
 }
@@ -113,7 +116,7 @@ type judge func(view) (again bool, err error)
 
 // inquire asks all other members at once, until each has answered or was waited for long enough, or judge ends it.
 func (b *Bootstrap) inquire(ctx context.Context, p askLimits, j judge) error {
-	peers := newPeerClient(peerClientConfig{DialTimeout: b.DialTimeout})
+	peers := newPeerClient(peerClientConfig{DialTimeout: b.DialTimeout, TLS: b.PeerTLS})
 	defer peers.close()
 	g, asking := errgroup.WithContext(ctx)
 	for _, m := range b.Others {

@@ -17,7 +17,7 @@ import (
 func (b *Bootstrap) checkVersions(ctx context.Context, j *Joined) error {
 	ctx, cancel := context.WithTimeout(ctx, silentPatience)
 	defer cancel()
-	peers := newPeerClient(peerClientConfig{DialTimeout: b.DialTimeout})
+	peers := newPeerClient(peerClientConfig{DialTimeout: b.DialTimeout, TLS: b.PeerTLS})
 	defer peers.close()
 	var (
 		asking      sync.WaitGroup

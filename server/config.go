@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -91,6 +92,8 @@ type Config struct {
 	PeerReadTimeout, PeerWriteTimeout time.Duration
 	// Dial replaces net.Dialer in connections to other members, for simulated networks; nil is the real one.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// PeerTLS is for a connection to another member's https URL on that host; nil: the system's authorities, no certificate.
+	PeerTLS func(host string) *tls.Config
 
 	// Metrics is what the member shows; nil is a set of its own.
 	Metrics *metrics.Set

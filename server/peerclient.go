@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"holdfast/transport"
 )
 
 // peerClient asks other members what goes beside raft, with a request each to one of their peer URLs: renewals of leases,
@@ -23,8 +25,9 @@ type peerClient struct {
 
 // peerClientConfig says how a peerClient connects.
 type peerClientConfig struct {
-	// TLS is for https URLs, certificate to show included; nil: the system's roots, no certificate.
-	TLS *tls.Config
+	// TLS is for a connection to an https URL of that host, certificate to show included; nil: the system's roots, no
+	// certificate.
+	TLS func(host string) *tls.Config
 	// DialTimeout bounds name lookup and connect together, and the TLS handshake behind them; 0: 2 s.
 	DialTimeout time.Duration
 	// Dial replaces net.Dialer, for simulated networks; nil: the real one, which looks names up anew each time.
@@ -48,20 +51,21 @@ func newPeerClient(cfg peerClientConfig) *peerClient {
 		dial = (&net.Dialer{KeepAlive: 30 * time.Second}).DialContext
 	}
 	timeout := cmp.Or(cfg.DialTimeout, 2*time.Second)
-	return &peerClient{&http.Transport{
+	client := &http.Transport{
 		Proxy: http.ProxyFromEnvironment, // as in etcd
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
 			return dial(ctx, network, address)
 		},
-		TLSClientConfig:     cfg.TLS,
 		TLSHandshakeTimeout: timeout,
 		MaxConnsPerHost:     peerConnsMax,
 		MaxIdleConnsPerHost: peerConnsMax,
 		IdleConnTimeout:     peerIdleMax,
 		DisableCompression:  true,
-	}}
+	}
+	transport.UseTLS(client, cfg.TLS)
+	return &peerClient{client}
 }
 
 // close lets go of the connections that are not in use.

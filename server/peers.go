@@ -44,8 +44,8 @@ func (s *Server) openTransport() {
 		Refused:     s.peerRefused,
 		DialTimeout: s.cfg.peerDialTimeout(),
 		ReadTimeout: s.cfg.PeerReadTimeout, WriteTimeout: s.cfg.PeerWriteTimeout,
-		Dial: s.cfg.Dial,
-		Now:  s.cfg.Now, Log: s.log,
+		Dial: s.cfg.Dial, TLS: s.cfg.PeerTLS,
+		Now: s.cfg.Now, Log: s.log,
 	})
 	members := s.cluster.Members()
 	if len(members) == 0 && s.cfg.Joined != nil {

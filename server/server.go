@@ -117,7 +117,7 @@ func Open(cfg Config) (*Server, error) {
 		ready: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	s.fullAnswers = queue.NewMailbox[apply.Result](s.fullWake)
-	s.peers = newPeerClient(peerClientConfig{DialTimeout: cfg.peerDialTimeout(), Dial: cfg.Dial})
+	s.peers = newPeerClient(peerClientConfig{DialTimeout: cfg.peerDialTimeout(), Dial: cfg.Dial, TLS: cfg.PeerTLS})
 	var err error
 	if s.dir, err = openDataDir(cfg.FS, cfg.DataDir, cfg.WALDir); err != nil {
 		return nil, err

@@ -149,7 +149,20 @@ func (s *Side) Handshake(ctx context.Context, c net.Conn, atAddress bool) (*tls.
 	}
 	s.failures.Add(1)
 	s.logFailure(conn, err)
+	if plain := new(tls.RecordHeaderError); errors.As(err, plain) && plain.Conn != nil && looksLikeHTTP(plain.RecordHeader) {
+		_, told := io.WriteString(plain.Conn, "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n") // net/http's words
+		err = errors.Join(err, told)
+	}
 	return nil, errors.Join(err, c.Close())
+}
+
+// looksLikeHTTP tells whether what should have been a record of TLS is the beginning of a request.
+func looksLikeHTTP(head [5]byte) bool {
+	switch string(head[:]) {
+	case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO", "DELET":
+		return true
+	}
+	return false
 }
 
 func (s *Side) shake(ctx context.Context, p *paced, conn *tls.Conn, atAddress bool) error {

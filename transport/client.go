@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/http"
@@ -41,24 +42,53 @@ func newClient(cfg Config, read, write time.Duration) *http.Transport {
 	if dial == nil {
 		dial = (&net.Dialer{KeepAlive: keepAlive}).DialContext
 	}
-	return &http.Transport{
-		Proxy: http.ProxyFromEnvironment, // as in etcd
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
-			defer cancel()
-			conn, err := dial(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			return &timedConn{Conn: conn, read: read, write: write}, nil
-		},
-		TLSClientConfig:     cfg.TLS,
+	timed := func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, cfg.DialTimeout)
+		defer cancel()
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &timedConn{Conn: conn, read: read, write: write}, nil
+	}
+	client := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment, // as in etcd
+		DialContext:         timed,
 		TLSHandshakeTimeout: cfg.DialTimeout,
 		MaxIdleConnsPerHost: -1,
 		IdleConnTimeout:     idleMax,
 		DisableCompression:  true,
 		WriteBufferSize:     writeBytes,
 		ReadBufferSize:      readBuffer,
+	}
+	UseTLS(client, cfg.TLS)
+	return client
+}
+
+// UseTLS makes client ask for the configuration anew at each connection to an https URL, so that it follows files. Through a proxy it
+// is the one of now for good. With a nil config nothing changes.
+func UseTLS(client *http.Transport, config func(host string) *tls.Config) {
+	if config == nil {
+		return
+	}
+	dial, timeout := client.DialContext, client.TLSHandshakeTimeout
+	client.TLSClientConfig = config("")
+	client.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		raw, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		conn := tls.Client(raw, config(host))
+		if err := conn.HandshakeContext(ctx); err != nil {
+			return nil, errors.Join(err, raw.Close())
+		}
+		return conn, nil
 	}
 }
 

@@ -71,8 +71,9 @@ type Config struct {
 	// agree on to exchange it. Empty: states travel as databases only.
 	Checkpoints string
 
-	// TLS is for connections to https URLs, certificate to show included. nil: the system's roots, no certificate.
-	TLS *tls.Config
+	// TLS is for a connection to an https URL of that host, certificate to show included. nil: the system's roots, no
+	// certificate.
+	TLS func(host string) *tls.Config
 	// DialTimeout bounds name lookup and connect together, and the TLS handshake behind them. etcd: 1 s more than the
 	// election timeout. 0: 2 s.
 	DialTimeout time.Duration

@@ -449,7 +449,7 @@ func TestTLS(t *testing.T) {
 	on := &loopback{}
 	var ms []*member
 	for id := range uint64(2) {
-		m := newMember(t, on, id+1, func(c *Config) { c.TLS = config })
+		m := newMember(t, on, id+1, func(c *Config) { c.TLS = func(string) *tls.Config { return config } })
 		m.hangUp()
 		l := on.listen(t, 0)
 		m.address = l.Addr().String()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,7 @@ const resolveInterval = time.Second
 // others have been asked what they know of it. A member with data is not asked, and its settings are not checked.
 type origin struct {
 	cfg config.Config
+	tls func(host string) *tls.Config // towards other members; nil: the system's
 	log *slog.Logger
 }
 
@@ -127,7 +129,7 @@ func founder(name string, urls []url.URL, token string) membership.Member {
 
 // ask is what this member, which is among members, asks the others.
 func (o origin) ask(members []membership.Member) *server.Bootstrap {
-	b := &server.Bootstrap{LearnersMax: o.cfg.MaxLearners, DialTimeout: time.Second + o.cfg.ElectionTimeout(), Log: o.log}
+	b := &server.Bootstrap{LearnersMax: o.cfg.MaxLearners, DialTimeout: time.Second + o.cfg.ElectionTimeout(), PeerTLS: o.tls, Log: o.log}
 	for _, m := range members {
 		if m.Name == o.cfg.Name {
 			b.Self = m

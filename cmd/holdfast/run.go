@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"reflect"
 	"strings"
 	"sync"
 	"time"
@@ -32,30 +31,7 @@ var built = map[config.Ask]bool{
 	config.AskUnixSocket: true, config.AskHTTPPort: true, config.AskMetricsPort: true, config.AskMemoryLock: true,
 	config.AskCluster: true, config.AskJoin: true, config.AskDiscovery: true, config.AskDNSDiscovery: true,
 	config.AskForceNew: true, config.AskNoFsync: true, config.AskCheckpoints: true, config.AskProfiles: true,
-	config.AskCorruptCheck: true, config.AskJWT: true, config.AskLocalAddress: true, // see idle
-}
-
-// idle are the settings that belong to what this version does not have. Whoever changes one is told so at start.
-var idle = []struct {
-	flag string
-	of   func(*config.Config) any
-	why  string
-}{
-	{"client-cert-auth", func(c *config.Config) any { return c.Client }, "there is no TLS"},
-	{"peer-client-cert-auth", func(c *config.Config) any { return c.Peer }, "there is no TLS"},
-	{"cipher-suites", func(c *config.Config) any { return c.CipherSuites }, "there is no TLS"},
-	{"tls-min-version", func(c *config.Config) any { return c.TLSMin }, "there is no TLS"},
-	{"tls-max-version", func(c *config.Config) any { return c.TLSMax }, "there is no TLS"},
-}
-
-// tellIdle names the settings that were changed and have no effect.
-func tellIdle(ctx context.Context, cfg config.Config, log *slog.Logger) {
-	plain := config.Default()
-	for _, i := range idle {
-		if !reflect.DeepEqual(i.of(&cfg), i.of(&plain)) {
-			log.LogAttrs(ctx, slog.LevelWarn, "flag has no effect", slog.String("flag", i.flag), slog.String("reason", "in this version "+i.why))
-		}
-	}
+	config.AskCorruptCheck: true, config.AskJWT: true, config.AskLocalAddress: true, config.AskClientTLS: true, config.AskPeerTLS: true,
 }
 
 // errUnbuilt refuses what would otherwise silently not happen.
@@ -87,7 +63,6 @@ func run(cfg config.Config, log *slog.Logger, outputs *jsonlog.Outputs, terminal
 	defer cancel()
 	signaled := awaitSignal(cancel, log)
 	defer func() { caught = signaled() }()
-	tellIdle(ctx, cfg, log)
 	settings, err := nodeConfig(cfg, memory, log)
 	if err != nil {
 		return nil, err
@@ -137,13 +112,13 @@ func announce(ctx context.Context, n *node.Node, cfg config.Config, log *slog.Lo
 	case <-ctx.Done():
 		return
 	}
-	var at []string
-	for _, addr := range n.ClientAddrs() {
-		at = append(at, addr.String())
-	}
 	log.Info("ready to serve client requests")
-	for _, address := range at {
-		log.Info("serving client traffic insecurely; this is strongly discouraged!", "traffic", "grpc+http", "address", address)
+	for _, u := range cfg.ListenClientURLs {
+		how := "serving client traffic insecurely; this is strongly discouraged!"
+		if secured(u) {
+			how = "serving client traffic securely"
+		}
+		log.Info(how, "traffic", "grpc+http", "address", u.Host+u.Path)
 	}
 	log.Info("holdfast is ready", "client-urls", urllist.Texts(cfg.ListenClientURLs), "data-dir", cfg.DataDir)
 	if terminal {
@@ -166,16 +141,21 @@ func nodeConfig(cfg config.Config, memory server.Memory, log *slog.Logger) (node
 	if err != nil {
 		return node.Config{}, err
 	}
+	secure, err := openTLS(cfg, log)
+	if err != nil {
+		return node.Config{}, err
+	}
 	return node.Config{
-		Login: logins, ClientURLs: cfg.ListenClientURLs, HTTPURLs: cfg.ListenClientHTTPURLs,
+		Login: logins, ClientTLS: secure.clients, PeerTLS: secure.peers,
+		ClientURLs: cfg.ListenClientURLs, HTTPURLs: cfg.ListenClientHTTPURLs,
 		MetricsURLs: cfg.ListenMetricsURLs, PeerURLs: cfg.ListenPeerURLs, Log: log,
 		ReusePort: cfg.SocketReusePort, ReuseAddress: cfg.SocketReuseAddress,
-		Bootstrap: origin{cfg, log}.bootstrap, Metrics: newMetrics(cfg),
+		Bootstrap: origin{cfg, secure.dial(), log}.bootstrap, Metrics: newMetrics(cfg),
 		Server: server.Config{
 			DataDir: cfg.DataDir, WALDir: cfg.WALDir, Name: cfg.Name, ClientURLs: urllist.Texts(cfg.AdvertiseClientURLs),
 			PeerURLs: urllist.Texts(cfg.AdvertisePeerURLs), ForceNewCluster: cfg.ForceNewCluster,
 			Heartbeat: cfg.Heartbeat(), ElectionTicks: cfg.ElectionTicks(), PreVote: cfg.PreVote, HurryElection: cfg.ElectionTickAdvance,
-			PeerReadTimeout: cfg.RaftReadTimeout, PeerWriteTimeout: cfg.RaftWriteTimeout, Dial: dialPeers(cfg, log),
+			PeerReadTimeout: cfg.RaftReadTimeout, PeerWriteTimeout: cfg.RaftWriteTimeout, Dial: dialPeers(cfg, log), PeerTLS: secure.dial(),
 			SnapshotEvery: cfg.SnapshotCount, CatchUpEntries: cfg.SnapshotCatchUpEntries, UnsafeNoSync: cfg.UnsafeNoFsync,
 			Quota: quota, RequestBytesMax: int(cfg.MaxRequestBytes), LearnersMax: cfg.MaxLearners,
 			StrictReconfigCheck: cfg.StrictReconfigCheck,
