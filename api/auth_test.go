@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -422,6 +423,35 @@ func TestStreamsOutliveTokens(t *testing.T) {
 			t.Errorf("an event for a watch that was allowed: %v, %v", r, err)
 		}
 		answered(t, "renew after the end of the token", renew(), rpctypes.ErrGRPCInvalidAuthToken)
+	})
+}
+
+// TestGatewayRefusesNames: a certificate that would stand for a user is refused at the JSON gateway, and there only while it
+// would.
+func TestGatewayRefusesNames(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *service) {
+		h := s.api.refuseNames(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+		ask := func(chains ...[]*x509.Certificate) (int, string) {
+			q := httptest.NewRequest(http.MethodPost, "https://member/v3/kv/range", nil)
+			q.TLS = &tls.ConnectionState{VerifiedChains: chains}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, q)
+			return w.Code, w.Body.String()
+		}
+		named := []*x509.Certificate{{Subject: pkix.Name{CommonName: "alice"}}}
+		if code, _ := ask(named); code != http.StatusTeapot {
+			t.Errorf("with authentication off: %d", code)
+		}
+		withUsers(t, s)
+		if code, body := ask(nil, named); code != http.StatusBadRequest || body != nameIgnored+"\n" {
+			t.Errorf("%d %q", code, body)
+		}
+		if code, _ := ask([]*x509.Certificate{{}}); code != http.StatusTeapot {
+			t.Errorf("without a name: %d", code)
+		}
+		if code, _ := ask(); code != http.StatusTeapot {
+			t.Errorf("without a certificate: %d", code)
+		}
 	})
 }
 

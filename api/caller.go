@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"crypto/tls"
+	"net/http"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -12,6 +14,23 @@ import (
 	"holdfast/login"
 	"holdfast/server"
 )
+
+// nameIgnored is what a client is told that shows a certificate with a name to the JSON gateway. The text is etcd's.
+const nameIgnored = "CommonName of client sending a request against gateway will be ignored and not used as expected"
+
+// refuseNames stands before the JSON gateway. A client whose certificate stands for a user at the gRPC door would be nobody
+// here: it is told so before it wonders.
+func (a *API) refuseNames(gateway http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.TLS != nil && a.cfg.Logins.CertificateNames() && a.member.Auth().Enabled() {
+			if name := verifiedName(r.TLS); name != nil && *name != "" {
+				http.Error(w, nameIgnored, http.StatusBadRequest)
+				return
+			}
+		}
+		gateway.ServeHTTP(w, r)
+	})
+}
 
 // fromGateway is in the metadata of every call that the JSON gateway makes for a client. The certificate that such a call
 // comes with is not the client's.
@@ -55,11 +74,16 @@ func commonName(ctx context.Context) *string {
 	if !ok {
 		return nil
 	}
-	tls, ok := p.AuthInfo.(credentials.TLSInfo)
+	info, ok := p.AuthInfo.(credentials.TLSInfo)
 	if !ok || len(metadata.ValueFromIncomingContext(ctx, fromGateway)) > 0 {
 		return nil
 	}
-	for _, chain := range tls.State.VerifiedChains {
+	return verifiedName(&info.State)
+}
+
+// verifiedName is the common name of the first verified certificate; nil where there is none.
+func verifiedName(state *tls.ConnectionState) *string {
+	for _, chain := range state.VerifiedChains {
 		if len(chain) > 0 {
 			return &chain[0].Subject.CommonName
 		}

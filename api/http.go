@@ -24,7 +24,7 @@ func (a *API) handler(json *gateway) http.Handler {
 		a.addProfiles(mux)
 	}
 	if json != nil {
-		mux.Handle(newPrefix, json)
+		mux.Handle(newPrefix, a.refuseNames(json))
 	}
 	return &access{origins: a.cfg.Origins, hosts: a.cfg.Hosts, log: a.log, next: mux}
 }

@@ -106,6 +106,9 @@ func (k *Keeper) Tokens() int {
 	return k.simple.Len()
 }
 
+// CertificateNames tells whether the common name of a certificate stands for a user.
+func (k *Keeper) CertificateNames() bool { return k.cfg.CertificateNames }
+
 // Authenticate gives a user a token for its password.
 //
 // The password is compared with what this member knows now. A yes holds if users and roles are the same when the entry that
