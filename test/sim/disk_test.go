@@ -21,6 +21,7 @@ type disk struct {
 
 	mu      sync.Mutex // guards the fields below: Pebble has goroutines
 	full    bool
+	refused bool   // something was, because it is full, or was
 	left    int    // operations until the power fails; 0: it does not
 	ofLog   bool   // only syncs of the raft log count
 	failing func() // called at that operation, before it happens
@@ -46,6 +47,7 @@ func (d *disk) operation(op errorfs.Op, log bool) error {
 		}
 	}
 	if d.full && needsSpace(op, log) {
+		d.refused = true
 		return syscall.ENOSPC
 	}
 	return nil
@@ -77,6 +79,13 @@ func (d *disk) setFull(full bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.full = full
+}
+
+// explains tells whether err comes of the disk having been full. Pebble's goroutines may report it when there is room again.
+func (d *disk) explains(err error) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.refused && vfs.IsNoSpaceError(err)
 }
 
 // loss says what a crash takes.
