@@ -1,6 +1,6 @@
 # Holdfast: what a developer types. Needs Go and make; the rest is built or fetched here, into .cache and bin.
 
-.PHONY: run build check test fmt lint peer mixed crash sim cluster hosts kube clients security fuzz bench tidy clean
+.PHONY: run build check test fmt lint peer mixed crash sim cluster hosts kube clients metrics security fuzz bench tidy clean
 
 # Start a member on 127.0.0.1:2379 with its data in ./default.etcd.
 run: build
@@ -57,6 +57,10 @@ clients: build
 # Who may do what, decided over every request.
 security:
 	go run ./test/legs security
+
+# What is shown to Prometheus beside etcd's, and the queries of etcd's alerts and dashboard under minutes of load.
+metrics: build
+	go run ./test/legs metrics
 
 # Each fuzz target for FUZZTIME (30s).
 fuzz:

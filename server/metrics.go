@@ -122,6 +122,9 @@ func (s *Server) sampleWatch(out *metrics.Sample) {
 func (s *Server) samplePeers(out *metrics.Sample) {
 	local := s.id.String()
 	for id, p := range s.transport.Stats().Peers {
+		if id == uint64(s.id) { // it was offered itself as a peer once
+			continue
+		}
 		remote := kv.MemberID(id).String()
 		out.Set(metrics.PeerReceivedFailures, float64(p.ReceivedFailures), remote)
 		if id == 0 { // senders that are no members
@@ -151,7 +154,11 @@ var (
 	}
 )
 
+// sampleStates shows the states that went in one direction once there has been one, as etcd does.
 func sampleStates(out *metrics.Sample, st transport.SnapshotStats, remote string, as stateFamilies) {
+	if st.Inflight == 0 && st.Succeeded == 0 && st.Failed == 0 {
+		return
+	}
 	out.Set(as.done, float64(st.Succeeded), remote)
 	out.Set(as.underWay, float64(st.Inflight), remote)
 	out.Set(as.failed, float64(st.Failed), remote)
