@@ -43,7 +43,7 @@ func read(t *testing.T, file string) string {
 
 // Goal: a unit that runs etcd 3.4 today starts this server with the same meaning; what has none here is named, and the
 // variables of its EnvironmentFile disturb nobody.
-func TestSystemdUnit(t *testing.T) {
+func TestB12SystemdUnit(t *testing.T) {
 	args, environ := unit(t)
 	c, notes, err := Parse(Sources{Args: args, Environ: environ})
 	if err != nil {
@@ -77,7 +77,7 @@ func TestSystemdUnit(t *testing.T) {
 }
 
 // Goal: the same unit with TLS: switches without a value, https everywhere.
-func TestSystemdUnitWithTLS(t *testing.T) {
+func TestB12SystemdUnitWithTLS(t *testing.T) {
 	args, environ := unit(t)
 	for i := range args {
 		args[i] = strings.ReplaceAll(args[i], "http://", "https://")

@@ -158,7 +158,7 @@ func beside(name string) []string {
 // Goal: every row does what it says, from the command line, from its variable and from a file. Method: each flag is set to a
 // value that is not its default; a live one must change the configuration, an idle or ignored one must leave it and be named
 // exactly once, an old name must do what the new one does, a refused one must end the start.
-func TestEveryRow(t *testing.T) {
+func TestB12EveryRow(t *testing.T) {
 	for i := range table {
 		f := &table[i]
 		if f.Name == "version" || f.Name == "config-file" {
