@@ -1,6 +1,6 @@
 # Holdfast: what a developer types. Needs Go and make; the rest is built or fetched here, into .cache and bin.
 
-.PHONY: run build check test fmt lint peer mixed crash sim cluster hosts kube clients metrics security fuzz bench tidy clean
+.PHONY: run build check test fmt lint peer mixed crash sim cluster ops hosts kube clients metrics security fuzz bench tidy clean
 
 # Start a member on 127.0.0.1:2379 with its data in ./default.etcd.
 run: build
@@ -41,6 +41,10 @@ sim:
 # Whole clusters of real processes, broken as a seed says: SEED= is the first, ROUNDS= how many. Needs root.
 cluster:
 	go run ./test/legs cluster
+
+# What operators do: fill a quota, defragment under load, two members on one machine.
+ops:
+	go run ./test/legs ops
 
 # Machines that boot systemd, in namespaces. Needs root and systemd 252.
 hosts:

@@ -1,7 +1,7 @@
 // Command legs runs the tests of this repository in parts, one after the other, and prints for each what it may take and
 // what it took. A part that fails or exceeds its budget fails the run; the others are run all the same.
 //
-//	legs check | test | peer | mixed | crash | sim | cluster | hosts | kube | clients | metrics | security | fuzz | bench
+//	legs check | test | peer | mixed | crash | sim | cluster | ops | hosts | kube | clients | metrics | security | fuzz | bench
 package main
 
 import (
@@ -61,6 +61,7 @@ func all() []leg {
 		shell("sim, short", 5*time.Minute, "go test -count=1 ./test/sim"),
 		shell("sim, planted mistakes", 5*time.Minute, "go test -count=1 -v -tags plant_all ./test/sim -run TestPlanted"),
 		shell("cluster, short", 5*time.Minute, "go test -count=1 -parallel 4 ./test/cluster"),
+		shell("ops", 4*time.Minute, "go test -count=1 ./test/ops"),
 		shell("hosts", 4*time.Minute, "go test -count=1 ./test/hosts"),
 		shell("clients", 10*time.Minute, "go test -count=1 ./test/clients"),
 		shell("metrics", 3*time.Minute, "go test -count=1 ./test/metrics"),
@@ -112,6 +113,7 @@ var long = map[string][]leg{
 		shell("sim, planted mistakes", 30*time.Minute, planted),
 	},
 	"cluster": {prepareEtcd, shell("cluster", 150*time.Minute, cluster)},
+	"ops":     {prepareEtcd, shell("ops", 10*time.Minute, "go test -count=1 -v ./test/ops")},
 	"hosts":   {prepareEtcd, shell("hosts", 10*time.Minute, "go test -count=1 -v ./test/hosts")},
 	"metrics": {prepareEtcd, shell("metrics", 15*time.Minute, "HOLDFAST_METRICS=long go test -count=1 -v -timeout 14m ./test/metrics")},
 	"clients": {prepareEtcd, shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients")},
@@ -141,7 +143,7 @@ func legsOf(what string) ([]leg, error) {
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|mixed|crash|sim|cluster|hosts|kube|clients|metrics|security|fuzz|bench")
+		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|mixed|crash|sim|cluster|ops|hosts|kube|clients|metrics|security|fuzz|bench")
 		os.Exit(2)
 	}
 	legs, err := legsOf(os.Args[1])
