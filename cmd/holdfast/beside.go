@@ -16,19 +16,20 @@ import (
 	"holdfast/discovery"
 	"holdfast/tlsconf"
 	"holdfast/util/jsonlog"
+	"holdfast/util/systemd"
 )
 
 // What runs beside a cluster: the gateway and the gRPC proxy. They take etcd's flags, in etcd's form: two dashes, no
 // environment variables, no file.
 
-// runBeside runs "gateway" and ends the process.
+// runBeside runs "gateway" or "grpc-proxy" and ends the process.
 func runBeside(program string, args []string) {
 	root := &cobra.Command{Use: program, SilenceUsage: true}
 	root.CompletionOptions.DisableDefaultCmd = true
 	for _, group := range []struct {
 		name  string
 		start *cobra.Command
-	}{{"gateway", gatewayCommand()}} {
+	}{{"gateway", gatewayCommand()}, {"grpc-proxy", grpcProxyCommand()}} {
 		c := &cobra.Command{Use: group.name + " <subcommand>", Short: group.name + " related command"}
 		c.AddCommand(group.start)
 		root.AddCommand(c)
@@ -57,6 +58,13 @@ func runUntilSignal(level string, run func(ctx context.Context, log *slog.Logger
 		raise(caught)
 	}
 	return nil
+}
+
+// tellReady says to the service manager, if there is one, that clients can connect.
+func tellReady(log *slog.Logger) {
+	if err := findManager(log).Tell(systemd.Ready); err != nil {
+		log.Error("failed to notify systemd for readiness", "error", err)
+	}
 }
 
 // where says where the members are, by their names or by DNS.

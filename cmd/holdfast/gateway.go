@@ -51,6 +51,7 @@ func (g *gateway) run(ctx context.Context, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	tellReady(log)
 	return relay.New(relay.Config{Targets: targets, RetryDelay: g.retry, Log: log}).Run(ctx, l)
 }
 

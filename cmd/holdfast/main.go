@@ -30,10 +30,10 @@ func main() {
 		case "version":
 			fmt.Printf("holdfast %s (%s), etcd API %s\n", version.Holdfast(), version.Commit(), version.EtcdVersion)
 			return
-		case "gateway":
+		case "gateway", "grpc-proxy":
 			runBeside(program, os.Args[1:])
 			return
-		case "grpc-proxy", "ctl", "utl", "bench":
+		case "ctl", "utl", "bench":
 			exit(fmt.Errorf("%s %s: this version of Holdfast runs a member only", program, os.Args[1]))
 		}
 	}
