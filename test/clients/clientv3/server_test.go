@@ -120,6 +120,13 @@ func TestUsers(t *testing.T) {
 	if r := <-watch; !r.Canceled {
 		t.Errorf("alice watches another key: %+v", r)
 	}
+	// A change of the password takes alice's tokens, a change of roles makes the revision of what she asks old; her client
+	// logs in again and she notices neither.
+	must[*clientv3.AuthUserChangePasswordResponse](t)(root.UserChangePassword(ctx, "alice", "alicepw"))
+	equal(t, "alice reads again", "users/a=1", pairs(must[*clientv3.GetResponse](t)(alice.Get(ctx, "users/a"))))
+	must[*clientv3.AuthRoleAddResponse](t)(root.RoleAdd(ctx, "other"))
+	must[*clientv3.AuthRoleDeleteResponse](t)(root.RoleDelete(ctx, "other"))
+	equal(t, "alice reads on", "users/a=1", pairs(must[*clientv3.GetResponse](t)(alice.Get(ctx, "users/a"))))
 	user := must[*clientv3.AuthUserGetResponse](t)(root.UserGet(ctx, "alice"))
 	equal(t, "roles", "[reader]", user.Roles)
 	must[*clientv3.PutResponse](t)(root.Put(ctx, "users/a", "3"))
