@@ -98,6 +98,10 @@ func (a *API) logLevel(w http.ResponseWriter, r *http.Request) {
 	if !only(http.MethodPut, w, r) {
 		return
 	}
+	if a.member.Auth().Enabled() {
+		http.Error(w, "nobody logs in here: the log level cannot be changed while authentication is enabled", http.StatusForbidden)
+		return
+	}
 	refuse := func(why string) {
 		writeJSON(w, http.StatusBadRequest, "application/json", struct {
 			Message string `json:"message"`

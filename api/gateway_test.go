@@ -3,12 +3,16 @@ package api
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -311,6 +315,63 @@ func TestDebug(t *testing.T) {
 			text, err := io.ReadAll(r.Body)
 			if err != nil || r.StatusCode != c.code || string(text) != c.want || level != c.level {
 				t.Errorf("%s %.20s: %s %q, level %q, %v", c.method, c.body, r.Status, text, level, err)
+			}
+		}
+	})
+}
+
+// TestAuthOverHTTP: with authentication on a token opens the API, health asks nobody, and what would be taken for somebody's is refused.
+func TestAuthOverHTTP(t *testing.T) {
+	allowLevels := func(c *Config) { c.SetLogLevel = func(string) error { return nil } }
+	inWebBubble(t, allowLevels, func(t *testing.T, w *web) {
+		for _, c := range [][2]string{
+			{"/v3/auth/user/add", `{"name":"root","password":"secret"}`}, {"/v3/auth/role/add", `{"name":"root"}`},
+			{"/v3/auth/user/grant", `{"user":"root","role":"root"}`}, {"/v3/auth/enable", `{}`},
+		} {
+			if code, answer := w.post(c[0], c[1]); code != 200 {
+				t.Fatalf("%s: %d %v", c[0], code, answer)
+			}
+		}
+		if code, answer := w.post("/v3/kv/range", `{"key":"Zm9v"}`); code != 400 || answer["message"] != "etcdserver: user name is empty" {
+			t.Errorf("a range by nobody: %d %v", code, answer)
+		}
+		_, answer := w.post("/v3/auth/authenticate", `{"name":"root","password":"secret"}`)
+		token, _ := answer["token"].(string)
+		for _, head := range []string{token, "Bearer " + token} {
+			if r := w.send("POST", "/v3/kv/range", strings.NewReader(`{"key":"Zm9v"}`), http.Header{"Authorization": {head}}); r.StatusCode != 200 {
+				t.Errorf("a range with a token: %s", r.Status)
+			}
+		}
+		for path, code := range map[string]int{"/health": 200, "/livez": 200, "/readyz": 200, "/version": 200} {
+			if r := w.send("GET", path, nil, nil); r.StatusCode != code {
+				t.Errorf("%s: %s", path, r.Status)
+			}
+		}
+		if r := w.send("PUT", "/config/local/log", strings.NewReader(`{"Level":"debug"}`), nil); r.StatusCode != 403 {
+			t.Errorf("the log level, by nobody: %s", r.Status)
+		}
+		dialer := websocket.Dialer{NetDialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return w.door.DialContext(ctx) }}
+		for name, head := range map[string]http.Header{"protocol": {"Sec-Websocket-Protocol": {"Bearer, " + token}}, "cookie": {"Cookie": {"token=" + token}}} {
+			socket, _, err := dialer.Dial("ws://member/v3/watch", head)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if err := socket.WriteMessage(websocket.TextMessage, []byte(`{"create_request":{"key":"Zm9v"}}`)); err != nil {
+				t.Fatal(err)
+			}
+			if _, message, err := socket.ReadMessage(); err != nil || strings.Contains(string(message), "cancel") {
+				t.Errorf("%s: %s, %v", name, message, err)
+			}
+			socket.Close()
+		}
+		// The certificate's name would be a user's in gRPC. Here it is nobody's, and the client must not think otherwise.
+		certificate := &tls.ConnectionState{VerifiedChains: [][]*x509.Certificate{{{Subject: pkix.Name{CommonName: "root"}}}}}
+		for path, code := range map[string]int{"/v3/kv/range": 400, "/health": 200} {
+			q, answer := httptest.NewRequest("GET", path, nil), httptest.NewRecorder()
+			q.TLS = certificate
+			w.api.handler(&gateway{}).ServeHTTP(answer, q)
+			if answer.Code != code {
+				t.Errorf("%s with a certificate: %d %s", path, answer.Code, answer.Body)
 			}
 		}
 	})

@@ -29,7 +29,7 @@ const stopTimeout = 2 * time.Second
 type Listeners struct {
 	// Clients carry gRPC and HTTP on one port.
 	Clients []Door
-	// HTTP carries HTTP only. With it given, Clients still answer both.
+	// HTTP carries HTTP only. With it given, Clients carry gRPC only.
 	HTTP []Door
 	// Memory carries gRPC only, from within the process.
 	Memory []net.Listener
@@ -47,6 +47,9 @@ func (a *API) Run(ctx context.Context, at Listeners) error {
 	}
 	handler := a.handler(json)
 	full, shared := a.newHTTP(handler), a.newShared(handler)
+	if len(at.HTTP) > 0 {
+		shared = a.newShared(http.HandlerFunc(hangUp))
+	}
 	g, serving := errgroup.WithContext(ctx)
 	for _, d := range at.Clients {
 		s := a.newSplit(d)
@@ -148,6 +151,9 @@ func (a *API) newShared(h http.Handler) *http.Server {
 	}
 	return s
 }
+
+// hangUp ends the connection of whoever asks where nothing is to be had.
+func hangUp(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
 func (a *API) serveGRPC(l net.Listener) error {
 	if err := a.grpc.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -115,6 +116,12 @@ func inBubble(t *testing.T, test func(t *testing.T, s *service)) {
 // serve runs a member and its services until the test ends.
 func serve(t testing.TB, memberConfig server.Config, cfg Config) *service {
 	t.Helper()
+	return serveAt(t, memberConfig, cfg, Listeners{})
+}
+
+// serveAt is serve with further listeners.
+func serveAt(t testing.TB, memberConfig server.Config, cfg Config, at Listeners) *service {
+	t.Helper()
 	if memberConfig.Metrics == nil {
 		memberConfig.Metrics = metrics.New(metrics.Config{})
 	}
@@ -137,7 +144,8 @@ func serve(t testing.TB, memberConfig server.Config, cfg Config) *service {
 	go func() { ended <- member.Run(living) }()
 	go func() {
 		defer stop()
-		ended <- s.api.Run(ctx, Listeners{Memory: []net.Listener{memory}, Clients: []Door{{Listener: s.door}}})
+		at.Memory, at.Clients = append(at.Memory, memory), append(at.Clients, Door{Listener: s.door})
+		ended <- s.api.Run(ctx, at)
 	}()
 	s.conn, err = grpc.NewClient("passthrough:///member", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return memory.DialContext(ctx) }),
@@ -170,4 +178,26 @@ func (s *service) put(key, value string) int64 {
 		s.t.Fatal(err)
 	}
 	return r.Header.Revision
+}
+
+// TestHTTPOfItsOwn: with a port for HTTP alone the others speak gRPC alone.
+func TestHTTPOfItsOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		own := bufconn.Listen(64 << 10)
+		s := serveAt(t, testServerConfig(), testConfig(), Listeners{HTTP: []Door{{Listener: own}}})
+		for _, c := range []struct {
+			door   *bufconn.Listener
+			answer bool
+		}{{own, true}, {s.door, false}} {
+			transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return c.door.DialContext(ctx) }}
+			r, err := (&http.Client{Transport: transport}).Get("http://member/version")
+			if err == nil {
+				r.Body.Close()
+			}
+			if (err == nil) != c.answer {
+				t.Errorf("answer %v, %v; want one: %v", r, err, c.answer)
+			}
+			transport.CloseIdleConnections()
+		}
+	})
 }

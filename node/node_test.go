@@ -139,7 +139,8 @@ func TestRun(t *testing.T) {
 	cfg := testConfig(t.TempDir())
 	socket := filepath.Join(t.TempDir(), "s")
 	cfg.ClientURLs = append(cfg.ClientURLs, url.URL{Scheme: "unix", Path: socket})
-	for range 2 {
+	for _, own := range [][]url.URL{cfg.HTTPURLs, nil} { // HTTP has a door of its own, and shares one
+		cfg.HTTPURLs = own
 		n, err := Open(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -150,15 +151,21 @@ func TestRun(t *testing.T) {
 		overSocket := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", socket)
 		}}}
-		for what, c := range map[string]struct {
+		type question struct {
 			client *http.Client
 			at     net.Addr
 			path   string
-		}{
-			"clients": {http.DefaultClient, n.ClientAddrs()[0], "/health"}, "the socket": {overSocket, n.constant.Metrics[0].Addr(), "/health"},
-			"HTTP": {http.DefaultClient, n.at.HTTP[0].Addr(), "/version"}, "metrics": {http.DefaultClient, n.constant.Metrics[0].Addr(), "/metrics"},
-			"peers": {http.DefaultClient, n.constant.Peers[0].Addr(), "/members"},
-		} {
+		}
+		questions := map[string]question{
+			"metrics": {http.DefaultClient, n.constant.Metrics[0].Addr(), "/metrics"}, "peers": {http.DefaultClient, n.constant.Peers[0].Addr(), "/members"},
+		}
+		if own != nil {
+			questions["HTTP"] = question{http.DefaultClient, n.at.HTTP[0].Addr(), "/version"}
+		} else {
+			questions["clients"] = question{http.DefaultClient, n.ClientAddrs()[0], "/health"}
+			questions["the socket"] = question{overSocket, n.constant.Metrics[0].Addr(), "/health"}
+		}
+		for what, c := range questions {
 			if code, body := get(t, c.client, "http://"+c.at.String()+c.path); code != http.StatusOK {
 				t.Errorf("%s: %d %s", what, code, body)
 			}
