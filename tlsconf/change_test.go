@@ -173,7 +173,7 @@ func TestAllowedNames(t *testing.T) {
 		accepts(t, s, s.Client("127.0.0.1")) // our own has the names, too
 		c.bad.Hosts = append(c.bad.Hosts, "127.0.0.1")
 		p.ca.Issue(t, c.bad).Files(t, p.dir, "server") // now our own is one of those
-		if _, client, _ := meet(t, s, s.Client("127.0.0.1")); client == nil || !strings.Contains(client.Error(), "authentication failed") {
+		if _, _, client := meet(t, s, s.Client("127.0.0.1")); client == nil || !strings.Contains(client.Error(), "authentication failed") {
 			t.Errorf("connected to a server whose name is not allowed: %v", client)
 		}
 	}
@@ -187,11 +187,11 @@ func TestDialing(t *testing.T) {
 	p.ClientCertFile, p.ClientKeyFile = p.issue("me").Files(t, p.dir, "me")
 	s := p.open()
 	own := accepts(t, s, s.Client("127.0.0.1"))
-	if _, client, _ := meet(t, s, s.Client("127.0.0.2")); client == nil || !strings.Contains(client.Error(), "127.0.0.2") {
+	if _, _, client := meet(t, s, s.Client("127.0.0.2")); client == nil || !strings.Contains(client.Error(), "127.0.0.2") {
 		t.Errorf("connected to another host: %v", client)
 	}
 	tlstest.Write(t, p.CRLFile, p.ca.Revoke(t, &tlstest.Pair{Cert: own}))
-	if _, client, _ := meet(t, s, s.Client("127.0.0.1")); client == nil || !strings.Contains(client.Error(), "revoked") {
+	if _, _, client := meet(t, s, s.Client("127.0.0.1")); client == nil || !strings.Contains(client.Error(), "revoked") {
 		t.Errorf("connected to a server whose certificate was revoked: %v", client)
 	}
 	p.ServerName = "localhost"

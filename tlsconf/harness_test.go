@@ -89,8 +89,8 @@ func (p *place) issue(name string) *tlstest.Pair {
 	return p.ca.Issue(p.t, tlstest.Leaf{Name: name, ClientOnly: true})
 }
 
-// meet makes one handshake and an echo, and returns what each side met, and what the client saw.
-func meet(t *testing.T, s *Side, cfg *tls.Config) (server, client error, saw *x509.Certificate) {
+// meet makes one handshake and an echo, and returns what the client saw, and what each side met.
+func meet(t *testing.T, s *Side, cfg *tls.Config) (saw *x509.Certificate, server, client error) {
 	t.Helper()
 	l := listen(t)
 	done := make(chan error, 1)
@@ -108,7 +108,7 @@ func meet(t *testing.T, s *Side, cfg *tls.Config) (server, client error, saw *x5
 		}
 	}
 	raw.Close()
-	return <-done, client, saw
+	return saw, <-done, client
 }
 
 func listen(t *testing.T) net.Listener {
@@ -142,7 +142,7 @@ func echo(t *testing.T, s *Side, l net.Listener) error {
 // accepts fails the test unless the handshake works.
 func accepts(t *testing.T, s *Side, cfg *tls.Config) *x509.Certificate {
 	t.Helper()
-	server, client, saw := meet(t, s, cfg)
+	saw, server, client := meet(t, s, cfg)
 	if server != nil || client != nil {
 		t.Fatalf("handshake: server %v, client %v", server, client)
 	}
@@ -152,7 +152,7 @@ func accepts(t *testing.T, s *Side, cfg *tls.Config) *x509.Certificate {
 // refuses fails the test unless the server ends the handshake for that reason.
 func refuses(t *testing.T, s *Side, cfg *tls.Config, why string) {
 	t.Helper()
-	server, client, _ := meet(t, s, cfg)
+	_, server, client := meet(t, s, cfg)
 	if server == nil || client == nil || !strings.Contains(server.Error(), why) {
 		t.Fatalf("handshake: server %v, client %v, want %q", server, client, why)
 	}

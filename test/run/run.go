@@ -12,6 +12,7 @@ package run
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -21,6 +22,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
@@ -43,6 +45,34 @@ type Config struct {
 	// advertised peer URLs, names and tokens agree get the same member and cluster id.
 	AdvertisePeer   string
 	AdvertiseClient string
+
+	// TLS is that of a client; with it the client port is https. SecurePeers makes the peer port https. The flags that name the
+	// files are the caller's.
+	TLS         *tls.Config
+	SecurePeers bool
+}
+
+// scheme is that of a port.
+func scheme(secure bool) string {
+	if secure {
+		return "https://"
+	}
+	return "http://"
+}
+
+// PeerURL is under what other members reach this one, unless it advertises something else.
+func (s *Server) PeerURL() string { return scheme(s.cfg.SecurePeers) + s.Peer }
+
+// ClientURL is under what clients reach the member, unless it advertises something else.
+func (s *Server) ClientURL() string { return scheme(s.cfg.TLS != nil) + s.Client }
+
+// Dial connects to the client port.
+func (s *Server) Dial() (*grpc.ClientConn, error) {
+	creds := insecure.NewCredentials()
+	if s.cfg.TLS != nil {
+		creds = credentials.NewTLS(s.cfg.TLS)
+	}
+	return grpc.NewClient(s.Client, grpc.WithTransportCredentials(creds))
 }
 
 // Server is one member: a place for data, two ports, and at most one process.
@@ -107,10 +137,10 @@ func (s *Server) Launch() error {
 func (s *Server) args() []string {
 	advertisePeer, advertiseClient := s.cfg.AdvertisePeer, s.cfg.AdvertiseClient
 	if advertisePeer == "" {
-		advertisePeer = "http://" + s.Peer
+		advertisePeer = s.PeerURL()
 	}
 	if advertiseClient == "" {
-		advertiseClient = "http://" + s.Client
+		advertiseClient = s.ClientURL()
 	}
 	name, cluster := cmp.Or(s.cfg.Name, "m"), s.cfg.Cluster
 	if cluster == "" {
@@ -119,9 +149,9 @@ func (s *Server) args() []string {
 	return append([]string{
 		"--name=" + name,
 		"--data-dir=" + s.Data,
-		"--listen-client-urls=http://" + s.Client,
+		"--listen-client-urls=" + s.ClientURL(),
 		"--advertise-client-urls=" + advertiseClient,
-		"--listen-peer-urls=http://" + s.Peer,
+		"--listen-peer-urls=" + s.PeerURL(),
 		"--initial-advertise-peer-urls=" + advertisePeer,
 		"--initial-cluster=" + cluster,
 	}, s.cfg.Args...)
@@ -131,7 +161,7 @@ func (s *Server) args() []string {
 func (s *Server) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	conn, err := grpc.NewClient(s.Client, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := s.Dial()
 	if err != nil {
 		return err
 	}
