@@ -58,8 +58,8 @@ kube: build
 clients: build
 	go run ./test/legs clients
 
-# Who may do what, decided over every request.
-security:
+# Who may do what, decided over every request; floods of connections, and files of TLS that change under load.
+security: build
 	go run ./test/legs security
 
 # What is shown to Prometheus beside etcd's, and the queries of etcd's alerts and dashboard under minutes of load.

@@ -64,6 +64,7 @@ func all() []leg {
 		shell("ops", 4*time.Minute, "go test -count=1 ./test/ops"),
 		shell("hosts", 4*time.Minute, "go test -count=1 ./test/hosts"),
 		shell("clients", 10*time.Minute, "go test -count=1 ./test/clients"),
+		shell("security, short", 4*time.Minute, "go test -count=1 ./test/security"),
 		shell("metrics", 3*time.Minute, "go test -count=1 ./test/metrics"),
 		shell("kube, short", 5*time.Minute, "cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 ."),
 	)
@@ -121,9 +122,11 @@ var long = map[string][]leg{
 		shell("crash", 30*time.Minute, "HOLDFAST_CRASHES=2000 HOLDFAST_KILLS=200 go test -count=1 -v -timeout 25m ./test/crash"),
 		shell("crash, log and store", 30*time.Minute, "HOLDFAST_CRASHES=2000 go test -count=1 -v -run Crash ./raftlog ./mvcc"),
 	},
-	"security": {shell("security, decisions", 5*time.Minute, "go test -count=1 -v -run TestEveryRequest ./auth -auth.exhaustive")},
-	"fuzz":     {shell("fuzz", 60*time.Minute, fuzzAll)},
-	"bench":    {prepareEtcd, shell("bench", 60*time.Minute, "go run ./bench")},
+	"security": {prepareEtcd,
+		shell("security, decisions", 5*time.Minute, "go test -count=1 -v -run TestEveryRequest ./auth -auth.exhaustive"),
+		shell("security, members", 20*time.Minute, "go test -count=1 -v -timeout 20m ./test/security -security.long")},
+	"fuzz":  {shell("fuzz", 60*time.Minute, fuzzAll)},
+	"bench": {prepareEtcd, shell("bench", 60*time.Minute, "go run ./bench")},
 	"kube": {prepareEtcd, prepareKube, shell("kube", 30*time.Minute,
 		"cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 -v -timeout 20m -run TestKube . -args -objects=10000 -limit=15m")},
 }
