@@ -21,10 +21,11 @@ type network struct {
 	conns     map[*pipeConn]bool
 	lives     map[string]int  // how often somebody hung up at an address: who is left there of an earlier life reaches nobody
 	silent    map[string]bool // addresses cut off: nothing arrives there or from there, and nobody is told
+	deaf      map[string]bool // addresses at which nothing arrives
 }
 
 func newNetwork() *network {
-	return &network{listeners: map[string]*pipeListener{}, conns: map[*pipeConn]bool{}, lives: map[string]int{}, silent: map[string]bool{}}
+	return &network{listeners: map[string]*pipeListener{}, conns: map[*pipeConn]bool{}, lives: map[string]int{}, silent: map[string]bool{}, deaf: map[string]bool{}}
 }
 
 func (n *network) listen(address string) net.Listener {
@@ -43,7 +44,7 @@ func (n *network) dialFrom(from string) func(context.Context, string, string) (n
 	n.mu.Unlock()
 	return func(ctx context.Context, _, to string) (net.Conn, error) {
 		n.mu.Lock()
-		l, there, silent := n.listeners[to], n.lives[to], n.silent[from] || n.silent[to]
+		l, there, silent := n.listeners[to], n.lives[to], n.silent[from] || n.silent[to] || n.deaf[from] || n.deaf[to]
 		n.mu.Unlock()
 		if l == nil {
 			return nil, &net.DNSError{Err: "no such host", Name: to, IsNotFound: true}
@@ -73,11 +74,26 @@ func (n *network) dialFrom(from string) func(context.Context, string, string) (n
 	}
 }
 
-// silence cuts an address off, or connects it again. Connections stay open on both sides, which hear nothing.
-func (n *network) silence(address string, silent bool) {
+// silence cuts an address off, or connects it again. Connections stay open on both sides, which hear nothing; those on which
+// something was lost meanwhile end when the address is connected again, for nothing gets lost in the middle of one.
+func (n *network) silence(address string, silent bool) { n.cut(n.silent, address, silent) }
+
+// deafen is silence for what is on its way to the address only.
+func (n *network) deafen(address string, deaf bool) { n.cut(n.deaf, address, deaf) }
+
+func (n *network) cut(which map[string]bool, address string, off bool) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.silent[address] = silent
+	which[address] = off
+	var broken []*pipeConn
+	for c := range n.conns {
+		if !off && c.lost && (c.from == address || c.to == address) {
+			broken = append(broken, c)
+		}
+	}
+	n.mu.Unlock()
+	for _, c := range broken {
+		c.Close()
+	}
 }
 
 // hangUp ends everything at an address, as the end of a process does.
@@ -131,14 +147,16 @@ type pipeConn struct {
 	net.Conn
 	n        *network
 	from, to string
+	lost     bool // something that was written; guarded by n.mu
 }
 
 // Write implements net.Conn.
 func (c *pipeConn) Write(b []byte) (int, error) {
 	c.n.mu.Lock()
-	silent := c.n.silent[c.from] || c.n.silent[c.to]
+	lost := c.n.silent[c.from] || c.n.silent[c.to] || c.n.deaf[c.to]
+	c.lost = c.lost || lost
 	c.n.mu.Unlock()
-	if silent {
+	if lost {
 		return len(b), nil
 	}
 	return c.Conn.Write(b)
