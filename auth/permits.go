@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"go.etcd.io/etcd/api/v3/authpb"
+	"go.etcd.io/etcd/pkg/v3/adt"
 
 	"holdfast/kv"
 )
@@ -12,6 +13,8 @@ import (
 // permits is what a user may do: the union of what its roles permit.
 type permits struct {
 	read, write spans
+	// roles are what the spans were made of.
+	roles []*role
 }
 
 // spans are intervals of keys, in order, that neither overlap nor touch.
@@ -24,7 +27,7 @@ type span struct {
 
 // merge makes the union of the permissions of roles. A permission of a kind not known here permits nothing.
 func merge(roles []*role) permits {
-	var may permits
+	may := permits{roles: roles}
 	for _, r := range roles {
 		for _, p := range r.row.KeyPermission {
 			if !isValidRange(p.Key, p.RangeEnd) { // old members of etcd let them in; they hold no key
@@ -76,11 +79,40 @@ func reaches(hi, other []byte) bool {
 
 // allow decides over one access.
 func (p *permits) allow(a *kv.Access) bool {
+	if a.IsEmpty() {
+		return p.allowEmpty(a)
+	}
 	return (a.Right&kv.Read == 0 || p.read.cover(a.KeyRange)) && (a.Right&kv.Write == 0 || p.write.cover(a.KeyRange))
 }
 
-// cover tells whether one span holds the whole range: since none touch, no two could share it. A range that holds no key, as
-// its end is not above its start, is covered where its start is.
+// allowEmpty decides over a range that holds no key, as its end is not above its start. Nothing is read or written in it, but
+// the rest of a transaction hangs on the answer, and every member must give the same: what etcd's answers depends on the shape
+// of its tree of intervals, so that tree is asked, filled in etcd's order.
+func (p *permits) allowEmpty(a *kv.Access) bool {
+	for right, kinds := range map[kv.Right][2]authpb.Permission_Type{
+		kv.Read:  {authpb.Permission_READ, authpb.Permission_READWRITE},
+		kv.Write: {authpb.Permission_WRITE, authpb.Permission_READWRITE},
+	} {
+		if a.Right&right == 0 {
+			continue
+		}
+		tree := adt.NewIntervalTree()
+		for _, r := range p.roles {
+			for _, given := range r.row.KeyPermission {
+				if slices.Contains(kinds[:], given.PermType) && isValidRange(given.Key, given.RangeEnd) {
+					lo, hi := kv.KeyRange{Key: given.Key, End: given.RangeEnd}.Bounds()
+					tree.Insert(adt.NewBytesAffineInterval(lo, hi), nil)
+				}
+			}
+		}
+		if !tree.Contains(adt.NewBytesAffineInterval(a.Key, a.End)) {
+			return false
+		}
+	}
+	return true
+}
+
+// cover tells whether one span holds the whole range, which holds a key: since no spans touch, no two could share it.
 func (all spans) cover(r kv.KeyRange) bool {
 	n, found := slices.BinarySearchFunc(all, r.Key, func(s span, key []byte) int { return bytes.Compare(s.lo, key) })
 	if !found {

@@ -20,6 +20,7 @@ func (w *world) closing(ctx context.Context, seed uint64) []part {
 		{name: "kill", run: func() error { return w.survive(true) }},
 		{name: "restart", run: func() error { return w.survive(false) }},
 		{name: "authentication on", needs: authService, run: w.guarded},
+		{name: "users with permissions drawn at random", needs: authService, run: func() error { return w.users(seed) }},
 		{name: "several clients at once", run: func() error { return w.crowd(seed) }},
 		{name: "a downgrade is begun and cancelled", run: w.downgrade},
 	}

@@ -142,7 +142,7 @@ func (w *world) catchUp(t *target, conn int, path string, requests []proto.Messa
 
 // applied returns the last entry the member behind a connection has applied.
 func (t *target) applied(conn int) (uint64, error) {
-	a := t.call(conn, memberStatus, nil, &pb.StatusRequest{})
+	a := t.call(conn, memberStatus, t.identity, &pb.StatusRequest{})
 	r, ok := a.only().(*pb.StatusResponse)
 	if !ok {
 		return 0, fmt.Errorf("status of %s, connection %d: %s", t.name, conn, a)

@@ -19,6 +19,7 @@ const (
 	compact         = "/etcdserverpb.KV/Compact"
 	leaseGrant      = "/etcdserverpb.Lease/LeaseGrant"
 	leaseRevoke     = "/etcdserverpb.Lease/LeaseRevoke"
+	watchPath       = "/etcdserverpb.Watch/Watch"
 	leaseKeepAlive  = "/etcdserverpb.Lease/LeaseKeepAlive"
 	leaseTimeToLive = "/etcdserverpb.Lease/LeaseTimeToLive"
 	leaseLeases     = "/etcdserverpb.Lease/LeaseLeases"

@@ -53,10 +53,12 @@ type target struct {
 	conns   []*grpc.ClientConn
 	ids     []memberID // of the member behind each connection; empty when they are not checked
 	last    int        // the connection that served the last operation
-	tamper  Tamper     // nil except in tests of this package
-	json    bool       // calls that are no streams go through the JSON gateway
-	web     http.Client
-	calls   atomic.Uint32 // made in JSON
+	// identity is what the harness' own questions carry; nil while authentication is off.
+	identity metadata.MD
+	tamper   Tamper // nil except in tests of this package
+	json     bool   // calls that are no streams go through the JSON gateway
+	web      http.Client
+	calls    atomic.Uint32 // made in JSON
 }
 
 // Tamper may change what a server answered before it is compared; the tests of this package plant differences with it.
