@@ -23,6 +23,7 @@ import (
 	"holdfast/mvcc"
 	"holdfast/replica"
 	"holdfast/server"
+	"holdfast/tracing"
 	"holdfast/watch"
 )
 
@@ -138,6 +139,8 @@ type Config struct {
 
 	// Metrics is what the member shows; nil is a set of its own.
 	Metrics *metrics.Set
+	// Tracing is where spans of calls and operations go; nil is nowhere.
+	Tracing *tracing.Tracing
 	Log     *slog.Logger
 }
 
@@ -175,6 +178,9 @@ func New(member Member, cfg Config) *API {
 	cfg.WatchProgress = max(cfg.WatchProgress, watchProgressMin)
 	if cfg.Metrics == nil {
 		cfg.Metrics = metrics.New(metrics.Config{})
+	}
+	if cfg.Tracing != nil {
+		member = traced{member, cfg.Tracing}
 	}
 	a := &API{
 		member: member, cfg: cfg, log: cfg.Log, leaders: newLeaderWatch(), load: newLoad(cfg.CallsMax),

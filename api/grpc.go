@@ -38,6 +38,9 @@ func (a *API) newGRPC() *grpc.Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: a.cfg.KeepAliveMin}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: a.cfg.KeepAliveInterval, Timeout: a.cfg.KeepAliveTimeout}),
 	}
+	if a.cfg.Tracing != nil {
+		opts = append(opts, grpc.StatsHandler(a.cfg.Tracing.Handler()))
+	}
 	if a.cfg.StreamsMax > 0 {
 		opts = append(opts, grpc.MaxConcurrentStreams(a.cfg.StreamsMax))
 	}

@@ -117,6 +117,7 @@ func (a *API) createWatch(ctx context.Context, s *watch.Stream, q *kv.WatchCreat
 			return
 		}
 	}
+	a.traceWatch(ctx, q)
 	s.Create(q)
 }
 

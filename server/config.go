@@ -15,6 +15,7 @@ import (
 	"holdfast/kv"
 	"holdfast/membership"
 	"holdfast/metrics"
+	"holdfast/tracing"
 )
 
 // Config is what a member is made of. Times and sizes are etcd's defaults where a field says so.
@@ -97,6 +98,8 @@ type Config struct {
 
 	// Metrics is what the member shows; nil is a set of its own.
 	Metrics *metrics.Set
+	// Tracing is told what the spans of requests waited for; nil is told nothing.
+	Tracing *tracing.Tracing
 	Log     *slog.Logger     // required
 	Now     func() time.Time // nil is time.Now
 }

@@ -110,11 +110,16 @@ func (s *Server) proposeCold(ctx context.Context, q *pb.InternalRaftRequest) (ap
 }
 
 func (s *Server) proposePayload(ctx context.Context, id uint64, payload []byte) (apply.Result, error) {
+	s.cfg.Tracing.Event(ctx, "Send raft proposal")
 	p, err := s.enqueue(ctx, 0, id, payload)
 	if err != nil {
 		return apply.Result{}, err
 	}
-	return s.outcome(ctx, p)
+	r, err := s.outcome(ctx, p)
+	if err == nil {
+		s.cfg.Tracing.Event(ctx, "Receive raft result")
+	}
+	return r, err
 }
 
 // proposed is a request that is to become an entry of the log.

@@ -28,6 +28,7 @@ func (s *Server) Range(ctx context.Context, q *kv.RangeRequest) (answer *kv.Rang
 			s.seen.requests.Took("Range", false, s.cfg.Now().Sub(began))
 			return nil, err
 		}
+		s.cfg.Tracing.Event(ctx, "Applied up to the read index")
 		reading = s.cfg.Now()
 	}
 	s.seen.reading.Add(1)

@@ -21,6 +21,7 @@ import (
 	"holdfast/password"
 	"holdfast/server"
 	"holdfast/token"
+	"holdfast/tracing"
 	"holdfast/util/jsonlog"
 	"holdfast/util/urllist"
 	"holdfast/util/version"
@@ -31,7 +32,7 @@ var built = map[config.Ask]bool{
 	config.AskUnixSocket: true, config.AskHTTPPort: true, config.AskMetricsPort: true, config.AskMemoryLock: true,
 	config.AskCluster: true, config.AskJoin: true, config.AskDiscovery: true, config.AskDNSDiscovery: true,
 	config.AskForceNew: true, config.AskNoFsync: true, config.AskCheckpoints: true, config.AskProfiles: true,
-	config.AskCorruptCheck: true, config.AskJWT: true, config.AskLocalAddress: true, config.AskClientTLS: true, config.AskPeerTLS: true,
+	config.AskCorruptCheck: true, config.AskTracing: true, config.AskJWT: true, config.AskLocalAddress: true, config.AskClientTLS: true, config.AskPeerTLS: true,
 }
 
 // errUnbuilt refuses what would otherwise silently not happen.
@@ -74,6 +75,16 @@ func run(cfg config.Config, log *slog.Logger, outputs *jsonlog.Outputs, terminal
 		}
 		return err
 	}
+	traces, err := startTracing(ctx, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err := traces.Close(); err != nil { // no reason for the member to have failed
+			log.Warn("could not send all traces", "error", err)
+		}
+	}()
+	settings.Server.Tracing, settings.API.Tracing = traces, traces
 	settled, err := settings.Server.HasData()
 	if err != nil {
 		return nil, err
@@ -177,6 +188,16 @@ func nodeConfig(cfg config.Config, memory server.Memory, log *slog.Logger) (node
 			WatchProgress: cfg.WatchProgressTime, ElectionTimeout: cfg.ElectionTimeout(), Log: log,
 		},
 	}, nil
+}
+
+// startTracing connects to the collector, if there is to be one.
+func startTracing(ctx context.Context, cfg config.Config, log *slog.Logger) (*tracing.Tracing, error) {
+	if !cfg.Tracing.Enabled {
+		return nil, nil
+	}
+	return tracing.Start(ctx, tracing.Config{
+		Address: cfg.Tracing.Address, Service: cfg.Tracing.Service, Instance: cfg.Tracing.Instance, PerMillion: cfg.Tracing.PerMillion, Log: log,
+	})
 }
 
 // newMetrics is what the member shows of itself.
