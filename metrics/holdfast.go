@@ -8,6 +8,10 @@ var (
 	Leases  = gauge("holdfast_leases", "Leases there are.")
 	DiskLow = gauge("holdfast_disk_low", "Whether so little is free on a disk that writes are refused: 1, or 0.")
 
+	TLSEnd      = gauge("holdfast_tls_end_timestamp_seconds", "When a certificate or a list of revoked certificates in force ends, in seconds since 1970; the first to end of a file and subject.", "flag", "subject")
+	TLSReloads  = counter("holdfast_tls_reloads_total", "Changes of files of TLS that took effect while running.", "side")
+	TLSFailures = counter("holdfast_tls_failed_handshakes_total", "Handshakes of others that failed.", "side")
+
 	ProposalsQueued      = gauge("holdfast_proposals_queued", "Requests that wait for a leader or for room in the raft log.")
 	ProposalsQueuedBytes = gauge("holdfast_proposals_queued_bytes", "Bytes of the requests that wait for a leader or for room in the raft log.")
 	ReplicaStalled       = gauge("holdfast_replica_stalled", "Whether log or store have had work for an election timeout and not moved: 1, or 0.")

@@ -22,17 +22,19 @@ func (n *Node) listen() error {
 	if err := c.checkShared(); err != nil {
 		return err
 	}
+	clients := newCrowd(c.Log)
 	for _, group := range []struct {
 		urls      []url.URL
 		flag      string
 		side      *tlsconf.Side
 		atAddress bool
+		crowded   bool // strangers in any number come here
 		to        *[]api.Door
 	}{
-		{c.PeerURLs, "--listen-peer-urls", c.PeerTLS, true, &n.constant.Peers},
-		{c.ClientURLs, "--listen-client-urls", c.ClientTLS, false, &n.at.Clients},
-		{c.HTTPURLs, "--listen-client-http-urls", c.ClientTLS, false, &n.at.HTTP},
-		{c.MetricsURLs, "--listen-metrics-urls", c.ClientTLS, true, &n.constant.Metrics},
+		{c.PeerURLs, "--listen-peer-urls", c.PeerTLS, true, false, &n.constant.Peers},
+		{c.ClientURLs, "--listen-client-urls", c.ClientTLS, false, true, &n.at.Clients},
+		{c.HTTPURLs, "--listen-client-http-urls", c.ClientTLS, false, true, &n.at.HTTP},
+		{c.MetricsURLs, "--listen-metrics-urls", c.ClientTLS, true, false, &n.constant.Metrics},
 	} {
 		at := map[string]int{} // address to place in group.to
 		for _, u := range group.urls {
@@ -45,6 +47,9 @@ func (n *Node) listen() error {
 				l, err := c.listen(u, group.flag)
 				if err != nil {
 					return err
+				}
+				if group.crowded {
+					l = clients.bound(l)
 				}
 				i = len(*group.to)
 				at[address(u)] = i

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/test/bufconn"
@@ -99,7 +101,30 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	n.member, n.api = member, api.New(member, n.cfg.API)
+	n.cfg.API.Metrics.Sample(n.sampleTLS)
 	return nil
+}
+
+// sampleTLS shows what is in force of the files of TLS. Two authorities of one name are shown as the one that ends first.
+func (n *Node) sampleTLS(s *metrics.Sample) {
+	for name, side := range map[string]*tlsconf.Side{"client": n.cfg.ClientTLS, "peer": n.cfg.PeerTLS} {
+		if side == nil {
+			continue
+		}
+		stats := side.Stats()
+		s.Set(metrics.TLSReloads, float64(stats.Reloads), name)
+		s.Set(metrics.TLSFailures, float64(stats.Failures), name)
+		ends := map[[2]string]time.Time{}
+		for _, f := range stats.Files {
+			key := [2]string{strings.TrimPrefix(f.Flag, "--"), f.Subject}
+			if end, shown := ends[key]; !shown || f.End.Before(end) {
+				ends[key] = f.End
+			}
+		}
+		for key, end := range ends {
+			s.Set(metrics.TLSEnd, float64(end.Unix()), key[0], key[1])
+		}
+	}
 }
 
 // Run serves until ctx ends, which is no error, or a part fails. Other members and

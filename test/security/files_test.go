@@ -52,7 +52,9 @@ func TestB16MetricsStayLocal(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.start("--listen-metrics-urls=http://" + spare.Client + ",https://" + spare.Peer)
-	for path, want := range map[string]string{"/health": `"health":"true"`, "/metrics": "etcd_server_has_leader 1"} {
+	for path, want := range map[string]string{
+		"/health": `"health":"true"`, "/metrics": `holdfast_tls_end_timestamp_seconds{flag="trusted-ca-file",subject="CN=first"} 1`,
+	} {
 		if got := fetch(t.Context(), http.DefaultClient, "http://"+spare.Client+path); !strings.Contains(got, want) {
 			t.Errorf("%s: %.200s", path, got)
 		}
