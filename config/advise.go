@@ -3,6 +3,9 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"net"
+	"net/url"
+	"slices"
 	"strconv"
 )
 
@@ -26,6 +29,46 @@ func (p *parser) advise() {
 			slog.Int64("revisions", revisions))
 	}
 	p.adviseQuota()
+	p.adviseAddresses()
+}
+
+// adviseAddresses warns of advertised addresses that nobody elsewhere can use.
+func (p *parser) adviseAddresses() {
+	c := &p.c
+	for _, told := range []struct {
+		flag string
+		urls []url.URL
+	}{{"initial-advertise-peer-urls", c.AdvertisePeerURLs}, {"advertise-client-urls", c.AdvertiseClientURLs}} {
+		for _, u := range told.urls {
+			switch ip := net.ParseIP(u.Hostname()); {
+			case ip != nil && ip.IsUnspecified():
+				p.notes.warn("an advertised address stands for every address of this machine, and leads nowhere from another one",
+					slog.String("flag", told.flag), slog.String("url", u.String()))
+			case isLoopback(u) && c.hasMembersElsewhere():
+				p.notes.warn("an advertised address leads to this machine only, but there are members on others",
+					slog.String("flag", told.flag), slog.String("url", u.String()))
+			}
+		}
+	}
+}
+
+func isLoopback(u url.URL) bool {
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// hasMembersElsewhere tells whether --initial-cluster names another machine.
+func (c *Config) hasMembersElsewhere() bool {
+	members, err := c.InitialMembers()
+	if err != nil {
+		return false // found elsewhere
+	}
+	for name, urls := range members {
+		if name != c.Name && slices.ContainsFunc(urls, func(u url.URL) bool { return !isUnix(u) && !isLoopback(u) }) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *parser) adviseQuota() {

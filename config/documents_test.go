@@ -77,3 +77,38 @@ func told(err error, notes Notes) string {
 	}
 	return words
 }
+
+// TestB13AdvertisedAddresses: a start warns, by the name of the flag, of advertised addresses that can be no good to another machine.
+func TestB13AdvertisedAddresses(t *testing.T) {
+	const others = ",b=http://10.0.0.2:2380"
+	for _, c := range []struct {
+		peer, client, others string
+		want                 []string // flags that are named
+	}{
+		{"http://10.0.0.1:2380", "http://10.0.0.1:2379", others, nil},
+		{"http://localhost:2380", "http://localhost:2379", "", nil},
+		{"http://127.0.0.1:2380", "http://127.0.0.1:2379", ",b=http://127.0.0.1:12380", nil},
+		{"http://etcd-0:2380", "unix:/run/etcd", others, nil},
+		{"http://10.0.0.1:2380", "http://127.0.0.1:2379", others, []string{"advertise-client-urls"}},
+		{"http://127.0.0.1:2380", "http://10.0.0.1:2379", others, []string{"initial-advertise-peer-urls"}},
+		{"http://localhost:2380", "http://[::1]:2379", others, []string{"initial-advertise-peer-urls", "advertise-client-urls"}},
+		{"http://10.0.0.1:2380", "http://0.0.0.0:2379", "", []string{"advertise-client-urls"}},
+		{"http://0.0.0.0:2380", "http://[::]:2379", others, []string{"initial-advertise-peer-urls", "advertise-client-urls"}},
+	} {
+		_, notes, err := Parse(Sources{Args: []string{
+			"--name=a", "--initial-advertise-peer-urls=" + c.peer, "--advertise-client-urls=" + c.client, "--initial-cluster=a=" + c.peer + c.others,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var named []string
+		for _, n := range notes {
+			if strings.HasPrefix(n.Msg, "an advertised address ") {
+				named = append(named, n.Attrs[0].Value.String())
+			}
+		}
+		if !slices.Equal(named, c.want) {
+			t.Errorf("%s, %s with %q: %v are named, want %v", c.peer, c.client, c.others, named, c.want)
+		}
+	}
+}

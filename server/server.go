@@ -250,6 +250,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.retire(ctx, running, stop) })    // ends the others when ctx has ended
 	g.Go(func() error { return s.replica.Run(running, ticks.C) }) // owns raft, the end of the log, the state machine
 	g.Go(func() error { return s.transport.Run(running) })        // owns the connections to other members
+	g.Go(func() error { return s.watchAdvertised(running) })      // warns when other members cannot connect to this one
 	g.Go(func() error { return s.failOver(running) })             // stands for election when the leader is certainly down
 	g.Go(func() error { return s.hurryElection(running) })        // brings the first election forward
 	g.Go(func() error { return s.leaveWhenRemoved(running) })     // ends the member when the cluster has removed it

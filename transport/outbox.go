@@ -44,6 +44,12 @@ func (o *outbox) open() {
 	o.opened = true
 }
 
+func (o *outbox) isOpen() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.opened
+}
+
 // shut refuses further messages and returns how many were dropped.
 func (o *outbox) shut() (dropped int) {
 	o.mu.Lock()

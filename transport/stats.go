@@ -16,6 +16,7 @@ type Stats struct {
 // PeerStats counts what happened with one peer.
 type PeerStats struct {
 	Known, Active  bool          // is a peer now; can be reached
+	Attached       bool          // has connected to this member, to hear from it
 	Disconnections uint64        // times it became unreachable
 	ClockSkew      time.Duration // how far our clock is ahead of its, as of the last probe
 

@@ -274,6 +274,7 @@ func (t *Transport) Stats() Stats {
 		if !p.remote {
 			peer := s.Peers[id]
 			peer.Known, peer.Active = true, !p.activity.since().IsZero()
+			peer.Attached = p.msgApp.box.isOpen() || p.message.box.isOpen()
 			s.Peers[id] = peer
 		}
 	}

@@ -103,6 +103,7 @@ func run(cfg config.Config, log *slog.Logger, outputs *jsonlog.Outputs, terminal
 	go announce(ctx, n, cfg, log, terminal) // ends with ctx at the latest
 	var supervising sync.WaitGroup
 	supervising.Go(func() { supervise(ctx, n.Member(), manager, log) }) // ends with ctx
+	supervising.Go(func() { checkAdvertised(ctx, n.Member(), cfg.AdvertiseClientURLs, log) })
 	err = n.Run(ctx)
 	cancel()
 	supervising.Wait()
