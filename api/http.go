@@ -56,12 +56,17 @@ func (a *API) version(w http.ResponseWriter, r *http.Request) {
 	if !only(http.MethodGet, w, r) {
 		return
 	}
-	decided, stored := cmp.Or(a.member.ClusterVersion(), "not_decided"), cmp.Or(a.member.Status().StorageVersion, "unknown")
+	WriteVersion(w, a.member.ClusterVersion(), a.member.Status().StorageVersion)
+}
+
+// WriteVersion answers /version: the version of etcd that this program stands for, and those of the cluster and of the data,
+// which are empty while they are not known.
+func WriteVersion(w http.ResponseWriter, cluster, stored string) {
 	writeJSON(w, http.StatusOK, "application/json", struct {
 		Server  string `json:"etcdserver"`
 		Cluster string `json:"etcdcluster"`
 		Storage string `json:"storage"`
-	}{version.EtcdVersion, decided, stored})
+	}{version.EtcdVersion, cmp.Or(cluster, "not_decided"), cmp.Or(stored, "unknown")})
 }
 
 func writeJSON(w http.ResponseWriter, code int, kind string, v any) {

@@ -20,6 +20,7 @@ import (
 	"holdfast/kv"
 	"holdfast/membership"
 	"holdfast/server"
+	"holdfast/util/version"
 )
 
 // TestLobby: while a member waits to begin, others hear that it has no data; then the same address serves the member.
@@ -61,6 +62,10 @@ func TestLobby(t *testing.T) {
 	r.Body.Close()
 	if r.Header.Get(server.StartingHeader) != server.StartingData {
 		t.Errorf("with data: %v", r.Header)
+	}
+	code, body := get(t, http.DefaultClient, "http://"+l.Addr().String()+"/version")
+	if want := `{"etcdserver":"` + version.EtcdVersion + `","etcdcluster":"not_decided","storage":"unknown"}`; code != http.StatusOK || body != want {
+		t.Errorf("the version while it starts: %d %s", code, body)
 	}
 	if err := lobby.close(); err != nil {
 		t.Error(err)

@@ -31,8 +31,12 @@ func openLobby(at []api.Door, hasData bool) *lobby {
 	if hasData {
 		state = server.StartingData
 	}
-	answer := func(w http.ResponseWriter, _ *http.Request) {
+	answer := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set(server.StartingHeader, state)
+		if r.URL.Path == "/version" { // an etcd that leads asks for it again and again, and complains of any other answer
+			api.WriteVersion(w, "", "")
+			return
+		}
 		http.Error(w, "the member is starting", http.StatusServiceUnavailable)
 	}
 	l := &lobby{http: &http.Server{Handler: http.HandlerFunc(answer), ReadTimeout: lobbyTimeout, WriteTimeout: lobbyTimeout}}
