@@ -8,11 +8,13 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"regexp"
 	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/etcdserverpb/gw"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -101,8 +103,27 @@ func (m marshaler) NewDecoder(r io.Reader) runtime.Decoder {
 		if b, bounded := r.(*body); bounded {
 			b.next()
 		}
-		return decoder.Decode(v)
+		err := decoder.Decode(v)
+		if err != nil && !errors.Is(err, io.EOF) && holdsPassword(v) {
+			return fmt.Errorf("proto: %s: %w", position.FindString(err.Error()), errUnreadableSecret)
+		}
+		return err
 	})
+}
+
+// errUnreadableSecret takes the place of the decoder's words, which repeat what it could not read.
+var errUnreadableSecret = errors.New("the request cannot be read; it is not repeated here because it may hold a password")
+
+// position is where the decoder stopped, in its words.
+var position = regexp.MustCompile(`\(line [0-9]+:[0-9]+\)|$`)
+
+// holdsPassword tells whether a message has a field for a password.
+func holdsPassword(v any) bool {
+	switch v.(type) {
+	case *pb.AuthenticateRequest, *pb.AuthUserAddRequest, *pb.AuthUserChangePasswordRequest:
+		return true
+	}
+	return false
 }
 
 // gatewayError answers with what went wrong. That a body was refused comes to it as a mistake in the JSON.
