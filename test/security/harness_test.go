@@ -63,15 +63,23 @@ func (p *party) configOf(pair *tlstest.Pair, believes ...*tlstest.Pair) *tls.Con
 // start runs a member that demands certificates of its clients.
 func (p *party) start(args ...string) {
 	p.t.Helper()
-	p.startAs(run.Config{TLS: p.me.Load(), Args: append([]string{
+	p.startAs(p.demanding(args...))
+}
+
+// demanding are the settings of a member that demands certificates of its clients.
+func (p *party) demanding(args ...string) run.Config {
+	return run.Config{TLS: p.me.Load(), Args: append([]string{
 		"--cert-file=" + p.path("server.pem"), "--key-file=" + p.path("server-key.pem"), "--client-cert-auth",
 		"--trusted-ca-file=" + p.path("ca.pem"), "--client-crl-file=" + p.path("crl"),
-	}, args...)})
+	}, args...)}
 }
 
 func (p *party) startAs(cfg run.Config) {
 	p.t.Helper()
-	cfg.Binary, cfg.Dir = run.Holdfast(p.t), p.t.TempDir()
+	cfg.Dir = p.t.TempDir()
+	if cfg.Binary == "" {
+		cfg.Binary = run.Holdfast(p.t)
+	}
 	var err error
 	if p.Server, err = run.Start(p.t.Context(), cfg); err != nil {
 		p.t.Fatal(err)
