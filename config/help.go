@@ -13,8 +13,14 @@ func Usage(program string) string {
   PROGRAM [flags]
     Run a server, a member of a cluster.
 
+  PROGRAM version
+    Print the versions of Holdfast and of the etcd it stands for.
+
   PROGRAM --version
-    Print the version.
+    Print the version of the etcd it stands for.
+
+  PROGRAM gateway start | grpc-proxy start
+    Run what stands in front of members; each has a --help of its own.
 
   PROGRAM -h | --help
     Print all flags.
@@ -23,8 +29,6 @@ func Usage(program string) string {
     Path of a configuration file, in YAML or JSON. With a file, all other flags and the environment do not count.
     In it durations are integer nanoseconds (600000000000 is 10m), but for --heartbeat-interval and --election-timeout,
     which are milliseconds as on the command line.
-
-The gateway and grpc-proxy of etcd are not part of this version. etcd's own work in front of it.
 `, "PROGRAM", program)
 }
 

@@ -80,7 +80,9 @@ var securityFlags = []Flag{
 // fileOnly are settings that etcd reads from a file and has no flag for.
 var fileOnly = []Flag{
 	{Name: "client-cert-allowed-cn", file: "client-transport-security.allowed-cn",
-		bind: words(func(c *Config) *[]string { return &c.Client.AllowedCNs })},
+		bind:  words(func(c *Config) *[]string { return &c.Client.AllowedCNs }),
+		Usage: "Common names of which a client's certificate must have one."},
 	{Name: "client-skip-client-san-verification", file: "client-transport-security.skip-client-san-verification",
-		bind: truth(func(c *Config) *bool { return &c.Client.SkipClientSANVerify })},
+		bind:  truth(func(c *Config) *bool { return &c.Client.SkipClientSANVerify }),
+		Usage: "Whether to pass over the names in a client's certificate."},
 }

@@ -28,7 +28,7 @@ func main() {
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
 		case "version":
-			fmt.Printf("holdfast %s (%s), etcd API %s\n", version.Holdfast(), version.Commit(), version.EtcdVersion)
+			fmt.Print(version.Text())
 			return
 		case "gateway", "grpc-proxy":
 			runBeside(program, os.Args[1:])

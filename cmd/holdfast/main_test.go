@@ -18,7 +18,7 @@ import (
 
 // TestMain lets the scripts call the program under the names it is known by.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"holdfast": main, "etcd": main, "etcdctl": main, "etcdutl": main})
+	testscript.Main(m, map[string]func(){"holdfast": main, "etcd": main, "etcd3": main, "etcdctl": main, "etcdutl": main})
 }
 
 // scriptTimeout is far more than the scripts take.

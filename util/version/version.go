@@ -58,6 +58,9 @@ func EtcdMinor() string {
 	return EtcdVersion[:strings.LastIndexByte(EtcdVersion, '.')]
 }
 
+// Text is what `holdfast version` prints: our version, then what etcd says of itself.
+func Text() string { return fmt.Sprintf("Holdfast Version: %s\n", Holdfast()) + Lines() }
+
 // Lines is what `etcd --version` prints: four lines that scripts cut by their labels.
 func Lines() string {
 	return fmt.Sprintf("etcd Version: %s\nGit SHA: %s\nGo Version: %s\nGo OS/Arch: %s/%s\n",
