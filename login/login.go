@@ -223,13 +223,14 @@ func (k *Keeper) find(ctx context.Context, m Member, state *auth.State, text str
 	return server.Identity{}, auth.ErrInvalidToken
 }
 
-// findSimple finds a token, also one that another member has given and this one has not heard of yet. etcd waits for the
-// index in the token without end, whoever has made it up.
+// findSimple finds a token, also one that another member has given and this one has not heard of yet: the number in it is that
+// of the entry before. etcd waits for that one alone, and then may not have heard of it either; and it waits without end,
+// whoever has made the number up.
 func (k *Keeper) findSimple(ctx context.Context, m Member, text string) (user string, found bool, err error) {
 	if user, found = k.simple.Find(text); found {
 		return user, true, nil
 	}
-	if index, ok := token.Index(text); !ok || kv.Index(index) <= m.AppliedIndex() {
+	if index, ok := token.Index(text); !ok || kv.Index(index) < m.AppliedIndex() {
 		user, found = k.simple.Find(text) // it may have been applied in between
 		return user, found, nil
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"holdfast/apply"
 	"holdfast/auth"
 	"holdfast/kv"
 	"holdfast/password"
@@ -111,7 +112,7 @@ func (c *cluster) LogIn(_ context.Context, user, prefix string) (kv.Index, error
 // logIn is a login at another member.
 func (c *cluster) logIn(user, prefix string) kv.Index {
 	c.index++
-	index := c.index
+	index := apply.TokenIndex(c.index)
 	c.heard = append(c.heard, func() { c.keeper.Authenticated(user, prefix, index) })
 	return index
 }
@@ -210,15 +211,18 @@ func TestTokenOfAnotherMember(t *testing.T) {
 	}
 	c.logIn("alice", prefix)
 	asked := c.asked
-	if who, err := find(prefix + ".1"); err != nil || who.User != "alice" || who.Revision != c.here.Revision() || c.asked != asked+1 {
+	if who, err := find(prefix + ".0"); err != nil || who.User != "alice" || who.Revision != c.here.Revision() || c.asked != asked+1 {
 		t.Errorf("%v, %v, asked %d times", who, err, c.asked-asked)
 	}
-	for _, text := range []string{strings.Repeat("y", 16) + ".1", prefix + ".0", "made up", ""} {
+	for _, text := range []string{strings.Repeat("y", 16) + ".0", "made up", ""} {
 		if who, err := find(text); !errors.Is(err, auth.ErrInvalidToken) || who != (server.Identity{}) || c.asked != asked+1 {
 			t.Errorf("%q: %v, %v, asked %d times", text, who, err, c.asked-asked)
 		}
 	}
-	if _, err := find(prefix + ".99"); !errors.Is(err, auth.ErrInvalidToken) || c.asked != asked+2 {
+	if _, err := find(prefix + ".1"); !errors.Is(err, auth.ErrInvalidToken) || c.asked != asked+2 {
+		t.Errorf("the entry that comes next: %v, asked %d times", err, c.asked-asked)
+	}
+	if _, err := find(prefix + ".99"); !errors.Is(err, auth.ErrInvalidToken) || c.asked != asked+3 {
 		t.Errorf("an index that nobody has reached: %v, asked %d times", err, c.asked-asked)
 	}
 	c.failed = server.ErrNoLeader

@@ -44,27 +44,39 @@ func (w *world) guarded() error {
 		{"Authenticate", &pb.AuthenticateRequest{Name: stranger, Password: "read"}},
 		{"Authenticate", &pb.AuthenticateRequest{Name: "locked", Password: "any"}},
 	} {
-		if _, err := w.as([2]string{}, authPath+c.method, c.request); err != nil {
+		if _, err := w.as(0, [2]string{}, authPath+c.method, c.request); err != nil {
 			return err
 		}
 	}
 	tokens := map[string][2]string{nobody: {}, stranger: {"no.token", "no.token"}}
 	for _, r := range []*pb.AuthenticateRequest{{Name: rootUser, Password: "top"}, {Name: reader, Password: "read"}} {
-		given, err := w.as([2]string{}, authPath+"Authenticate", r)
+		given, err := w.as(0, [2]string{}, authPath+"Authenticate", r)
 		if err != nil {
 			return err
 		}
 		tokens[r.Name] = given
 	}
+	w.introduce(tokens[rootUser])
 	for _, user := range []string{nobody, stranger, reader, rootUser} {
 		for _, q := range guardedRequests() {
-			if _, err := w.as(tokens[user], q.path, q.request); err != nil {
+			if _, err := w.as(0, tokens[user], q.path, q.request); err != nil {
 				return err
 			}
 		}
 	}
-	_, err := w.as(tokens[rootUser], authPath+"AuthDisable", &pb.AuthDisableRequest{})
+	_, err := w.as(0, tokens[rootUser], authPath+"AuthDisable", &pb.AuthDisableRequest{})
+	w.introduce([2]string{})
 	return err
+}
+
+// introduce gives the harness' own questions tokens to carry, none while authentication is off.
+func (w *world) introduce(token [2]string) {
+	for t := range w.targets {
+		w.targets[t].identity = nil
+		if token[t] != "" {
+			w.targets[t].identity = metadata.Pairs("token", token[t])
+		}
+	}
 }
 
 type guardedRequest struct {
@@ -110,14 +122,29 @@ func guardedRequests() []guardedRequest {
 	}
 }
 
-// as makes a call with a user's token, which differs between the servers, and returns the tokens of an answer that has one.
-func (w *world) as(token [2]string, path string, request proto.Message) (given [2]string, err error) {
+// as makes a call on a connection with a user's token, which differs between the servers, and returns the tokens of an answer
+// that has one. Of a watch it takes the first answer.
+func (w *world) as(conn int, token [2]string, path string, request proto.Message) (given [2]string, err error) {
+	if w.methodLine(w.omitted, path) != "" {
+		return given, nil
+	}
+	waits := path
+	if token[1] != "" {
+		// Whatever is asked, the member has to know the token: etcd waits for the entry before the one that gave it.
+		waits = ""
+	}
+	if err := w.catchUp(w.targets[1], conn, waits, []proto.Message{request}); err != nil {
+		return given, err
+	}
 	want, got, err := w.exchange(request, func(t int) answer {
 		var md metadata.MD
 		if token[t] != "" {
 			md = metadata.Pairs("token", token[t])
 		}
-		return joined(w.targets[t].call(0, path, md, request))
+		if create, is := request.(*pb.WatchCreateRequest); is {
+			return w.targets[t].firstOfWatch(conn, md, create)
+		}
+		return joined(w.targets[t].call(conn, path, md, request))
 	}, nil)
 	if err != nil {
 		return given, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -158,5 +159,6 @@ func linearizable(path string, requests []proto.Message) bool {
 	case kvRange, rangeStream:
 		return len(requests) == 1 && !requests[0].(*pb.RangeRequest).Serializable
 	}
-	return false // a txn of reads alone may be serializable
+	// Users and roles are changed and read through the log. A txn of reads alone may be serializable.
+	return strings.HasPrefix(path, authPath)
 }

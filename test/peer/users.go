@@ -2,7 +2,6 @@ package peer
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 
 	"go.etcd.io/etcd/api/v3/authpb"
@@ -55,9 +54,7 @@ func (w *world) users(seed uint64) error {
 			return err
 		}
 	}
-	for t := range w.targets {
-		w.targets[t].identity = nil
-	}
+	w.introduce([2]string{})
 	return r.clear()
 }
 
@@ -90,14 +87,12 @@ func (r *requester) setUp() error {
 			return err
 		}
 	}
-	for t, token := range r.tokens[rootUser] {
-		r.targets[t].identity = metadata.Pairs("token", token)
-	}
+	r.introduce(r.tokens[rootUser])
 	return nil
 }
 
 func (r *requester) logIn(name, password string) (err error) {
-	r.tokens[name], err = r.as([2]string{}, authPath+"Authenticate", &pb.AuthenticateRequest{Name: name, Password: password})
+	r.tokens[name], err = r.as(r.rng.IntN(clients), [2]string{}, authPath+"Authenticate", &pb.AuthenticateRequest{Name: name, Password: password})
 	return err
 }
 
@@ -119,26 +114,11 @@ func (r *requester) clear() error {
 // ask makes one request in a user's name, on any connection.
 func (r *requester) ask(name string, q guardedRequest) error {
 	conn := r.rng.IntN(clients)
-	if err := r.catchUp(r.targets[1], conn, q.path, []proto.Message{q.request}); err != nil {
-		return err
-	}
-	_, _, err := r.exchange(q.request, func(t int) answer {
-		var md metadata.MD
-		if token := r.tokens[name][t]; token != "" {
-			md = metadata.Pairs("token", token)
-		}
-		if q.path == watchPath {
-			return r.targets[t].firstOfWatch(conn, md, q.request.(*pb.WatchCreateRequest))
-		}
-		return joined(r.targets[t].call(conn, q.path, md, q.request))
-	}, nil)
-	if err == nil {
-		return nil
-	}
+	_, err := r.as(conn, r.tokens[name], q.path, q.request)
 	if d, is := err.(*difference); is {
 		return r.differ("%q asks on connection %d %s {%s}:\n%s", name, conn, q.path, short(q.request), d.text)
 	}
-	return fmt.Errorf("%q asks %s: %w", name, q.path, err)
+	return err
 }
 
 // firstOfWatch asks for a watch on a stream of its own and returns the first answer.
