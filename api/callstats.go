@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
@@ -193,16 +194,21 @@ const versionUnknown = "unknown"
 
 type clientVersion struct{ kind, version string }
 
-func (c *clientVersions) count(ctx context.Context, kind string) {
+// count counts a call, or says that what its client says is no version.
+func (c *clientVersions) count(ctx context.Context, kind string) error {
 	version := versionUnknown
 	if v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey); len(v) > 0 {
 		version = v[0]
 	}
 	n, known := (*c.by.Load())[clientVersion{kind, version}]
 	if !known {
+		if !utf8.ValidString(version) {
+			return rpctypes.ErrGRPCInvalidClientAPIVersion
+		}
 		n = c.learn(clientVersion{kind, version})
 	}
 	n.Add(1)
+	return nil
 }
 
 func (c *clientVersions) learn(v clientVersion) *atomic.Uint64 {

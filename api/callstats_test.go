@@ -11,6 +11,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/metadata"
+
+	"holdfast/metrics"
 )
 
 func metricsOf(s *service) string {
@@ -81,4 +83,24 @@ func TestCallsAreCounted(t *testing.T) {
 			t.Error("durations of calls are shown, and were not asked for")
 		}
 	})
+}
+
+// BenchmarkCount is what counting costs for a unary call.
+func BenchmarkCount(b *testing.B) {
+	c := newCallStats(metrics.New(metrics.Config{}))
+	m := &methodStats{kind: "unary", service: "etcdserverpb.KV", name: "Put"}
+	ctx := metadata.NewIncomingContext(b.Context(), metadata.Pairs(rpctypes.MetadataClientAPIVersionKey, "3.7"))
+	c.methods = map[string]*methodStats{"/etcdserverpb.KV/Put": m, "/etcdserverpb.KV/Range": {}}
+	for b.Loop() {
+		m := c.methods["/etcdserverpb.KV/Put"]
+		began := m.begin()
+		m.received.Add(1)
+		if err := c.clients.count(ctx, "unary"); err != nil {
+			b.Fatal(err)
+		}
+		c.receivedBytes.Add(300)
+		c.sentBytes.Add(30)
+		m.sent.Add(1)
+		m.end(began, nil)
+	}
 }

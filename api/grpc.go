@@ -5,7 +5,6 @@ import (
 	"math"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -68,10 +67,9 @@ func (a *API) unaryCall(ctx context.Context, q any, info *grpc.UnaryServerInfo, 
 	if a.member.IsLearner() && !learnerAnswers(q) {
 		return nil, rpctypes.ErrGRPCNotSupportedForLearner
 	}
-	if err := checkClientVersion(ctx); err != nil {
+	if err := a.calls.clients.count(ctx, "unary"); err != nil {
 		return nil, err
 	}
-	a.calls.clients.count(ctx, "unary")
 	if needsLeader(ctx) && a.member.Leader() == 0 {
 		return nil, rpctypes.ErrGRPCNoLeader
 	}
@@ -106,10 +104,9 @@ func (a *API) streamCall(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 	if a.member.IsLearner() && info.FullMethod != pb.Maintenance_Snapshot_FullMethodName {
 		return rpctypes.ErrGRPCNotSupportedForLearner
 	}
-	if err := checkClientVersion(stream.Context()); err != nil {
+	if err := a.calls.clients.count(stream.Context(), "stream"); err != nil {
 		return err
 	}
-	a.calls.clients.count(stream.Context(), "stream")
 	ctx := a.withCaller(stream.Context()) // authentication may be switched on while the stream lives
 	if !needsLeader(ctx) {
 		return run(srv, streamWith{stream, ctx})
@@ -132,14 +129,6 @@ func learnerAnswers(q any) bool {
 		return q.Serializable
 	}
 	return false
-}
-
-func checkClientVersion(ctx context.Context) error {
-	v := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey)
-	if len(v) > 0 && !utf8.ValidString(v[0]) {
-		return rpctypes.ErrGRPCInvalidClientAPIVersion
-	}
-	return nil
 }
 
 func needsLeader(ctx context.Context) bool {

@@ -7,6 +7,14 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
+// hotOperations are the first of operations: finding one costs no hash.
+var hotOperations = func() (names [16]string) {
+	for number := range names {
+		names[number] = operations[protowire.Number(number)]
+	}
+	return names
+}()
+
 // operations are etcd's names for what an entry of the log asks, by the number of its field in InternalRaftRequest.
 var operations = func() map[protowire.Number]string {
 	names := map[protowire.Number]string{}
@@ -35,6 +43,9 @@ func operationOf(payload []byte) string {
 			break
 		}
 		if number != fieldID && number != fieldHeader {
+			if int(number) < len(hotOperations) && hotOperations[number] != "" {
+				return hotOperations[number]
+			}
 			if name, known := operations[number]; known {
 				return name
 			}
