@@ -189,6 +189,7 @@ func New(member Member, cfg Config) *API {
 	a.grpc = a.newGRPC()
 	cfg.Metrics.Sample(a.calls.sample)
 	cfg.Metrics.Sample(a.load.sample)
+	cfg.Metrics.Sample(a.sampleLogIns)
 	cfg.Metrics.Sample(a.health.sample)
 	return a
 }

@@ -230,6 +230,18 @@ func (c *clientVersions) learn(v clientVersion) *atomic.Uint64 {
 	return more[v]
 }
 
+// sampleLogIns shows who has come to log in.
+func (a *API) sampleLogIns(s *metrics.Sample) {
+	if a.cfg.Logins == nil {
+		return
+	}
+	st := a.cfg.Logins.Stats()
+	s.Set(metrics.Tokens, float64(st.Tokens))
+	s.Set(metrics.LogIns, float64(st.Accepted), "accepted")
+	s.Set(metrics.LogIns, float64(st.Refused), "refused")
+	s.Set(metrics.PasswordChecks, float64(st.Checks))
+}
+
 // sample shows what was counted.
 func (c *callStats) sample(s *metrics.Sample) {
 	for _, m := range c.methods {

@@ -86,6 +86,7 @@ type Config struct {
 	MaxRequestBytes uint  // bytes of one request in the log; default DefaultMaxRequestBytes
 	MaxStreams      uint32
 	MemoryLock      bool  // --memory-mlock
+	MetricsOld      bool  // also the names that etcd gave up
 	MemoryLimit     int64 // bytes the process may take; 0 means what its control group allows
 	UnsafeNoFsync   bool
 	ForceNewCluster bool

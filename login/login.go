@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"holdfast/auth"
@@ -55,6 +56,20 @@ type Keeper struct {
 	// simple or jwt is set, or neither: then nobody gets a token.
 	simple *token.Simple
 	jwt    *token.JWT
+
+	accepted, refused atomic.Uint64 // passwords
+}
+
+// Stats is what a keeper holds, and has done since it was made.
+type Stats struct {
+	Tokens            int    // simple tokens that are kept
+	Accepted, Refused uint64 // passwords that users came with
+	Checks            uint64 // of passwords, at bcrypt's full cost
+}
+
+// Stats returns the numbers of now.
+func (k *Keeper) Stats() Stats {
+	return Stats{Tokens: k.Tokens(), Accepted: k.accepted.Load(), Refused: k.refused.Load(), Checks: k.passwords.Checked()}
 }
 
 // New makes a keeper. It reads the key files of tokens.
@@ -122,6 +137,7 @@ func (k *Keeper) Authenticate(ctx context.Context, m Member, user, pass string) 
 				return "", asked
 			}
 			if now == state {
+				k.refused.Add(1)
 				k.tellRefused(user, err)
 				return "", err
 			}
@@ -129,6 +145,9 @@ func (k *Keeper) Authenticate(ctx context.Context, m Member, user, pass string) 
 		}
 		text, held, err := k.give(ctx, m, state, user)
 		if held || err != nil {
+			if err == nil {
+				k.accepted.Add(1)
+			}
 			return text, err
 		}
 		k.cfg.Log.Info("revision when password checked became stale; retrying")

@@ -5,8 +5,14 @@ var (
 	CallsUnderWay = gauge("holdfast_calls_under_way", "Calls being served, of the kinds that are bounded.", "class")
 	CallsRefused  = counter("holdfast_refused_calls_total", "Calls refused because too many were under way.", "class")
 
-	Leases  = gauge("holdfast_leases", "Leases there are.")
-	DiskLow = gauge("holdfast_disk_low", "Whether so little is free on a disk that writes are refused: 1, or 0.")
+	Leases         = gauge("holdfast_leases", "Leases there are.")
+	Tokens         = gauge("holdfast_auth_tokens", "Simple tokens that are good at this member.")
+	LogIns         = counter("holdfast_auth_logins_total", "Passwords that users have come with to this member.", "outcome")
+	PasswordChecks = counter("holdfast_auth_password_checks_total", "Passwords compared at bcrypt's full cost; those known to be right are not.")
+
+	DiskFree    = gauge("holdfast_disk_free_bytes", "Bytes free on the disk of the store, and on that of the raft log if it is another, when last looked at.", "disk")
+	DiskReserve = gauge("holdfast_disk_reserve_bytes", "Below so many free bytes writes are refused.", "disk")
+	DiskLow     = gauge("holdfast_disk_low", "Whether so little is free on a disk that writes are refused: 1, or 0.")
 
 	TLSEnd      = gauge("holdfast_tls_end_timestamp_seconds", "When a certificate or a list of revoked certificates in force ends, in seconds since 1970; the first to end of a file and subject.", "flag", "subject")
 	TLSReloads  = counter("holdfast_tls_reloads_total", "Changes of files of TLS that took effect while running.", "side")
@@ -25,8 +31,8 @@ var (
 	LogWrites   = counter("holdfast_raft_log_writes_total", "Writes to the raft log, each of all entries that waited.")
 	LogSyncs    = counter("holdfast_raft_log_syncs_total", "Syncs of the raft log.")
 
-	StoreTables            = gauge("holdfast_store_tables", "Tables of the store.")
-	StoreTableBytes        = gauge("holdfast_store_table_bytes", "Bytes of the tables of the store.")
+	StoreTables            = gauge("holdfast_store_tables", "Tables of the store. Flushes make them in level 0, compactions move them down.", "level")
+	StoreTableBytes        = gauge("holdfast_store_table_bytes", "Bytes of the tables of the store.", "level")
 	StoreMemTableBytes     = gauge("holdfast_store_memtable_bytes", "Bytes set aside for what is not in a table yet.")
 	StoreUnflushed         = gauge("holdfast_store_unflushed_bytes", "Bytes committed since the last flush: a crash has the raft log replayed for them.")
 	StoreSublevels         = gauge("holdfast_store_sublevels", "Sublevels of level 0, which each read may have to look at.")

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"strconv"
 
 	"holdfast/kv"
 	"holdfast/membership"
@@ -45,7 +46,7 @@ func (s *Server) sampleMember(out *metrics.Sample) {
 	for _, id := range s.cluster.RemovedMembers() {
 		out.Set(metrics.KnownPeers, 0, s.id.String(), id.String())
 	}
-	out.Bool(metrics.DiskLow, s.space.low.Load())
+	s.space.sample(out)
 }
 
 // minorOf is a version without its patch.
@@ -82,8 +83,10 @@ func (s *Server) sampleStore(out *metrics.Sample) {
 	if err != nil {
 		return // it is being replaced: what is left out is seen at the next look
 	}
-	out.Set(metrics.StoreTables, float64(st.Tables))
-	out.Set(metrics.StoreTableBytes, float64(st.TableBytes))
+	for i, l := range st.Levels {
+		out.Set(metrics.StoreTables, float64(l.Tables), strconv.Itoa(i))
+		out.Set(metrics.StoreTableBytes, float64(l.Bytes), strconv.Itoa(i))
+	}
 	out.Set(metrics.StoreMemTableBytes, float64(st.MemTableBytes))
 	out.Set(metrics.StoreSublevels, float64(st.Sublevels))
 	out.Set(metrics.StoreReadAmplification, float64(st.ReadAmp))

@@ -12,6 +12,7 @@ import (
 
 	"holdfast/apply"
 	"holdfast/membership"
+	"holdfast/metrics"
 	"holdfast/raftlog"
 	"holdfast/storage"
 )
@@ -47,6 +48,7 @@ type spaceGuard struct {
 type disk struct {
 	dir            string
 	total, reserve uint64 // 0 where the file system does not tell
+	free           atomic.Uint64
 	low            atomic.Bool
 }
 
@@ -158,6 +160,7 @@ func (g *spaceGuard) look(log *slog.Logger) error {
 
 // set takes in how much is free, says so when the answer to writers changes, and returns whether it is too little.
 func (d *disk) set(free uint64, log *slog.Logger) bool {
+	d.free.Store(free)
 	low := free < d.reserve
 	switch was := d.low.Swap(low); {
 	case low && !was:
@@ -167,6 +170,19 @@ func (d *disk) set(free uint64, log *slog.Logger) bool {
 		log.Info("there is enough free disk space again: writes are accepted", "dir", d.dir, "free-bytes", free, "reserve-bytes", d.reserve)
 	}
 	return low
+}
+
+// sample shows how much room there is.
+func (g *spaceGuard) sample(out *metrics.Sample) {
+	out.Bool(metrics.DiskLow, g.low.Load())
+	for _, d := range g.watched {
+		name := "store"
+		if d == &g.log {
+			name = "log"
+		}
+		out.Set(metrics.DiskFree, float64(d.free.Load()), name)
+		out.Set(metrics.DiskReserve, float64(d.reserve), name)
+	}
 }
 
 // admit counts a request that is about to be written and tells whether the disks have room for it.

@@ -54,6 +54,13 @@ type Stats struct {
 	// Misuses counts rows that a flush or compaction found not to have been written and removed exactly once, as
 	// SingleDelete demands: anything but 0 is our mistake.
 	Misuses int64
+	// Levels are the tables by level; what is flushed comes to the first, and moves down as it is compacted.
+	Levels [7]LevelStats
+}
+
+// LevelStats are the tables of one level.
+type LevelStats struct {
+	Tables, Bytes int64
 }
 
 // Stats reads all counters; it costs some ten microseconds.
@@ -65,6 +72,10 @@ func (s *Store) Stats() (Stats, error) {
 	defer g.release()
 	m := g.db.Metrics()
 	total := m.Total()
+	var levels [7]LevelStats
+	for i := range levels {
+		levels[i] = LevelStats{m.Levels[i].TablesCount, m.Levels[i].TablesSize}
+	}
 	return Stats{
 		TableBytes:          total.TablesSize,
 		MemTableBytes:       int64(m.MemTable.Size),
@@ -79,6 +90,7 @@ func (s *Store) Stats() (Stats, error) {
 		CacheHits:           m.BlockCache.Hits,
 		CacheMisses:         m.BlockCache.Misses,
 		Misuses:             g.misuses.Load(),
+		Levels:              levels,
 	}, nil
 }
 

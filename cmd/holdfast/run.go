@@ -203,7 +203,7 @@ func startTracing(ctx context.Context, cfg config.Config, log *slog.Logger) (*tr
 
 // newMetrics is what the member shows of itself.
 func newMetrics(cfg config.Config) *metrics.Set {
-	set := metrics.New(metrics.Config{Extensive: cfg.Metrics == "extensive"})
+	set := metrics.New(metrics.Config{Extensive: cfg.Metrics == "extensive", Old: cfg.MetricsOld})
 	set.Sample(func(s *metrics.Sample) {
 		for _, gate := range config.AllGates() {
 			s.Bool(metrics.Feature, cfg.Gates.Enabled(gate.Name), string(gate.Name), gate.Stage)
