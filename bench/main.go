@@ -14,7 +14,7 @@
 //
 // Environment: ROWS a regular expression over the names of rows; ROUNDS how often each is repeated; HOLDFAST the binary
 // that is measured, bin/holdfast if unset; DIR where data goes, .cache/bench if unset (a file system in memory makes
-// syncing free and the figures useless).
+// syncing free and the figures useless); LEASES how many the row leases has, 100,000 if unset.
 package main
 
 import (
@@ -33,6 +33,9 @@ import (
 // roundsDefault is enough for a median that one bad moment does not move.
 const roundsDefault = 3
 
+// leasesDefault is what a cluster of 100,000 clients would keep.
+const leasesDefault = 100_000
+
 // settings are what the environment says.
 type settings struct {
 	rows     *regexp.Regexp
@@ -40,6 +43,7 @@ type settings struct {
 	holdfast string // path of the binary
 	dir      string // where data goes
 	results  string // where records go
+	leases   int    // of the row leases
 }
 
 func main() {
@@ -85,7 +89,12 @@ func readSettings(root string, getenv func(string) string) (settings, error) {
 	if err != nil || rounds < 1 {
 		return settings{}, fmt.Errorf("ROUNDS=%s: want a number from 1", getenv("ROUNDS"))
 	}
+	leases, err := strconv.Atoi(or("LEASES", strconv.Itoa(leasesDefault)))
+	if err != nil || leases < 1 {
+		return settings{}, fmt.Errorf("LEASES=%s: want a number from 1", getenv("LEASES"))
+	}
 	return settings{
+		leases:   leases,
 		rows:     rows,
 		rounds:   rounds,
 		holdfast: or("HOLDFAST", filepath.Join(root, "bin", "holdfast")),
