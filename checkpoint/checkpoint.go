@@ -20,6 +20,8 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"holdfast/util/durable"
 )
 
 // Version names the form of the stream: who reads another one cannot read this.
@@ -174,20 +176,12 @@ func Receive(fs vfs.FS, dir string, from io.Reader) error {
 	w := &receiver{fs: fs, dir: dir, from: from, buf: make([]byte, copyBytes)}
 	err := w.run()
 	if err == nil {
-		err = syncDir(fs, dir)
+		err = durable.Names(fs, dir)
 	}
 	if err != nil {
 		return fmt.Errorf("receive checkpoint: %w", err)
 	}
 	return nil
-}
-
-func syncDir(fs vfs.FS, dir string) error {
-	f, err := fs.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 type receiver struct {

@@ -10,6 +10,8 @@ import (
 	"testing/iotest"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"holdfast/util/durable"
 )
 
 // directory makes one with files of all kinds of sizes.
@@ -74,7 +76,7 @@ func TestRoundTrip(t *testing.T) {
 	if err := Receive(fs, "to", iotest.HalfReader(bytes.NewReader(b))); err != nil {
 		t.Fatal(err)
 	}
-	if err := syncDir(fs, ""); err != nil {
+	if err := durable.Names(fs, ""); err != nil {
 		t.Fatal(err)
 	}
 	after := fs.CrashClone(vfs.CrashCloneCfg{})

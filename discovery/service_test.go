@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os/exec"
 	"slices"
 	"strings"
@@ -38,12 +37,14 @@ func startHoldfast(t *testing.T) string {
 	return m.ClientAddrs()[0].String()
 }
 
-func startEtcd(t *testing.T) string { return strings.TrimPrefix(runEtcd(t, freeURL(t)), "http://") }
+func startEtcd(t *testing.T) string {
+	return strings.TrimPrefix(runEtcd(t, etcd.FreeURL(t)), "http://")
+}
 
 // runEtcd starts an etcd until the test ends, and returns the URL for clients.
 func runEtcd(t *testing.T, peer string, flags ...string) string {
 	t.Helper()
-	client := freeURL(t)
+	client := etcd.FreeURL(t)
 	cmd := exec.Command(etcd.Binary(t, "etcd"), append([]string{
 		"--name", "e", "--data-dir", t.TempDir(), "--listen-client-urls", client, "--advertise-client-urls", client,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--unsafe-no-fsync",
@@ -58,16 +59,6 @@ func runEtcd(t *testing.T, peer string, flags ...string) string {
 		_ = cmd.Wait() // it was killed, and says so
 	})
 	return client
-}
-
-func freeURL(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
 }
 
 // put writes as whoever prepares a cluster does.
@@ -99,7 +90,7 @@ func TestService(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			endpoint := open(t)
-			down := strings.TrimPrefix(freeURL(t), "http://")
+			down := strings.TrimPrefix(etcd.FreeURL(t), "http://")
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			put(t, endpoint, "/_etcd/registry/bad/_config/size", "three")
@@ -145,7 +136,7 @@ func TestService(t *testing.T) {
 
 // TestServiceWithEtcd: an etcd that registers in the same list and this member see each other.
 func TestServiceWithEtcd(t *testing.T) {
-	endpoint, peer := startHoldfast(t), freeURL(t)
+	endpoint, peer := startHoldfast(t), etcd.FreeURL(t)
 	put(t, endpoint, "/_etcd/registry/both/_config/size", "2")
 	runEtcd(t, peer, "--discovery-token", "both", "--discovery-endpoints", "http://"+endpoint)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -162,7 +153,7 @@ func TestServiceWithEtcd(t *testing.T) {
 func TestServiceIsWaitedFor(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer cancel()
-	if _, err := service("t", strings.TrimPrefix(freeURL(t), "http://")).Join(ctx, 1, pair(1)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := service("t", strings.TrimPrefix(etcd.FreeURL(t), "http://")).Join(ctx, 1, pair(1)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 }
@@ -170,8 +161,8 @@ func TestServiceIsWaitedFor(t *testing.T) {
 // TestServiceOverTLS: a URL of https, or the setting, speaks TLS; a certificate that nobody vouches for is refused unless the
 // setting takes any.
 func TestServiceOverTLS(t *testing.T) {
-	client := strings.Replace(freeURL(t), "http://", "https://", 1)
-	runEtcd(t, freeURL(t), "--auto-tls", "--listen-client-urls", client, "--advertise-client-urls", client)
+	client := strings.Replace(etcd.FreeURL(t), "http://", "https://", 1)
+	runEtcd(t, etcd.FreeURL(t), "--auto-tls", "--listen-client-urls", client, "--advertise-client-urls", client)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	s := service("none", client)

@@ -3,7 +3,6 @@ package etcdfile
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -169,7 +168,7 @@ func compareHashes(t *testing.T, d *Database, snapshot string) {
 // compareServed starts an etcd on a restored folder and asks it over the network for the hash and the keys.
 func compareServed(t *testing.T, d *Database, dir string) {
 	t.Helper()
-	client, peer := freeURL(t), freeURL(t)
+	client, peer := etcd.FreeURL(t), etcd.FreeURL(t)
 	log, err := os.Create(dir + ".log")
 	if err != nil {
 		t.Fatal(err)
@@ -214,15 +213,4 @@ func compareServed(t *testing.T, d *Database, dir string) {
 		t.Errorf("etcd answers HashKV with %+v, we with %d", hashes, want.Sum)
 	}
 	ctl("put", "it", "lives")
-}
-
-// freeURL names an address nobody listens on.
-func freeURL(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closeOrFail(t, l)
-	return "http://" + l.Addr().String()
 }

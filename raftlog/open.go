@@ -7,6 +7,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"holdfast/util/durable"
 )
 
 // Recovered is what a log held when it was opened.
@@ -111,7 +113,7 @@ func (l *Log) openTail(s *scan) (err error) {
 	if err := l.tail.Sync(); err != nil {
 		return fmt.Errorf("sync %s: %w", path, err)
 	}
-	return syncDir(l.cfg.FS, l.cfg.Dir)
+	return durable.Names(l.cfg.FS, l.cfg.Dir)
 }
 
 // keepBroken copies the last segment before its tail is cut, for whoever wants to look into it.
@@ -122,7 +124,7 @@ func (l *Log) keepBroken(path string, s *scan) error {
 	}
 	l.cfg.Log.Warn("cut the torn tail of the raft log, left by a crash during a write that was never acknowledged",
 		"segment", path, "offset", s.end, "bytes", s.dirt, "last-index", s.hist.last, "copy", broken)
-	return syncDir(l.cfg.FS, l.cfg.Dir)
+	return durable.Names(l.cfg.FS, l.cfg.Dir)
 }
 
 func zero(f vfs.File, off, n int64) error {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"holdfast/util/durable"
 )
 
 // SegmentBytesDefault is etcd's segment size: large enough that cutting is rare, small enough that space comes back soon.
@@ -104,7 +106,7 @@ func Create(cfg Config, meta Metadata, first ...Save) (*Log, error) {
 	if err := cfg.FS.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create raft log directory: %w", err)
 	}
-	if err := syncDir(cfg.FS, cfg.FS.PathDir(cfg.Dir)); err != nil {
+	if err := durable.Names(cfg.FS, cfg.FS.PathDir(cfg.Dir)); err != nil {
 		return nil, err
 	}
 	l := &Log{cfg: cfg, meta: meta.encode()}
@@ -163,7 +165,7 @@ func (l *Log) promoteSpare(seg segment) error {
 		return fmt.Errorf("name segment %s: %w", seg, err)
 	}
 	failpointWALAfterRename()
-	if err := syncDir(l.cfg.FS, l.cfg.Dir); err != nil {
+	if err := durable.Names(l.cfg.FS, l.cfg.Dir); err != nil {
 		return err
 	}
 	old := l.tail

@@ -1,6 +1,10 @@
 package raftlog
 
-import "fmt"
+import (
+	"fmt"
+
+	"holdfast/util/durable"
+)
 
 // Release gives the space of old segments back: those that hold nothing from below on. First it makes durable what a
 // reader needs to open what is left: rec, whose index must be at least below-1, and a commit index that reaches it. What
@@ -91,7 +95,7 @@ func (l *Log) remove(seg segment) error {
 	if err := l.cfg.FS.Remove(l.cfg.path(seg.String())); err != nil {
 		return l.fail(fmt.Errorf("remove raft log segment %s: %w", seg, err))
 	}
-	if err := syncDir(l.cfg.FS, l.cfg.Dir); err != nil {
+	if err := durable.Names(l.cfg.FS, l.cfg.Dir); err != nil {
 		return l.fail(err)
 	}
 	l.cfg.Log.Info("released a raft log segment", "segment", l.cfg.path(seg.String()))

@@ -80,22 +80,6 @@ func checkSequence(fsys vfs.FS, dir string, segs []segment) error {
 	return nil
 }
 
-// syncDir makes creations, renames and removals in dir durable.
-func syncDir(fsys vfs.FS, dir string) error {
-	d, err := fsys.OpenDir(dir)
-	if err != nil {
-		return fmt.Errorf("open directory %s: %w", dir, err)
-	}
-	err = d.Sync()
-	if cerr := d.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return fmt.Errorf("sync directory %s: %w", dir, err)
-	}
-	return nil
-}
-
 // createFile makes an empty file of size bytes that read as zero, with its blocks allocated where the system can.
 func createFile(fsys vfs.FS, path string, size int64) (vfs.File, error) {
 	if err := fsys.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -23,6 +23,7 @@ import (
 	"holdfast/replica"
 	"holdfast/storage"
 	"holdfast/transport"
+	"holdfast/util/durable"
 )
 
 // catchUp sends this member's state to others whose entries the log no longer has, and takes in theirs.
@@ -126,7 +127,7 @@ func (c *catchUp) take(ctx context.Context, state *receivedState, in transport.I
 		return fmt.Errorf("name the received state: %w", err)
 	}
 	failpointSnapDBRenameBeforeDirSync()
-	if err := syncDir(c.dir.fs, c.dir.path()); err != nil {
+	if err := durable.Names(c.dir.fs, c.dir.path()); err != nil {
 		return fmt.Errorf("name the received state: %w", err)
 	}
 	c.log.Info("received a state", "form", in.Form.String(), "index", state.at.Index, "bytes", body.n,

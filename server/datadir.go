@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"holdfast/raftlog"
+	"holdfast/util/durable"
 )
 
 // formatVersion names the layout and encodings of a data directory. It changes when an older version could not read
@@ -130,7 +131,7 @@ func (d *dataDir) writeFormat() error {
 	err := d.writeFile("FORMAT", formatVersion+"\n", failpointFormatBeforeRename, failpointFormatAfterRename)
 	for _, dir := range []string{d.root, d.fs.PathDir(d.root)} {
 		if err == nil {
-			err = syncDir(d.fs, dir)
+			err = durable.Names(d.fs, dir)
 		}
 	}
 	if err != nil {
@@ -148,12 +149,4 @@ func (d *dataDir) emptyTemp() error {
 		return fmt.Errorf("make the temporary directory: %w", err)
 	}
 	return nil
-}
-
-func syncDir(disk vfs.FS, dir string) error {
-	f, err := disk.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

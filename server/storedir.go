@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"holdfast/raftlog"
+	"holdfast/util/durable"
 )
 
 // The store in force is in the directory that the marker member/STORE names, in member/store where there is no marker. A
@@ -151,5 +152,5 @@ func (d *dataDir) writeFile(name, text string, before, after func()) error {
 	if err != nil {
 		return err
 	}
-	return syncDir(d.fs, d.path())
+	return durable.Names(d.fs, d.path())
 }

@@ -1,10 +1,9 @@
 package storage
 
 import (
-	"errors"
 	"fmt"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	"holdfast/util/durable"
 )
 
 // Create makes an empty database in cfg.Dir, which must not exist. It appears whole: Pebble writes several files before a new
@@ -23,22 +22,14 @@ func Create(cfg Config) error {
 	if err := s.Close(); err != nil {
 		return fmt.Errorf("create store in %s: %w", cfg.Dir, err)
 	}
-	if err := syncDir(cfg.FS, fresh.Dir); err != nil {
+	if err := durable.Names(cfg.FS, fresh.Dir); err != nil {
 		return fmt.Errorf("create store in %s: %w", cfg.Dir, err)
 	}
 	if err := cfg.FS.Rename(fresh.Dir, cfg.Dir); err != nil {
 		return fmt.Errorf("create store in %s: %w", cfg.Dir, err)
 	}
-	if err := syncDir(cfg.FS, cfg.FS.PathDir(cfg.Dir)); err != nil {
+	if err := durable.Names(cfg.FS, cfg.FS.PathDir(cfg.Dir)); err != nil {
 		return fmt.Errorf("create store in %s: %w", cfg.Dir, err)
 	}
 	return nil
-}
-
-func syncDir(disk vfs.FS, dir string) error {
-	f, err := disk.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

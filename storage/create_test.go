@@ -9,6 +9,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"holdfast/util/durable"
 )
 
 // TestCreateAppearsWhole crashes while a database is made, after every operation on the disk: afterwards there is none, or
@@ -19,7 +21,7 @@ func TestCreateAppearsWhole(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for at := 0; ; at++ {
 		disk := vfs.NewCrashableMem()
-		if err := errors.Join(disk.MkdirAll("member", 0o700), syncDir(disk, "")); err != nil {
+		if err := errors.Join(disk.MkdirAll("member", 0o700), durable.Names(disk, "")); err != nil {
 			t.Fatal(err)
 		}
 		var crashed *vfs.MemFS

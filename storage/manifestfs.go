@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"holdfast/util/durable"
 )
 
 // manifestFS makes the name of each new manifest durable as soon as it is created. Pebble syncs the directory only once for the
@@ -18,7 +20,7 @@ func (m manifestFS) Create(name string, category vfs.DiskWriteCategory) (vfs.Fil
 	if err != nil || !strings.HasPrefix(m.PathBase(name), "MANIFEST-") {
 		return f, err
 	}
-	if err := syncDir(m.FS, m.PathDir(name)); err != nil {
+	if err := durable.Names(m.FS, m.PathDir(name)); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil

@@ -8,6 +8,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"holdfast/util/durable"
 )
 
 // TestOpenSurvivesCrashes crashes while an existing database is opened and written to, before each operation on the disk, with a
@@ -17,7 +19,7 @@ func TestOpenSurvivesCrashes(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	made := vfs.NewCrashableMem()
-	if err := errors.Join(made.MkdirAll("member", 0o700), syncDir(made, ""), Create(Config{FS: made, Dir: "member/store"})); err != nil {
+	if err := errors.Join(made.MkdirAll("member", 0o700), durable.Names(made, ""), Create(Config{FS: made, Dir: "member/store"})); err != nil {
 		t.Fatal(err)
 	}
 	for range 20 {

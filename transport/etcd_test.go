@@ -79,7 +79,7 @@ type etcdProcess struct{ client, peer string }
 // startEtcd starts one whose peer URL is peer. In flags, PEER stands for that.
 func startEtcd(t *testing.T, peer string, flags ...string) *etcdProcess {
 	t.Helper()
-	e := &etcdProcess{client: freeURL(t), peer: peer}
+	e := &etcdProcess{client: etcd.FreeURL(t), peer: peer}
 	output, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -108,16 +108,6 @@ func startEtcd(t *testing.T, peer string, flags ...string) *etcdProcess {
 		}
 	})
 	return e
-}
-
-func freeURL(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }() // nothing was sent
-	return "http://" + l.Addr().String()
 }
 
 // ctl runs etcdctl and returns what it prints.
@@ -321,8 +311,8 @@ func TestEtcdFounds(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts an etcd")
 	}
-	url := freeURL(t)
-	e := startEtcd(t, freeURL(t), "--initial-cluster", "e=PEER,us="+url, "--initial-cluster-token", "live")
+	url := etcd.FreeURL(t)
+	e := startEtcd(t, etcd.FreeURL(t), "--initial-cluster", "e=PEER,us="+url, "--initial-cluster-token", "live")
 	us, theirs := membership.MemberID([]string{url}, "live", 0), membership.MemberID([]string{e.peer}, "live", 0)
 	cluster := membership.ClusterID([]kv.MemberID{us, theirs})
 	l := startLive(t, url, uint64(us), cluster, uint64(theirs), e)
@@ -395,12 +385,12 @@ func TestEtcdSnapshots(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts etcds")
 	}
-	e := startEtcd(t, freeURL(t), "--initial-cluster", "e=PEER", "--snapshot-count", "5", "--snapshot-catchup-entries", "5",
+	e := startEtcd(t, etcd.FreeURL(t), "--initial-cluster", "e=PEER", "--snapshot-count", "5", "--snapshot-catchup-entries", "5",
 		"--max-learners", "2", "--strict-reconfig-check=false") // it wants members to be connected for five seconds
 	for i := range 20 {
 		e.ctl(t, "put", fmt.Sprint("key", i), strings.Repeat("v", 1000))
 	}
-	url, second := freeURL(t), freeURL(t)
+	url, second := etcd.FreeURL(t), etcd.FreeURL(t)
 	added := e.add(t, "second", second) // first, so that the snapshot knows both: raft takes none that it is not in
 	us := e.add(t, "us", url)
 	l := startLive(t, url, us.Member.ID, us.Header.ClusterID, us.Header.MemberID, e)

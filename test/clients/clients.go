@@ -1,7 +1,7 @@
 // Package clients runs real clients against a server binary: etcd's Go client in three minor versions, a JavaScript
 // client, and etcd's own etcdctl and etcdutl.
 //
-// The binary is the one that HOLDFAST_BINARY names, or bin/holdfast. Nothing here knows which it is, so that a test can
+// The binary is the one that HOLDFAST_BINARY names, or that of the sources, which is built. Nothing here knows which it is, so that a test can
 // first be shown to pass with etcd itself:
 //
 //	HOLDFAST_BINARY=$PWD/.cache/etcd-3.7.3/etcd go test ./test/clients

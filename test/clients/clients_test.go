@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"holdfast/test/etcd"
 	"holdfast/test/run"
 )
 
@@ -24,18 +23,10 @@ func binary(t *testing.T) string {
 	if testing.Short() {
 		t.Skip("starts servers and client programs")
 	}
-	path := os.Getenv("HOLDFAST_BINARY")
-	if path == "" {
-		root, err := etcd.Root()
-		if err != nil {
-			t.Fatal(err)
-		}
-		path = filepath.Join(root, "bin", "holdfast")
+	if path := os.Getenv("HOLDFAST_BINARY"); path != "" {
+		return path
 	}
-	if _, err := os.Stat(path); err != nil {
-		t.Fatalf("%v; `make build` makes it", err)
-	}
-	return path
+	return run.Holdfast(t)
 }
 
 // serve starts a server on an empty folder and stops it with the test.

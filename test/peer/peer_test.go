@@ -6,19 +6,19 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"testing"
 	"time"
 
 	"holdfast/test/etcd"
+	"holdfast/test/run"
 )
 
 var (
 	seedFlag    = flag.Uint64("peer.seed", 0, "run the episode of this seed alone")
 	opsFlag     = flag.Int("peer.ops", 1200, "operations drawn per episode")
-	oursFlag    = flag.String("peer.ours", "", "server to hold against etcd: a path, or etcd for etcd itself; bin/holdfast when empty")
+	oursFlag    = flag.String("peer.ours", "", "server to hold against etcd: a path, or etcd for etcd itself; that of the sources when empty")
 	shrinkFlag  = flag.Bool("peer.shrink", false, "drop operations from a failing list for as long as it fails")
 	knownFlag   = flag.String("peer.known", "", "pass over differences whose line matches this expression")
 	skipFlag    = flag.String("peer.skip", "", "leave out operations whose text matches this expression")
@@ -116,22 +116,14 @@ func report(t *testing.T, cfg Config, e Episode, err error) {
 	t.Fatalf("%v\n\nthe shortest list found:\n%v\n\nagain: %s", f, small, again)
 }
 
-// oursFor returns the server to test: the flag's, or the one make builds.
+// oursFor returns the server to test: the flag's, or that of the sources, which is built.
 func oursFor(t *testing.T) string {
 	t.Helper()
 	switch *oursFlag {
 	case "etcd":
 		return etcd.Binary(t, "etcd")
 	case "":
-		root, err := etcd.Root()
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(root, "bin", "holdfast")
-		if _, err := os.Stat(path); err != nil {
-			t.Fatalf("%v: make build makes it", err)
-		}
-		return path
+		return run.Holdfast(t)
 	}
 	return *oursFlag
 }

@@ -15,8 +15,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"path/filepath"
 	"time"
 
@@ -24,6 +22,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"holdfast/test/etcd"
 )
 
 // startTimeout bounds the time from exec to the first answer. A server needs about a second; the rest is for a machine
@@ -99,7 +99,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 
 // Place picks free ports and starts nothing: what the members of a cluster need before the first of them can start.
 func Place(cfg Config) (*Server, error) {
-	ports, err := freePorts(2)
+	ports, err := etcd.FreeAddresses(2)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", cfg.Binary, err)
 	}
@@ -183,28 +183,4 @@ func (s *Server) waitReady(ctx context.Context) error {
 			conn.Connect()
 		}
 	}
-}
-
-// Ports are drawn below the range from which the system gives ports to clients (32768 on Linux): a server that was killed
-// finds its port free when it comes back, unless another test happens to draw the same.
-const (
-	portMin, portMax = 10000, 32000
-	portTries        = 100
-)
-
-// freePorts returns n loopback addresses nobody listens on at the moment.
-func freePorts(n int) ([]string, error) {
-	var addrs []string
-	for try := 0; len(addrs) < n; try++ {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", portMin+rand.IntN(portMax-portMin)))
-		if err != nil {
-			if try == portTries {
-				return nil, err
-			}
-			continue
-		}
-		defer l.Close() // all at the end, so that no port is handed out twice
-		addrs = append(addrs, l.Addr().String())
-	}
-	return addrs, nil
 }

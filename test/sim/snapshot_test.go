@@ -17,6 +17,7 @@ import (
 	"holdfast/mvcc"
 	"holdfast/server"
 	"holdfast/storage"
+	"holdfast/util/durable"
 )
 
 // Where a member keeps its stores, and for a moment one that it sends.
@@ -73,7 +74,7 @@ func (l *life) settleStore() (dir string, err error) {
 		return "", err
 	}
 	for _, dir := range []string{"", dataDir} {
-		if err := syncDir(l.disk.storeFS, dir); err != nil {
+		if err := durable.Names(l.disk.storeFS, dir); err != nil {
 			return "", err
 		}
 	}
@@ -175,7 +176,7 @@ func (s snapshotsOf) Prepare(snapshot *raftpb.Snapshot) error {
 	if err := fs.Rename(unfinished, whole); err != nil {
 		return err
 	}
-	if err := syncDir(fs, fs.PathDir(whole)); err != nil {
+	if err := durable.Names(fs, fs.PathDir(whole)); err != nil {
 		return err
 	}
 	s.incoming = &incoming{index: index}
@@ -245,12 +246,4 @@ func (l *life) awaitRemoval(dir string) {
 			l.w.fail("%s: the store in %s was replaced and stays", l.member, dir)
 		}
 	}
-}
-
-func syncDir(fs vfs.FS, dir string) error {
-	d, err := fs.OpenDir(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
