@@ -136,10 +136,13 @@ var questions = []question{
 			RaftTerm: r.Header.RaftTerm}, Version: r.Version, Leader: r.Leader, RaftTerm: r.RaftTerm, Errors: r.Errors,
 			DowngradeInfo: r.DowngradeInfo}), nil
 	}},
-	{"version for clients", ask(func(m *Member) string { return "http://" + m.Client }, "/version")},
+	{"version for clients", clientVersion},
 	{"version for members", ask((*Member).url, "/version")},
 	{"members for members", ask((*Member).url, "/members")},
 }
+
+// clientVersion is what a member tells clients of its versions.
+var clientVersion = ask(func(m *Member) string { return "http://" + m.Client }, "/version")
 
 // storageVersion is what each member looks after by itself: an etcd that has just come says 3.5.0 for some seconds.
 var storageVersion = regexp.MustCompile(`"storage":"[0-9.]+"`)
