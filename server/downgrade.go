@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -195,6 +194,18 @@ func recordedVersion(cluster string) string {
 	return v
 }
 
+// tellStored says in the log at which version the cluster was, and whether it was going back, when this member stopped.
+func (s *Server) tellStored() (told string) {
+	if told = s.cluster.Version(); told == "" {
+		return ""
+	}
+	s.log.Info("set cluster version from store", "cluster-version", told)
+	if d, _ := s.cluster.Downgrade(); d.Enabled {
+		s.log.Info("cluster is downgrading to target version", "target-cluster-version", d.TargetVersion, "current-server-version", version.EtcdVersion)
+	}
+	return told
+}
+
 // tellVersion says in the log what became of the version of the cluster. from is the last one told.
 func (s *Server) tellVersion(from string) (told string) {
 	to := s.cluster.Version()
@@ -208,8 +219,7 @@ func (s *Server) tellVersion(from string) (told string) {
 	}
 	s.log.Info("enabled capabilities for version", "cluster-version", to)
 	if d, _ := s.cluster.Downgrade(); d.Enabled && d.TargetVersion == to {
-		s.log.LogAttrs(context.Background(), slog.LevelInfo, "The server is ready to downgrade",
-			slog.String("target-version", d.TargetVersion), slog.String("server-version", version.EtcdVersion))
+		s.log.Info("The server is ready to downgrade", "target-version", d.TargetVersion, "server-version", version.EtcdVersion)
 	}
 	return to
 }

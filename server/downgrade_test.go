@@ -2,6 +2,9 @@ package server
 
 import (
 	"errors"
+	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,11 +47,32 @@ func TestFileVersion(t *testing.T) {
 	}
 }
 
+// words is a log that several members write.
+type words struct {
+	mu   sync.Mutex // guards the field below
+	text strings.Builder
+}
+
+func (w *words) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(b)
+}
+
+func (w *words) count(text string) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Count(w.text.String(), text)
+}
+
 // TestDowngrade goes back and changes its mind: all members say so, what they store and hand out follows, one that was away and
 // one that joins hear of it, and the version rises again when it is cancelled.
 func TestDowngrade(t *testing.T) {
+	var said words
 	synctest.Test(t, func(t *testing.T) {
-		c := startCluster(t, 3, func(_ int, cfg *Config) { cfg.DowngradeCheck = time.Second }, shortLog, inForm(transport.Database))
+		c := startCluster(t, 3, func(_ int, cfg *Config) {
+			cfg.DowngradeCheck, cfg.Log = time.Second, slog.New(slog.NewTextHandler(&said, nil))
+		}, shortLog, inForm(transport.Database))
 		at := func(v string, enabled bool) {
 			t.Helper()
 			c.eventually("every member is at "+v, func() bool {
@@ -112,6 +136,12 @@ func TestDowngrade(t *testing.T) {
 		at("3.7.0", false)
 		c.awaitEqual()
 	})
+	if got := said.count("The server is ready to downgrade"); got != 3 {
+		t.Errorf("%d members of 3 say that they are ready to downgrade", got)
+	}
+	if said.count("the cluster has been downgraded") != 0 || said.count("failed to cancel downgrade") != 1 || said.count("reject downgrade request") != 2 {
+		t.Error("the log does not say of every request what became of it")
+	}
 }
 
 // TestDowngradeEnds: the leader ends a downgrade, begun by newer members, when all have the version that was aimed at.

@@ -37,7 +37,7 @@ func (s *Server) monitorVersion(ctx context.Context) error {
 	tick := time.NewTicker(versionInterval)
 	defer tick.Stop()
 	var term uint64 // in which this member was last seen to lead
-	told := s.cluster.Version()
+	told := s.tellStored()
 	for {
 		told = s.tellVersion(told)
 		changed := s.replica.LeadershipChange()
