@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,7 +64,7 @@ type gateway struct {
 func (a *API) newGateway() (*gateway, error) {
 	g := &gateway{
 		within: bufconn.Listen(gatewayBuffer),
-		bodies: newBodies(bodyFactor*int64(a.cfg.RequestBytesMax+requestExtra), a.cfg.BodyBytes),
+		bodies: newBodies(bodyFactor*int64(a.cfg.RequestBytesMax+requestExtra), cmp.Or(a.cfg.BodyBytes, bodyBytesDefault)),
 	}
 	g.upgrade = websocket.Upgrader{CheckOrigin: a.socketOrigin}
 	g.ctx, g.end = context.WithCancel(context.Background())

@@ -376,3 +376,19 @@ func TestAuthOverHTTP(t *testing.T) {
 		}
 	})
 }
+
+// TestGatewayDefaults: a member without settings for it keeps as many bodies as the default says, not one.
+func TestGatewayDefaults(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *service) {
+		g, err := s.api.newGateway()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if free := g.bodies.free.Load(); free != bodyBytesDefault {
+			t.Errorf("room for %d bytes of bodies, want %d", free, bodyBytesDefault)
+		}
+		if err := g.close(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -105,6 +105,11 @@ const fuzzAll = `for pkg in $(go list ./... | grep -v '^holdfast/test'); do
 	done
 done`
 
+// strangers runs the fuzz targets of what listens, for FUZZTIME each.
+const strangers = `for target in api/FuzzPort api/FuzzConstantPorts api/FuzzGateway api/FuzzMetadata transport/FuzzMsgAppStream transport/FuzzMessageStream; do
+	go test -run '^$' -fuzz "^${target#*/}$" -fuzztime "${FUZZTIME:-30s}" "./${target%/*}"
+done`
+
 // long are the long forms of the whole-system tests, with what they need.
 var long = map[string][]leg{
 	"peer":  {prepareEtcd, shell("peer", 45*time.Minute, peer)},
@@ -124,7 +129,8 @@ var long = map[string][]leg{
 	},
 	"security": {prepareEtcd,
 		shell("security, decisions", 5*time.Minute, "go test -count=1 -v -run TestEveryRequest ./auth -auth.exhaustive"),
-		shell("security, members", 20*time.Minute, "go test -count=1 -v -timeout 20m ./test/security -security.long")},
+		shell("security, members", 20*time.Minute, "go test -count=1 -v -timeout 20m ./test/security -security.long"),
+		shell("security, strangers at every port", 10*time.Minute, strangers)},
 	"fuzz":  {shell("fuzz", 60*time.Minute, fuzzAll)},
 	"bench": {prepareEtcd, shell("bench", 60*time.Minute, "go run ./bench")},
 	"kube": {prepareEtcd, prepareKube, shell("kube", 30*time.Minute,
