@@ -232,15 +232,6 @@ func (c *rangeCache) compact(revision int64) {
 	c.compacted = max(c.compacted, revision)
 }
 
-// clear forgets everything.
-func (c *rangeCache) clear() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, e := range c.entries {
-		c.drop(e)
-	}
-}
-
 // cacheStats is what the cache has done.
 type cacheStats struct {
 	entries, bytes int

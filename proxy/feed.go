@@ -46,7 +46,7 @@ type feed struct {
 
 // hub joins watchers to feeds.
 type hub struct {
-	watch func(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan
+	watch watchFunc
 	ctx   context.Context // ends all feeds
 	feeds sync.WaitGroup
 
@@ -55,8 +55,11 @@ type hub struct {
 	shared uint64 // events that reached a watcher beside the first
 }
 
-func newHub(ctx context.Context, watcher clientv3.Watcher) *hub {
-	return &hub{watch: watcher.Watch, ctx: ctx, groups: map[feedKey]map[*feed]struct{}{}}
+// watchFunc begins a watch at the cluster.
+type watchFunc func(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan
+
+func newHub(ctx context.Context, watch watchFunc) *hub {
+	return &hub{watch: watch, ctx: ctx, groups: map[feedKey]map[*feed]struct{}{}}
 }
 
 // add gives w a feed. Caller holds mu.

@@ -96,7 +96,7 @@ func New(ctx context.Context, cfg Config) (*Proxy, error) {
 		p.close()
 		return nil, err
 	}
-	p.hub = newHub(p.ctx, p.client.Watcher)
+	p.hub = newHub(p.ctx, p.client.Watcher.Watch)
 	p.others = newOthers(cfg.Advertise)
 	p.grpc = p.newGRPC()
 	p.metrics.Sample(p.sample)

@@ -19,6 +19,7 @@ import (
 
 	"holdfast/api"
 	"holdfast/test/run"
+	"holdfast/tlsconf"
 )
 
 // What each saving is worth is counted where it counts: at the server, by its own counters of messages received.
@@ -53,6 +54,13 @@ func before(t testing.TB, server *run.Server, change func(*Config)) *front {
 	if change != nil {
 		change(&cfg)
 	}
+	p, address := serve(t, cfg, nil)
+	return &front{t: t, server: server, proxy: p, address: address}
+}
+
+// serve runs a proxy until the test ends, and returns its address. shown is what it shows to clients; nil is plaintext.
+func serve(t testing.TB, cfg Config, shown *tlsconf.Side) (*Proxy, string) {
+	t.Helper()
 	p, err := New(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +71,7 @@ func before(t testing.TB, server *run.Server, change func(*Config)) *front {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- p.Run(ctx, Listeners{Clients: []api.Door{{Listener: l}}}) }()
+	go func() { ended <- p.Run(ctx, Listeners{Clients: []api.Door{{Listener: l, TLS: shown}}}) }()
 	t.Cleanup(func() {
 		cancel()
 		select {
@@ -75,7 +83,7 @@ func before(t testing.TB, server *run.Server, change func(*Config)) *front {
 			t.Error("the proxy does not end")
 		}
 	})
-	return &front{t: t, server: server, proxy: p, address: l.Addr().String()}
+	return p, l.Addr().String()
 }
 
 // dial connects a client to the proxy.

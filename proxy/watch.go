@@ -29,6 +29,8 @@ type watcher struct {
 
 	// The hub's lock guards these.
 	feed   *feed // nil: parked, or ended
+	ended  bool  // by the cluster
+	start  int64 // where it began
 	next   int64 // the revision of the next event it wants
 	header *pb.ResponseHeader
 }
@@ -37,13 +39,16 @@ type watcher struct {
 type watchStream struct {
 	*Proxy
 	who   identity
-	queue queue
+	queue *queue
 	end   context.CancelCauseFunc
 
-	watchers map[int64]*watcher // the receiving goroutine's
-	nextID   int64
+	nextID int64 // the receiving goroutine's
 
-	parked map[*watcher]struct{} // the hub's lock guards it
+	// The hub's lock guards these; the receiving goroutine alone changes watchers.
+	watchers  map[int64]*watcher
+	parked    map[*watcher]struct{}
+	asked     int  // questions how far the watches are
+	answering bool // somebody is at them
 }
 
 // Watch implements pb.WatchServer.
@@ -51,7 +56,7 @@ func (s *watchService) Watch(stream pb.Watch_WatchServer) error {
 	ctx, end := context.WithCancelCause(stream.Context())
 	defer end(nil)
 	w := &watchStream{
-		Proxy: s.Proxy, who: behalf(ctx), queue: newQueue(), end: end, watchers: map[int64]*watcher{}, parked: map[*watcher]struct{}{},
+		Proxy: s.Proxy, who: behalf(ctx), queue: newQueue(queueAnswers, queueBytes), end: end, watchers: map[int64]*watcher{}, parked: map[*watcher]struct{}{},
 	}
 	received := make(chan struct{})
 	s.handlers.Go(func() { // ends with the call
@@ -95,8 +100,8 @@ func (s *watchStream) receive(ctx context.Context, stream pb.Watch_WatchServer) 
 			s.create(ctx, q.GetCreateRequest())
 		case q.GetCancelRequest() != nil:
 			s.cancel(q.GetCancelRequest().WatchId)
-		default:
-			s.log.Warn("not supported request type by gRPC proxy", "request", "progress")
+		case q.GetProgressRequest() != nil:
+			s.askProgress(ctx)
 		}
 		if err := s.queue.awaitRoom(ctx); err != nil {
 			return err
@@ -147,9 +152,10 @@ func (s *watchStream) create(ctx context.Context, q *pb.WatchCreateRequest) {
 		w.noPut = w.noPut || filter == pb.WatchCreateRequest_NOPUT
 		w.noDelete = w.noDelete || filter == pb.WatchCreateRequest_NODELETE
 	}
-	s.watchers[w.id] = w
+	w.start = w.next
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
+	s.watchers[w.id] = w
 	s.queue.put(&pb.WatchResponse{Header: header, WatchId: w.id, Created: true})
 	s.hub.add(w)
 }
@@ -177,9 +183,9 @@ func (s *watchStream) cancel(id int64) {
 	if w == nil {
 		return
 	}
-	delete(s.watchers, id)
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
+	delete(s.watchers, id)
 	s.hub.remove(w)
 	s.queue.put(&pb.WatchResponse{Header: w.header, WatchId: id, Canceled: true})
 }
@@ -252,9 +258,10 @@ func (w *watcher) canceled(r *clientv3.WatchResponse, why error) {
 	if a.Header == nil {
 		a.Header = &pb.ResponseHeader{}
 	}
-	if a.CancelReason == "" {
+	if a.CancelReason == "" && a.CompactRevision == 0 {
 		a.CancelReason = why.Error()
 	}
+	w.ended = true
 	w.stream.queue.put(a)
 }
 
@@ -266,13 +273,10 @@ const (
 
 // queue is what waits to be sent to one client.
 type queue struct {
-	wake chan struct{} // one slot: there is something to do for the sender
-	room chan struct{} // one slot: something was taken
+	answersMax, bytesMax int
+	wake                 chan struct{} // one slot: there is something to do for the sender
+	room                 chan struct{} // one slot: something was taken
 
-	*queued
-}
-
-type queued struct {
 	mu      sync.Mutex // guards the fields below
 	answers []sized
 	bytes   int
@@ -284,15 +288,15 @@ type sized struct {
 	bytes  int
 }
 
-func newQueue() queue {
-	return queue{wake: make(chan struct{}, 1), room: make(chan struct{}, 1), queued: new(queued)}
+func newQueue(answersMax, bytesMax int) *queue {
+	return &queue{answersMax: answersMax, bytesMax: bytesMax, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
 // offer queues r unless the queue is full.
-func (q queue) offer(r *pb.WatchResponse, size int) bool {
+func (q *queue) offer(r *pb.WatchResponse, size int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.answers) >= queueAnswers || (len(q.answers) > 0 && q.bytes+size > queueBytes) {
+	if len(q.answers) >= q.answersMax || (len(q.answers) > 0 && q.bytes+size > q.bytesMax) {
 		return false
 	}
 	q.answers = append(q.answers, sized{r, size})
@@ -302,7 +306,7 @@ func (q queue) offer(r *pb.WatchResponse, size int) bool {
 }
 
 // put queues r in any case: there is at most one such answer for a request, and awaitRoom holds requests back.
-func (q queue) put(r *pb.WatchResponse) {
+func (q *queue) put(r *pb.WatchResponse) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.answers = append(q.answers, sized{r, 0})
@@ -310,7 +314,7 @@ func (q queue) put(r *pb.WatchResponse) {
 }
 
 // take is the next answer; nil is none.
-func (q queue) take() *pb.WatchResponse {
+func (q *queue) take() *pb.WatchResponse {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.answers) == 0 {
@@ -325,7 +329,7 @@ func (q queue) take() *pb.WatchResponse {
 }
 
 // awaitRoom waits until less is queued than may be.
-func (q queue) awaitRoom(ctx context.Context) error {
+func (q *queue) awaitRoom(ctx context.Context) error {
 	for q.full() {
 		select {
 		case <-q.room:
@@ -336,13 +340,13 @@ func (q queue) awaitRoom(ctx context.Context) error {
 	return nil
 }
 
-func (q queue) full() bool {
+func (q *queue) full() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return len(q.answers) >= queueAnswers
+	return len(q.answers) >= q.answersMax
 }
 
-func (q queue) rouse() { signal(q.wake) }
+func (q *queue) rouse() { signal(q.wake) }
 
 // signal fills the slot of a channel.
 func signal(slot chan<- struct{}) {
