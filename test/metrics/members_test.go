@@ -20,7 +20,7 @@ import (
 const patience = time.Minute
 
 // startMembers runs a cluster of n members and waits until each answers.
-func startMembers(t *testing.T, binary string, n int) []*run.Server {
+func startMembers(t *testing.T, binary string, n int, more ...string) []*run.Server {
 	t.Helper()
 	var members []*run.Server
 	var cluster []string
@@ -29,7 +29,7 @@ func startMembers(t *testing.T, binary string, n int) []*run.Server {
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		m, err := run.Place(run.Config{Binary: binary, Dir: dir, Name: fmt.Sprintf("m%d", i), Args: []string{"--metrics=extensive"}})
+		m, err := run.Place(run.Config{Binary: binary, Dir: dir, Name: fmt.Sprintf("m%d", i), Args: append([]string{"--metrics=extensive"}, more...)})
 		if err != nil {
 			t.Fatal(err)
 		}
