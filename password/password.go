@@ -133,6 +133,9 @@ func (c *Checker) ForgetAll() {
 // Checked is how many passwords were checked at full cost.
 func (c *Checker) Checked() uint64 { return c.checked.Load() }
 
+// Waiting is how many wait for a core.
+func (c *Checker) Waiting() int { return int(c.waiting.Load()) }
+
 // acquire waits for a core.
 func (c *Checker) acquire(ctx context.Context) error {
 	defer c.waiting.Add(-1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -103,6 +104,44 @@ func TestManyAtOnce(t *testing.T) {
 		t.Errorf("%d checks", c.Checked())
 	}
 	all.Release(held - 1)
+}
+
+// TestCoresAreLeft: however many log in at once, half of the cores compute hashes, and at least one.
+func TestCoresAreLeft(t *testing.T) {
+	for _, test := range []struct{ cores, hashing int }{{1, 1}, {2, 1}, {3, 1}, {8, 4}} {
+		was := runtime.GOMAXPROCS(test.cores)
+		c := New(bcrypt.MinCost)
+		runtime.GOMAXPROCS(was)
+		held := 0
+		for c.cores.TryAcquire(1) {
+			held++
+		}
+		if held != test.hashing {
+			t.Errorf("of %d cores %d hash, want %d", test.cores, held, test.hashing)
+		}
+		var g sync.WaitGroup
+		for range 20 { // all wait, wrong passwords and new ones
+			g.Go(func() {
+				if err := c.Check(t.Context(), "nobody", nil, "x"); !errors.Is(err, ErrWrong) {
+					t.Error(err)
+				}
+				if _, err := c.Hash(t.Context(), "x"); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		for c.Waiting() < 20 {
+			runtime.Gosched()
+		}
+		if c.Checked() != 0 {
+			t.Errorf("%d were checked beside those that hold all", c.Checked())
+		}
+		c.cores.Release(int64(held))
+		g.Wait()
+		if c.Waiting() != 0 || c.Checked() != 20 {
+			t.Errorf("%d wait, %d were checked", c.Waiting(), c.Checked())
+		}
+	}
 }
 
 // TestBounds: nobody waits behind waitingMax others, who waits can give up, and memory does not follow the users.
