@@ -109,7 +109,7 @@ type Config struct {
 	// StreamsMax bounds the calls of one connection under way at once; 0 is no bound.
 	StreamsMax uint32
 	// CallsMax bounds how many calls that change something are under way at once on all connections, and again how many
-	// that read; 0 is server.CallsDefault.
+	// that read, and how many log in; 0 is server.CallsDefault.
 	CallsMax int
 	// KeepAliveMin is the shortest pause between pings that a client may make; KeepAliveInterval is how often a quiet client
 	// is pinged, and KeepAliveTimeout how long it has to answer. 0 leaves gRPC's defaults.

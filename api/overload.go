@@ -14,7 +14,8 @@ import (
 // A call beyond what the member can have under way is refused when its header arrives, on the goroutine that reads the
 // connection: it gets no goroutine, no buffer and no place in a queue.
 //
-// Calls are counted in two classes, so that a flood of one leaves the other. Watches, keepalives of leases and what keeps a
+// Calls are counted in classes, so that a flood of one leaves the others: reads, writes, and logins,
+// which may wait for a core for long. Watches, keepalives of leases and what keeps a
 // cluster running are in neither: they must go on above all, and one stream of them carries many requests. Nor are calls that
 // wait for a lock or an election: they may wait for long, and the queue of proposals bounds what they write.
 //
@@ -24,11 +25,11 @@ import (
 
 // load counts the calls under way.
 type load struct {
-	reads, writes callClass
+	reads, writes, logins callClass
 }
 
 func newLoad(callsMax int) *load {
-	return &load{reads: callClass{max: callsMax}, writes: callClass{max: callsMax}}
+	return &load{reads: callClass{max: callsMax}, writes: callClass{max: callsMax}, logins: callClass{max: callsMax}}
 }
 
 // class is where a method is counted; nil is nowhere.
@@ -41,13 +42,15 @@ func (l *load) class(method string) *callClass {
 		"/etcdserverpb.Lease/LeaseGrant", "/etcdserverpb.Lease/LeaseRevoke",
 		"/v3lockpb.Lock/Unlock", "/v3electionpb.Election/Proclaim", "/v3electionpb.Election/Resign":
 		return &l.writes
+	case "/etcdserverpb.Auth/Authenticate":
+		return &l.logins
 	}
 	return nil
 }
 
 // sample shows how many calls are under way, and how many were refused.
 func (l *load) sample(s *metrics.Sample) {
-	for name, k := range map[string]*callClass{"read": &l.reads, "write": &l.writes} {
+	for name, k := range map[string]*callClass{"read": &l.reads, "write": &l.writes, "login": &l.logins} {
 		k.mu.Lock()
 		under, refused := k.under, k.refused
 		k.mu.Unlock()

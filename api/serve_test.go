@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
+	"holdfast/auth"
 	"holdfast/kv"
 	"holdfast/login"
 	"holdfast/membership"
@@ -50,6 +51,7 @@ type fakeMember struct {
 	learner    atomic.Bool
 	rangeErr   error                         // of every range, if set
 	hold       atomic.Pointer[chan struct{}] // ranges wait for its end, if set
+	holdLogins atomic.Pointer[chan struct{}] // logins do, where they ask the others
 }
 
 // Range implements Member.
@@ -61,6 +63,14 @@ func (m *fakeMember) Range(ctx context.Context, q *kv.RangeRequest) (*kv.RangeRe
 		return nil, m.rangeErr
 	}
 	return m.Server.Range(ctx, q)
+}
+
+// AuthState implements Member.
+func (m *fakeMember) AuthState(ctx context.Context) (*auth.State, error) {
+	if hold := m.holdLogins.Load(); hold != nil {
+		<-*hold
+	}
+	return m.Server.AuthState(ctx)
 }
 
 // Leader implements Member.
