@@ -136,6 +136,7 @@ var questions = []question{
 			RaftTerm: r.Header.RaftTerm}, Version: r.Version, Leader: r.Leader, RaftTerm: r.RaftTerm, Errors: r.Errors,
 			DowngradeInfo: r.DowngradeInfo}), nil
 	}},
+	{"users", askUsers},
 	{"version for clients", clientVersion},
 	{"version for members", ask((*Member).url, "/version")},
 	{"members for members", ask((*Member).url, "/members")},
@@ -164,6 +165,42 @@ func ask(base func(*Member) string, path string) func(ctx context.Context, m *Me
 		return fmt.Sprintf("%d %s %s\n%s", response.StatusCode, response.Header.Get("Content-Type"),
 			response.Header.Get("X-Etcd-Cluster-Id"), body), err
 	}
+}
+
+// askUsers tells what a member holds of users and roles. Authentication must be off.
+func askUsers(ctx context.Context, m *Member) (string, error) {
+	a := pb.NewAuthClient(m.conn)
+	now, err := a.AuthStatus(ctx, &pb.AuthStatusRequest{})
+	if err != nil {
+		return "", err
+	}
+	out := fmt.Sprintf("on: %v, revision %d\n", now.Enabled, now.AuthRevision)
+	users, err := a.UserList(ctx, &pb.AuthUserListRequest{})
+	if err != nil {
+		return "", err
+	}
+	for _, name := range users.Users {
+		u, err := a.UserGet(ctx, &pb.AuthUserGetRequest{Name: name})
+		if err != nil {
+			return "", err
+		}
+		out += fmt.Sprintf("user %s: %v\n", name, u.Roles)
+	}
+	roles, err := a.RoleList(ctx, &pb.AuthRoleListRequest{})
+	if err != nil {
+		return "", err
+	}
+	for _, name := range roles.Roles {
+		r, err := a.RoleGet(ctx, &pb.AuthRoleGetRequest{Role: name})
+		if err != nil {
+			return "", err
+		}
+		out += fmt.Sprintf("role %s:\n", name)
+		for _, p := range r.Perm {
+			out += "  " + text(p)
+		}
+	}
+	return out, nil
 }
 
 // compacted says whether a member keeps nothing of a revision any more.

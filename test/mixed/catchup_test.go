@@ -12,7 +12,8 @@ import (
 
 // TestCatchUp ends a member of one kind, writes on with a leader of the other, and starts it again: a little later, when the
 // leader's log still has what it missed, and so much later that it has to be sent a snapshot. Before it serves it compares
-// hashes with the others (InitialCorruptCheck). Then leadership moves to it, and it leads the others.
+// hashes with the others (InitialCorruptCheck). Then leadership moves to it, and it leads the others. Users are among what it has
+// missed: it knows their passwords and what they may.
 func TestCatchUp(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts clusters")
@@ -61,6 +62,9 @@ func (c *Cluster) miss(ctx context.Context, from, to Kind, way string) error {
 	if err != nil {
 		return err
 	}
+	if err := c.addUsers(ctx, leader, way); err != nil {
+		return err
+	}
 	if err := c.away(ctx, leader, way); err != nil {
 		return err
 	}
@@ -84,6 +88,9 @@ func (c *Cluster) miss(ctx context.Context, from, to Kind, way string) error {
 		return err
 	}
 	if err := c.write(ctx, leader, "after/"+way, 10, 100); err != nil {
+		return err
+	}
+	if err := c.guard(ctx, away, way); err != nil {
 		return err
 	}
 	return c.Agree(ctx)
