@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"net/http"
+	"unicode/utf8"
 
 	"holdfast/auth"
 	"holdfast/kv"
@@ -73,9 +74,13 @@ func (s *Server) CheckUser(ctx context.Context) error {
 // AppliedIndex is that of the last entry applied here.
 func (s *Server) AppliedIndex() kv.Index { return kv.Index(s.replica.Status().Applied) }
 
-// header names a request and says who asks.
+// header names a request and says who asks. A name out of a certificate may be no text; no user has it, and in the log it would
+// be what members of etcd cannot read.
 func (s *Server) header(ctx context.Context) (kv.CommandHeader, error) {
 	who, err := s.identity(ctx)
+	if err == nil && !utf8.ValidString(who.User) {
+		err = auth.ErrPermissionDenied
+	}
 	return kv.CommandHeader{ID: s.ids.draw(), Username: who.User, AuthRevision: who.Revision}, err
 }
 

@@ -191,6 +191,9 @@ func TestRequestsCarryTheUser(t *testing.T) {
 			if err := del(m.asOf("user", 1)); !errors.Is(err, auth.ErrOldRevision) {
 				t.Errorf("delete by who was looked up long ago: %v", err)
 			}
+			if err := del(m.as("no text \xff")); !errors.Is(err, auth.ErrPermissionDenied) {
+				t.Errorf("delete by a name that cannot be written down: %v", err)
+			}
 			if err := m.UserDelete(m.as("user"), "user"); !errors.Is(err, auth.ErrPermissionDenied) {
 				t.Errorf("delete a user as one without the role: %v", err)
 			}
