@@ -112,8 +112,10 @@ func load(t *testing.T, m *run.Server) {
 	}
 	_, err = c.Txn(ctx).If(clientv3.Compare(clientv3.Version("k1"), ">", 0)).Then(clientv3.OpPut("k1", "v"), clientv3.OpGet("k2")).Commit()
 	must("txn", err)
+	<-watching // each change is seen before the next, so that none share a message
 	_, err = c.Delete(ctx, "k3")
 	must("delete", err)
+	<-watching
 	_, err = c.Compact(ctx, last, clientv3.WithCompactPhysical())
 	must("compact", err)
 	_, err = c.HashKV(ctx, m.Client, 0)
@@ -131,4 +133,5 @@ func load(t *testing.T, m *run.Server) {
 	}
 	_, err = c.Revoke(ctx, lease.ID)
 	must("revoke", err)
+	<-watching
 }

@@ -18,7 +18,7 @@ var exact = regexp.MustCompile(`^(` + strings.Join([]string{
 	"etcd_mvcc_(put|delete|txn|range)_total", "etcd_debugging_mvcc_(keys_total|current_revision|compact_revision|total_put_size_in_bytes)",
 	"etcd_debugging_mvcc_(db_compaction_keys|events|watcher|watch_stream|slow_watcher|pending_events)_total",
 	"etcd_debugging_lease_(granted|revoked|renewed)_total", `etcd_debugging_lease_ttl_total_.*`, "etcd_debugging_server_lease_expired_total",
-	`etcd_server_(has_leader|is_leader|is_learner|leader_changes_seen_total|proposals_failed_total|proposals_pending|slow_.*_total|learner_promote_.*)`,
+	`etcd_server_(has_leader|is_leader|is_learner|leader_changes_seen_total|proposals_failed_total|proposals_pending|learner_promote_.*)`,
 	`etcd_server_(request|apply|range)_duration_seconds_count\{.*`, `etcd_server_client_requests_total\{.*`, `etcd_server_version\{.*`,
 	"etcd_disk_backend_(defrag|snapshot)_duration_seconds_count", "etcd_mvcc_hash(_rev)?_duration_seconds_count",
 	`grpc_server_(started|handled|msg_received|msg_sent)_total\{.*`, `etcd_cluster_version\{.*`, `etcd_server_feature_enabled\{.*`,
