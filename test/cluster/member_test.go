@@ -110,11 +110,13 @@ func (m *member) launch() error {
 		fmt.Sprintf("--advertise-client-urls=http://%s%s:%d", m.name, domain, clientPort),
 		fmt.Sprintf("--listen-peer-urls=http://%s:%d", addr, peerPort),
 		"--initial-advertise-peer-urls=" + m.peerURL(),
-		"--initial-cluster=" + m.initialCluster,
 		"--initial-cluster-state=" + m.initialState,
 		"--initial-cluster-token=" + m.cluster.token,
 		fmt.Sprintf("--heartbeat-interval=%d", heartbeat.Milliseconds()),
 		fmt.Sprintf("--election-timeout=%d", election.Milliseconds()),
+	}
+	if m.initialCluster != "" { // else the member is told of its cluster in another way
+		argv = append(argv, "--initial-cluster="+m.initialCluster)
 	}
 	argv = append(append(argv, m.cluster.program.args...), m.extra...)
 	if err := m.Exec(argv, slices.Concat(m.cluster.program.env, m.env)); err != nil {

@@ -13,13 +13,20 @@ import (
 // names is the name server of one member. What a name means to one member it need not mean to another: that is how each
 // directed pair of members gets a path of its own although all of them know the same URLs.
 //
-// It answers questions for IPv4 addresses with a time to live of 0, and every other question with an empty answer. A name that it
-// does not know does not exist.
+// It answers questions for IPv4 addresses and for services with a time to live of 0, and every other question with an empty answer. A
+// name that it does not know does not exist.
 type names struct {
 	conn *net.UDPConn
 
-	mu    sync.Mutex // guards the field below
-	known map[string]netip.Addr
+	mu       sync.Mutex // guards the fields below
+	known    map[string]netip.Addr
+	services map[string][]target
+}
+
+// target is where a service is.
+type target struct {
+	host string
+	port uint16
 }
 
 // serveNames answers on port 53 of addr until close.
@@ -28,7 +35,7 @@ func serveNames(addr netip.Addr) (*names, error) {
 	if err != nil {
 		return nil, fmt.Errorf("serve names: %w", err)
 	}
-	n := &names{conn: conn, known: map[string]netip.Addr{}}
+	n := &names{conn: conn, known: map[string]netip.Addr{}, services: map[string][]target{}}
 	go n.serve() // ends with close
 	return n, nil
 }
@@ -44,6 +51,13 @@ func (n *names) set(name string, addr netip.Addr) {
 	} else {
 		delete(n.known, name)
 	}
+}
+
+// offer says where a service is.
+func (n *names) offer(service string, targets []target) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.services[service] = targets
 }
 
 func (n *names) serve() {
@@ -65,6 +79,7 @@ var errQuestion = errors.New("no question")
 const (
 	dnsHeader    = 12
 	dnsAddress   = 1      // type A
+	dnsService   = 33     // type SRV, RFC 2782
 	dnsAnswers   = 0x8480 // an answer, authoritative, recursion available
 	dnsNoName    = 3      // there is no such name
 	dnsFirstName = 0xc00c // the name that stands right behind the header
@@ -81,12 +96,19 @@ func (n *names) answer(q []byte) ([]byte, error) {
 	}
 	n.mu.Lock()
 	addr, found := n.known[name]
+	targets, offered := n.services[name]
 	n.mu.Unlock()
 	a := append([]byte{}, q[:len(q)-len(rest)+4]...)
 	flags, count := uint16(dnsAnswers), uint16(0)
 	switch {
-	case !found:
+	case !found && !offered:
 		flags |= dnsNoName
+	case offered && binary.BigEndian.Uint16(rest) == dnsService:
+		count = uint16(len(targets))
+		for _, t := range targets {
+			a = t.append(a)
+		}
+	case offered:
 	case binary.BigEndian.Uint16(rest) == dnsAddress:
 		count = 1
 		a = binary.BigEndian.AppendUint16(a, dnsFirstName)
@@ -97,6 +119,21 @@ func (n *names) answer(q []byte) ([]byte, error) {
 	binary.BigEndian.PutUint16(a[6:], count)
 	binary.BigEndian.PutUint32(a[8:], 0) // nothing about servers, nothing besides
 	return a, nil
+}
+
+// append adds the answer that names the target.
+func (t target) append(a []byte) []byte {
+	a = binary.BigEndian.AppendUint16(a, dnsFirstName)
+	a = append(a, 0, dnsService, 0, 1, 0, 0, 0, 0) // class, time to live
+	var where []byte
+	for label := range strings.SplitSeq(t.host, ".") {
+		where = append(append(where, byte(len(label))), label...)
+	}
+	where = append(where, 0)
+	a = binary.BigEndian.AppendUint16(a, uint16(6+len(where)))
+	a = append(a, 0, 0, 0, 0) // priority, weight
+	a = binary.BigEndian.AppendUint16(a, t.port)
+	return append(a, where...)
 }
 
 // dnsName reads a name that is written as labels, each behind its length.

@@ -228,6 +228,15 @@ func (n *network) move(name string) {
 	p.names.set(name+domain, p.addr)
 }
 
+// offer has all name servers say where a service of the members' domain is.
+func (n *network) offer(service string, targets []target) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.places {
+		p.names.offer(service+domain, targets)
+	}
+}
+
 // forget makes a name unknown to a place, or to everybody else if the place is empty.
 func (n *network) forget(at, name string) {
 	n.mu.Lock()

@@ -116,6 +116,41 @@ func TestC4OtherAddresses(t *testing.T) {
 	before.same(t, c)
 }
 
+// Goal: members that know only a DNS domain find each other and found the cluster that they would found under their URLs, and come back
+// when the domain says nothing any more, for what they have on their disks goes first. Method: each member's name server offers the
+// service; the cluster's id is compared with that of a cluster told its members.
+func TestServiceRecords(t *testing.T) {
+	t.Parallel()
+	p := chosen(t)
+	c := newCluster(t, p, 3, false)
+	var targets []target
+	for _, m := range c.members {
+		m.initialCluster, m.extra = "", []string{"--discovery-srv=" + domain[1:]}
+		targets = append(targets, target{m.name + domain, peerPort})
+	}
+	c.net.offer("_etcd-server._tcp", targets)
+	if err := c.start(); err != nil {
+		t.Fatalf("%v\n%s", err, c.logs(10))
+	}
+	told := newCluster(t, p, 3, false)
+	told.token = c.token
+	if err := told.start(); err != nil {
+		t.Fatalf("%v\n%s", err, told.logs(10))
+	}
+	if c.id != told.id {
+		t.Errorf("found by service records the cluster is %x, told its members %x", c.id, told.id)
+	}
+	before := furnish(t, c)
+	c.net.offer("_etcd-server._tcp", nil)
+	if err := endAll(c.present(), true); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.start(); err != nil {
+		t.Fatalf("without the records: %v\n%s", err, c.logs(10))
+	}
+	before.same(t, c)
+}
+
 // Goal (C7): a member whose name does not resolve, and never will, keeps nobody from serving.
 func TestC7NameThatDoesNotResolve(t *testing.T) {
 	t.Parallel()
