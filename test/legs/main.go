@@ -84,6 +84,7 @@ const cluster = `if test -n "${SEED:-}"; then
 	go test -count=1 -v -timeout 120m ./test/cluster -run TestRounds -seed="$SEED" -rounds="${ROUNDS:-1}"
 else
 	go test -count=1 -v -timeout 30m ./test/cluster -run 'Failover|E14' -measure=20 -record="$PWD/bench/results/$(date +%F)-cluster.jsonl"
+	go test -count=1 -v -timeout 30m ./test/cluster -run E14 -e14.mb=1024 -record="$PWD/bench/results/$(date +%F)-cluster.jsonl"
 	go test -count=1 -v -timeout 120m -parallel 2 ./test/cluster -rounds="${ROUNDS:-300}"
 fi`
 
