@@ -143,7 +143,7 @@ var (
 func (a *API) follow(ctx context.Context, q *kv.WatchCreate, each func(*pb.WatchResponse, *mvccpb.Event) error) error {
 	s, wake := a.newWatch()
 	defer s.Close()
-	s.Create(q)
+	a.createWatch(ctx, s, q)
 	for {
 		r, some, err := s.Next(watchBatchBytes)
 		switch {

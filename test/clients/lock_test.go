@@ -13,10 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -33,7 +35,7 @@ func TestLockAndElection(t *testing.T) {
 	if want != got {
 		t.Errorf("etcd:\n%s\nthe server:\n%s", want, got)
 	}
-	for _, sign := range []string{"mutex: session is expired", "election: no leader", "election: not leader", "DeadlineExceeded", "lease not found"} {
+	for _, sign := range []string{"mutex: session is expired", "election: no leader", "election: not leader", "DeadlineExceeded", "lease not found", "permission denied"} {
 		if !strings.Contains(want, sign) {
 			t.Errorf("the script has not met %q:\n%s", sign, want)
 		}
@@ -140,7 +142,55 @@ func lockScript(t *testing.T, address string) string {
 	}
 	c.locks()
 	c.elections()
+	c.users()
 	return c.log.String()
+}
+
+// users locks and leads with the rights of a user, of nobody, and with a token that is none.
+func (c *lockClient) users() {
+	ctx := c.t.Context()
+	must := func(_ any, err error) {
+		c.t.Helper()
+		if err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	auth := pb.NewAuthClient(c.conn)
+	for _, user := range []string{"root", "alice"} {
+		must(auth.UserAdd(ctx, &pb.AuthUserAddRequest{Name: user, Password: "pw"}))
+		must(auth.RoleAdd(ctx, &pb.AuthRoleAddRequest{Name: user}))
+		must(auth.UserGrantRole(ctx, &pb.AuthUserGrantRoleRequest{User: user, Role: user}))
+	}
+	must(auth.RoleGrantPermission(ctx, &pb.AuthRoleGrantPermissionRequest{Name: "alice", Perm: &authpb.Permission{
+		PermType: authpb.READWRITE, Key: []byte("p/"), RangeEnd: []byte("p0"),
+	}}))
+	must(auth.AuthEnable(ctx, &pb.AuthEnableRequest{}))
+	with := func(token string) context.Context { return metadata.AppendToOutgoingContext(ctx, "token", token) }
+	as := func(user string) context.Context {
+		r, err := auth.Authenticate(ctx, &pb.AuthenticateRequest{Name: user, Password: "pw"})
+		must(r, err)
+		return with(r.Token)
+	}
+	alice := as("alice")
+	c.write("nobody locks", c.call(ctx, lockCall, &lockpb.LockRequest{Name: []byte("p"), Lease: first}, new(lockpb.LockResponse)))
+	c.write("a stranger locks", c.call(with("none.1"), lockCall, &lockpb.LockRequest{Name: []byte("p"), Lease: first}, new(lockpb.LockResponse)))
+	c.write("alice locks p", c.call(alice, lockCall, &lockpb.LockRequest{Name: []byte("p"), Lease: first}, new(lockpb.LockResponse)))
+	c.write("alice locks x", c.call(alice, lockCall, &lockpb.LockRequest{Name: []byte("x"), Lease: first}, new(lockpb.LockResponse)))
+	waits := c.start(alice, lockCall, &lockpb.LockRequest{Name: []byte("p"), Lease: second}, new(lockpb.LockResponse))
+	for range 3000 {
+		r, err := pb.NewKVClient(c.conn).Range(alice, &pb.RangeRequest{Key: []byte("p/c8")})
+		must(r, err)
+		if r.Count > 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	c.write("alice unlocks p", c.call(alice, unlockCall, &lockpb.UnlockRequest{Key: []byte("p/64")}, new(lockpb.UnlockResponse)))
+	c.await("alice has p", waits)
+	c.write("alice unlocks x", c.call(alice, unlockCall, &lockpb.UnlockRequest{Key: []byte("x/64")}, new(lockpb.UnlockResponse)))
+	c.write("alice asks who leads x", c.call(alice, leaderCall, &lockpb.LeaderRequest{Name: []byte("x")}, new(lockpb.LeaderResponse)))
+	c.write("alice leads p", c.call(alice, campaignCall, &lockpb.CampaignRequest{Name: []byte("p"), Lease: second, Value: []byte("v")}, new(lockpb.CampaignResponse)))
+	must(auth.AuthDisable(as("root"), &pb.AuthDisableRequest{}))
 }
 
 func (c *lockClient) lock(step string, name string, lease int64) {
