@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -27,32 +26,10 @@ import (
 	"holdfast/util/version"
 )
 
-// built says what of Config.Asks this version can do.
-var built = map[config.Ask]bool{
-	config.AskUnixSocket: true, config.AskHTTPPort: true, config.AskMetricsPort: true, config.AskMemoryLock: true,
-	config.AskCluster: true, config.AskJoin: true, config.AskDiscovery: true, config.AskDNSDiscovery: true,
-	config.AskForceNew: true, config.AskNoFsync: true, config.AskCheckpoints: true, config.AskProfiles: true,
-	config.AskCorruptCheck: true, config.AskTracing: true, config.AskJWT: true, config.AskLocalAddress: true, config.AskClientTLS: true, config.AskPeerTLS: true,
-}
-
-// errUnbuilt refuses what would otherwise silently not happen.
-func errUnbuilt(cfg config.Config) error {
-	var errs []error
-	for _, asked := range cfg.Asks() {
-		if !built[asked.Ask] {
-			errs = append(errs, fmt.Errorf("--%s asks for %s, which this version of Holdfast cannot do: start it without, or run etcd", asked.Flag, asked.Ask))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 // run runs a member. It returns the signal that ended it, if one did.
 func run(cfg config.Config, log *slog.Logger, outputs *jsonlog.Outputs, terminal bool) (caught os.Signal, err error) {
 	manager := findManager(log)
 	defer func() { tellFailure(manager, log, err) }()
-	if err := errUnbuilt(cfg); err != nil {
-		return nil, err
-	}
 	api.LogGRPC(log)
 	memory := divideMemory(cfg, log)
 	if cfg.MemoryLock {
