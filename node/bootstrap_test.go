@@ -265,11 +265,13 @@ func TestMembersAreReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitPublished(t, a, 3)
+	awaitPublished(t, b, 3)
 	c.wipe(t)
 	insist(t, func(ctx context.Context) error {
 		_, err := a.node.Member().MemberRemove(ctx, c.founder().ID)
 		return err
 	})
+	awaitPublished(t, b, 2) // c asks it too, and it may hear of the removal a moment later
 	if err := c.start(t.Context(), false, a, b); err == nil || !strings.Contains(err.Error(), "was removed from cluster") {
 		t.Fatalf("c was removed and founds again: %v", err)
 	}
