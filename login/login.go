@@ -24,6 +24,7 @@ import (
 	"holdfast/password"
 	"holdfast/server"
 	"holdfast/token"
+	"holdfast/util/quiet"
 )
 
 // Member is what is asked of the member that keeps users and roles; *server.Server is one.
@@ -58,6 +59,7 @@ type Keeper struct {
 	jwt    *token.JWT
 
 	accepted, refused atomic.Uint64 // passwords
+	strangers         *quiet.Bound
 }
 
 // Stats is what a keeper holds, and has done since it was made.
@@ -80,7 +82,10 @@ func New(cfg Config) (*Keeper, error) {
 	if !password.IsCost(cfg.BcryptCost) {
 		return nil, fmt.Errorf("--bcrypt-cost: %d is no cost that bcrypt knows", cfg.BcryptCost)
 	}
-	k := &Keeper{cfg: cfg, passwords: password.New(cfg.BcryptCost)}
+	k := &Keeper{
+		cfg: cfg, passwords: password.New(cfg.BcryptCost),
+		strangers: quiet.New(cfg.Log, "more tokens and passwords were refused than were logged", cfg.Now),
+	}
 	switch cfg.Tokens.Kind {
 	case token.KindSimple:
 		k.simple = token.NewSimple(token.SimpleConfig{TTL: cfg.TTL, Now: cfg.Now})
@@ -174,7 +179,7 @@ func (k *Keeper) compare(ctx context.Context, state *auth.State, user, pass stri
 }
 
 func (k *Keeper) tellRefused(user string, why error) {
-	if !errors.Is(why, auth.ErrNotEnabled) {
+	if !errors.Is(why, auth.ErrNotEnabled) && k.strangers.Say() {
 		k.cfg.Log.Warn("invalid authentication was requested", "user", user, "error", why)
 	}
 }
@@ -238,7 +243,9 @@ func (k *Keeper) find(ctx context.Context, m Member, state *auth.State, text str
 			return server.Identity{User: user, Revision: state.Revision()}, nil
 		}
 	}
-	k.cfg.Log.Warn("invalid auth token", "token-fingerprint", token.Fingerprint(text))
+	if k.strangers.Say() {
+		k.cfg.Log.Warn("invalid auth token", "token-fingerprint", token.Fingerprint(text))
+	}
 	return server.Identity{}, auth.ErrInvalidToken
 }
 

@@ -22,6 +22,7 @@ import (
 	"holdfast/server"
 	"holdfast/storage"
 	"holdfast/token"
+	"holdfast/util/quiet"
 )
 
 // cluster is a member's view of users and roles, and the view that it gets when it asks the others.
@@ -236,6 +237,29 @@ func TestTokenOfAnotherMember(t *testing.T) {
 	c.here = c.users.State()
 	if who, err := find("made up"); err != nil || who != (server.Identity{}) {
 		t.Errorf("with authentication off: %v, %v", who, err)
+	}
+}
+
+// TestStrangersAreLoggedInPart: who shows tokens that are worth nothing does not fill the disk.
+func TestStrangersAreLoggedInPart(t *testing.T) {
+	c := newCluster(t)
+	var lines bytes.Buffer
+	cfg := simple()
+	cfg.Log = slog.New(slog.NewTextHandler(&lines, nil))
+	cfg.Now = func() time.Time { return time.Unix(1000, 0) }
+	k := c.keep(cfg)
+	c.withUsers()
+	bad := "made up"
+	for range 50 {
+		if _, err := k.Identify(t.Context(), c, Credentials{Token: &bad}); !errors.Is(err, auth.ErrInvalidToken) {
+			t.Fatal(err)
+		}
+		if _, err := k.Authenticate(t.Context(), c, "nobody", "x"); !errors.Is(err, auth.ErrFailed) {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(lines.String(), "\n"); n != quiet.LinesMax {
+		t.Errorf("%d lines: %s", n, &lines)
 	}
 }
 

@@ -195,7 +195,7 @@ func (s *Side) logFailure(conn *tls.Conn, err error) {
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		level = slog.LevelDebug
 	}
-	if level > slog.LevelDebug && !s.quiet.say() {
+	if level > slog.LevelDebug && !s.quiet.Say() {
 		return
 	}
 	side := "client"
@@ -209,35 +209,4 @@ func (s *Side) logFailure(conn *tls.Conn, err error) {
 		attrs = append(attrs, slog.String("ip-addresses", fmt.Sprint(cert.IPAddresses)), slog.Any("dns-names", cert.DNSNames))
 	}
 	s.cfg.Log.LogAttrs(context.Background(), level, "rejected connection on "+side+" endpoint", append(attrs, slog.String("error", err.Error()))...)
-}
-
-// linesMax is how many failed handshakes are logged in a second. Strangers must not fill the disk.
-const linesMax = 10
-
-// quiet bounds what is logged.
-type quiet struct {
-	now func() time.Time
-	log *slog.Logger
-
-	mu           sync.Mutex // guards the fields below
-	second       int64
-	said, unsaid int
-}
-
-// say tells whether there is room for one more line.
-func (q *quiet) say() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if now := q.now().Unix(); now != q.second {
-		if q.unsaid > 0 {
-			q.log.Warn("more connections were rejected than were logged", "others", q.unsaid)
-		}
-		q.second, q.said, q.unsaid = now, 0, 0
-	}
-	if q.said >= linesMax {
-		q.unsaid++
-		return false
-	}
-	q.said++
-	return true
 }

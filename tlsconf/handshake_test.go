@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"holdfast/util/quiet"
 )
 
 // TestSilentHandshakesEnd: one that says nothing, or half of something, ends after its time.
@@ -71,7 +73,7 @@ func TestCrowdOfHandshakes(t *testing.T) {
 	for range 4 {
 		accepts(t, s, p.client(p.issue("alice")))
 	}
-	if n := strings.Count(p.said.String(), "rejected connection on client endpoint"); n == 0 || n > 3*linesMax {
+	if n := strings.Count(p.said.String(), "rejected connection on client endpoint"); n == 0 || n > 3*quiet.LinesMax {
 		t.Errorf("%d lines:\n%s", n, p.said.String())
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"holdfast/util/quiet"
 )
 
 // Side is what a member shows, and whom it believes, towards clients or between members. It is safe for concurrent use.
@@ -15,7 +17,7 @@ type Side struct {
 	cfg   Options
 	outer *tls.Config // for those who connect: asks for the state of the moment
 	gate  *gate
-	quiet quiet
+	quiet *quiet.Bound
 
 	mu      sync.Mutex // guards the fields below; held while files are looked at
 	pair    source[*tls.Certificate]
@@ -39,7 +41,7 @@ func Open(cfg Options) (*Side, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	s := &Side{cfg: cfg, gate: newGate(handshakesMax), quiet: quiet{now: cfg.Now, log: cfg.Log}}
+	s := &Side{cfg: cfg, gate: newGate(handshakesMax), quiet: quiet.New(cfg.Log, "more connections were rejected than were logged", cfg.Now)}
 	s.outer = cfg.base()
 	s.outer.NextProtos = cfg.Protocols
 	s.outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return s.current().server, nil }
