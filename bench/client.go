@@ -12,6 +12,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
@@ -26,10 +27,12 @@ type clients struct {
 }
 
 // dial makes n callers on at most connectionsMax connections.
-func dial(addr string, n int) (*clients, error) {
+func dial(addr string, n int) (*clients, error) { return dialWith(insecure.NewCredentials(), addr, n) }
+
+func dialWith(creds credentials.TransportCredentials, addr string, n int) (*clients, error) {
 	c := &clients{}
 	for range min(n, connectionsMax) {
-		conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(creds))
 		if err != nil {
 			c.close()
 			return nil, fmt.Errorf("connect to %s: %w", addr, err)

@@ -2,11 +2,17 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"holdfast/test/run"
 )
 
 // What the rows of single keys have in common.
@@ -24,20 +30,30 @@ type kvLoad struct {
 	op      func(kv pb.KVClient, r *rand.Rand) caller
 	callers int
 	aim     string
+	tls     bool // with certificates that the server makes
 }
 
 func (l kvLoad) question() string {
-	return fmt.Sprintf("what does a %s of %d B cost, %d at a time, over at most %d connections?",
-		l.name, valueBytes, l.callers, connectionsMax)
+	how := ""
+	if l.tls {
+		how = " with TLS"
+	}
+	return fmt.Sprintf("what does a %s of %d B cost%s, %d at a time, over at most %d connections?",
+		strings.TrimSuffix(l.name, "-tls"), valueBytes, how, l.callers, connectionsMax)
 }
 
 func (l kvLoad) run(ctx context.Context, t *task) error {
-	server, err := t.startServer(ctx)
+	cfg, creds := run.Config{}, insecure.NewCredentials()
+	if l.tls {
+		cfg.TLS, cfg.Args = &tls.Config{InsecureSkipVerify: true}, []string{"--auto-tls"}
+		creds = credentials.NewTLS(cfg.TLS)
+	}
+	server, err := t.startServerWith(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer server.Kill()
-	c, err := dial(server.Client, l.callers)
+	c, err := dialWith(creds, server.Client, l.callers)
 	if err != nil {
 		return err
 	}

@@ -260,8 +260,14 @@ type task struct {
 
 // startServer starts the side's program on an empty folder, with its defaults.
 func (t *task) startServer(ctx context.Context) (*run.Server, error) {
+	return t.startServerWith(ctx, run.Config{})
+}
+
+// startServerWith is startServer with settings of the row's.
+func (t *task) startServerWith(ctx context.Context, cfg run.Config) (*run.Server, error) {
 	t.status("starting")
-	return run.Start(ctx, run.Config{Binary: t.side.binary, Dir: t.dir})
+	cfg.Binary, cfg.Dir = t.side.binary, t.dir
+	return run.Start(ctx, cfg)
 }
 
 // status says what is being done, to someone who watches.
