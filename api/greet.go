@@ -57,7 +57,7 @@ type greeted struct {
 func isGRPC(contentType string) bool { return strings.HasPrefix(contentType, "application/grpc") }
 
 // greet receives a connection until its first request is known. That may take long: clients connect ahead of time.
-func greet(c *tls.Conn, streamsMax uint32) (*greeted, error) {
+func greet(c net.Conn, streamsMax uint32) (*greeted, error) {
 	g := &greeting{conn: c, began: time.Now()}
 	g.framer = http2.NewFramer(deadlined{c}, g)
 	g.framer.SetMaxReadFrameSize(frameBytesMax)
@@ -77,7 +77,7 @@ func greet(c *tls.Conn, streamsMax uint32) (*greeted, error) {
 	if err != nil {
 		return nil, err
 	}
-	done := &greeted{Conn: c, state: c.ConnectionState(), grpc: grpc, first: g.all()}
+	done := &greeted{Conn: c, grpc: grpc, first: g.all()}
 	if g.settings != nil {
 		done.out.left = 1
 	}
@@ -93,7 +93,7 @@ const frameBytesMax = 16 << 10
 
 // greeting is a connection that is being received.
 type greeting struct {
-	conn     *tls.Conn
+	conn     net.Conn
 	framer   *http2.Framer
 	read     []byte // what the server is to read again, beside preface and SETTINGS
 	settings []byte // the content of the client's SETTINGS, one behind the other, which is what they mean; nil: none came
@@ -214,7 +214,7 @@ func contentType(f *http2.MetaHeadersFrame) string {
 }
 
 // deadlined is a connection on which a write takes only so long.
-type deadlined struct{ *tls.Conn }
+type deadlined struct{ net.Conn }
 
 // Write implements io.Writer.
 func (d deadlined) Write(p []byte) (int, error) {

@@ -119,14 +119,15 @@ func (s *split) sortTLS(ctx context.Context, c net.Conn) (*handed, net.Conn, err
 	if err != nil {
 		return nil, nil, err
 	}
-	if s.httpOnly || secure.ConnectionState().NegotiatedProtocol != "h2" {
+	state := secure.ConnectionState()
+	if s.httpOnly || state.NegotiatedProtocol != "h2" {
 		return s.http, secure, nil
 	}
 	g, err := greet(secure, s.streamsMax)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, nil, err
-	case g.grpc:
+	}
+	if g.state = state; g.grpc {
 		return s.grpc, g, nil
 	}
 	return s.http, g, nil

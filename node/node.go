@@ -107,6 +107,7 @@ func (n *Node) open(ctx context.Context) error {
 
 // sampleTLS shows what is in force of the files of TLS. Two authorities of one name are shown as the one that ends first.
 func (n *Node) sampleTLS(s *metrics.Sample) {
+	ends := map[[2]string]time.Time{}
 	for name, side := range map[string]*tlsconf.Side{"client": n.cfg.ClientTLS, "peer": n.cfg.PeerTLS} {
 		if side == nil {
 			continue
@@ -114,16 +115,15 @@ func (n *Node) sampleTLS(s *metrics.Sample) {
 		stats := side.Stats()
 		s.Set(metrics.TLSReloads, float64(stats.Reloads), name)
 		s.Set(metrics.TLSFailures, float64(stats.Failures), name)
-		ends := map[[2]string]time.Time{}
 		for _, f := range stats.Files {
 			key := [2]string{strings.TrimPrefix(f.Flag, "--"), f.Subject}
 			if end, shown := ends[key]; !shown || f.End.Before(end) {
 				ends[key] = f.End
 			}
 		}
-		for key, end := range ends {
-			s.Set(metrics.TLSEnd, float64(end.Unix()), key[0], key[1])
-		}
+	}
+	for key, end := range ends {
+		s.Set(metrics.TLSEnd, float64(end.Unix()), key[0], key[1])
 	}
 }
 

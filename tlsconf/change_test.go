@@ -199,6 +199,29 @@ func TestDialing(t *testing.T) {
 	accepts(t, p.open(), p.open().Client("127.0.0.2"))
 }
 
+// TestVersionsAndSuites: what is not offered is not spoken, in either direction.
+func TestVersionsAndSuites(t *testing.T) {
+	p := newPlace(t)
+	p.MaxVersion, p.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384}
+	s := p.open()
+	alice := p.issue("alice")
+	old := p.client(alice)
+	old.CipherSuites = []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}
+	refuses(t, s, old, "no cipher suite supported")
+	modern := p.client(alice)
+	modern.MinVersion = tls.VersionTLS13
+	refuses(t, s, modern, "unsupported versions")
+	accepts(t, s, p.client(alice))
+	p.MinVersion, p.MaxVersion, p.CipherSuites = 0, 0, nil
+	s = p.open()
+	ancient := p.client(alice)
+	ancient.MinVersion, ancient.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+	refuses(t, s, ancient, "unsupported versions")
+	if cfg := s.Client("x"); cfg.MinVersion != tls.VersionTLS12 || cfg.ServerName != "x" {
+		t.Errorf("connects with at least %x to %s", cfg.MinVersion, cfg.ServerName)
+	}
+}
+
 // names is a DNS of two addresses.
 type names struct{}
 
