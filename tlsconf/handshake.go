@@ -19,8 +19,11 @@ const (
 	// handshakeTimeout bounds a handshake from the first byte to the last. etcd's number.
 	handshakeTimeout = 10 * time.Second
 	// handshakesMax bounds the handshakes that have begun and are not done: about 15 KB each, so 60 MB while strangers hold
-	// as many as they can. Beyond it the one that has waited longest for its other side makes room.
+	// as many as they can. Beyond it those that have waited longest for their other side make room, if that was stallMin.
 	handshakesMax = 4096
+	// stallMin is from when on a handshake that waits for its other side may have to make room. Those who mean it answer sooner, so a
+	// crowd of them may exceed the bound by as many as come in this time.
+	stallMin = time.Second
 )
 
 // ErrCrowded says that a handshake was ended because too many others had begun.
@@ -33,15 +36,16 @@ func handshakesAtOnce() int { return (runtime.GOMAXPROCS(0) + 1) / 2 }
 // gate bounds what handshakes take together.
 type gate struct {
 	slots chan struct{} // one for each handshake that computes; none while it waits for its other side
+	now   func() time.Time
+	max   int
 
 	mu      sync.Mutex // guards the fields below
 	begun   int
-	max     int
 	waiting *list.List // of *paced, in the order in which they began to wait for the other side
 }
 
 func newGate(most int) *gate {
-	return &gate{slots: make(chan struct{}, handshakesAtOnce()), max: most, waiting: list.New()}
+	return &gate{slots: make(chan struct{}, handshakesAtOnce()), now: time.Now, max: most, waiting: list.New()}
 }
 
 // enter counts one more handshake.
@@ -52,10 +56,14 @@ func (g *gate) enter() {
 	g.trim()
 }
 
-// trim ends the handshakes that are too many, as far as they wait for their other side. g.mu is held.
+// trim ends the handshakes that are too many, as far as they have waited for their other side. g.mu is held.
 func (g *gate) trim() {
 	for first := g.waiting.Front(); first != nil && g.begun > g.max; first = g.waiting.Front() {
-		p := g.waiting.Remove(first).(*paced)
+		p := first.Value.(*paced)
+		if g.now().Sub(p.since) < stallMin {
+			return
+		}
+		g.waiting.Remove(first)
 		p.place, p.crowded = nil, true
 		g.begun--
 		p.Conn.Close() // ends its Read
@@ -79,6 +87,7 @@ type paced struct {
 	done  bool            // the handshake is over; set before anybody else gets the connection
 
 	place   *list.Element // in gate.waiting; guarded by gate.mu
+	since   time.Time     // when it began to wait; guarded by gate.mu
 	crowded bool          // closed to make room; guarded by gate.mu
 }
 
@@ -119,7 +128,7 @@ func (p *paced) Read(b []byte) (int, error) {
 func (p *paced) wait() {
 	p.gate.mu.Lock()
 	defer p.gate.mu.Unlock()
-	p.place = p.gate.waiting.PushBack(p)
+	p.place, p.since = p.gate.waiting.PushBack(p), p.gate.now()
 	p.gate.trim()
 }
 

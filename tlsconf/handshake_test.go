@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,12 +39,14 @@ func TestSilentHandshakesEnd(t *testing.T) {
 	})
 }
 
-// TestCrowdOfHandshakes begins more handshakes than there may be and lets them wait: those that have waited longest make room, and
-// who means it gets through at once.
+// TestCrowdOfHandshakes begins more handshakes than there may be and lets them wait: those that have waited long make room, and
+// who means it gets through.
 func TestCrowdOfHandshakes(t *testing.T) {
 	p := newPlace(t)
 	s := p.open()
 	s.gate.max = 8
+	var later atomic.Int64
+	s.gate.now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
 	hello := clientHello(t)
 	l := listen(t)
 	ended := make(chan error, 100)
@@ -65,13 +68,23 @@ func TestCrowdOfHandshakes(t *testing.T) {
 			ended <- err
 		}()
 	}
-	for range 24 {
+	eventually(t, "all wait", func() bool {
+		s.gate.mu.Lock()
+		defer s.gate.mu.Unlock()
+		return s.gate.waiting.Len() == 32
+	})
+	accepts(t, s, p.client(p.issue("early"))) // nobody has to make room yet
+	if len(ended) > 0 {
+		t.Fatal(<-ended)
+	}
+	later.Store(int64(2 * stallMin))
+	for range 4 {
+		accepts(t, s, p.client(p.issue("alice")))
+	}
+	for range 25 { // all but seven, and the one that came
 		if err := <-ended; !errors.Is(err, ErrCrowded) {
 			t.Fatal(err)
 		}
-	}
-	for range 4 {
-		accepts(t, s, p.client(p.issue("alice")))
 	}
 	if n := strings.Count(p.said.String(), "rejected connection on client endpoint"); n == 0 || n > 3*quiet.LinesMax {
 		t.Errorf("%d lines:\n%s", n, p.said.String())
