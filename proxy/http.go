@@ -15,6 +15,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/status"
 )
 
 // handler answers HTTP. /metrics and /health speak of the cluster, what is below /proxy of the proxy.
@@ -70,12 +71,18 @@ const (
 	watchTimeout = 3 * time.Second
 )
 
-// clusterHealth reads from the cluster. That reading is not allowed is an answer too.
+// clusterHealth reads from the cluster.
 func (p *Proxy) clusterHealth(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, rangeTimeout)
 	defer cancel()
 	_, err := p.direct.Get(ctx, "a")
-	if err == nil || errors.Is(err, rpctypes.ErrPermissionDenied) {
+	return healthOf(err)
+}
+
+// healthOf is what a range says of health: that it is not allowed shows that somebody is there to say so.
+func healthOf(err error) error {
+	switch status.Convert(asStatus(err)).Message() {
+	case "", rpctypes.ErrorDesc(rpctypes.ErrGRPCPermissionDenied), rpctypes.ErrorDesc(rpctypes.ErrGRPCUserEmpty):
 		return nil
 	}
 	return fmt.Errorf("GET ERROR:%w", err)
@@ -87,8 +94,8 @@ func (p *Proxy) ownHealth(ctx context.Context) error {
 	reading, cancel := context.WithTimeout(ctx, rangeTimeout)
 	defer cancel()
 	_, err := service.Range(reading, &pb.RangeRequest{Key: []byte("a")})
-	if err != nil && !errors.Is(err, rpctypes.ErrGRPCPermissionDenied) {
-		return fmt.Errorf("GET ERROR:%w", err)
+	if err := healthOf(err); err != nil {
+		return err
 	}
 	watching, stop := context.WithTimeout(ctx, watchTimeout)
 	defer stop()

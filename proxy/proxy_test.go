@@ -259,7 +259,27 @@ func TestTokens(t *testing.T) {
 	if r := watch(other); !r.Canceled || !strings.Contains(r.CancelReason, "permission denied") {
 		t.Errorf("who may not watch: %v", r)
 	}
+	for _, path := range []string{"/health", "/proxy/health"} {
+		if got := f.ask(path); !strings.Contains(got, `200 {"health":"true"`) {
+			t.Errorf("%s with users: %s", path, got)
+		}
+	}
 	must(auth.AuthDisable(as("root"), &pb.AuthDisableRequest{}))
+}
+
+// ask is status and body of an HTTP answer of the proxy.
+func (f *front) ask(path string) string {
+	f.t.Helper()
+	r, err := http.Get("http://" + f.address + path)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return fmt.Sprintf("%d %s", r.StatusCode, body)
 }
 
 func permit(role, key string) *pb.AuthRoleGrantPermissionRequest {
@@ -305,18 +325,6 @@ func TestRegistration(t *testing.T) {
 func TestHTTP(t *testing.T) {
 	f := newFront(t, nil)
 	put(t, f.dial(), "k", "v")
-	ask := func(path string) string {
-		r, err := http.Get("http://" + f.address + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Body.Close()
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return fmt.Sprintf("%d %s", r.StatusCode, body)
-	}
 	for path, want := range map[string]string{
 		"/health":        `200 {"health":"true","reason":""}`,
 		"/proxy/health":  `200 {"health":"true","reason":""}`,
@@ -324,15 +332,15 @@ func TestHTTP(t *testing.T) {
 		"/proxy/metrics": "etcd_grpc_proxy_cache_keys_total",
 		"/nothing":       "404",
 	} {
-		if got := ask(path); !strings.Contains(got, want) {
+		if got := f.ask(path); !strings.Contains(got, want) {
 			t.Errorf("%s: %.300s, want %s", path, got, want)
 		}
 	}
-	if got := ask("/proxy/metrics"); !strings.Contains(got, `grpc_server_handled_total{grpc_code="OK",grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1`) {
+	if got := f.ask("/proxy/metrics"); !strings.Contains(got, `grpc_server_handled_total{grpc_code="OK",grpc_method="Put",grpc_service="etcdserverpb.KV",grpc_type="unary"} 1`) {
 		t.Errorf("calls are not counted:\n%s", got)
 	}
 	f.server.Kill()
-	if got := ask("/health"); !strings.Contains(got, `503 {"health":"false","reason":"GET ERROR:`) {
+	if got := f.ask("/health"); !strings.Contains(got, `503 {"health":"false","reason":"GET ERROR:`) {
 		t.Errorf("without the cluster: %s", got)
 	}
 	if err := f.server.Restart(t.Context()); err != nil {
