@@ -269,6 +269,22 @@ func TestJWTKeysFollowFiles(t *testing.T) {
 	}
 }
 
+// secretJWT signs with a secret of its own.
+func secretJWT(t testing.TB, c *clock) *JWT {
+	t.Helper()
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte(rand.Text()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	j, err := NewJWT(JWTConfig{
+		JWTOptions: JWTOptions{Method: "HS256", PrivateKey: key, TTL: time.Hour}, Log: slog.New(slog.DiscardHandler), Now: c.now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return j
+}
+
 // TestKnownTokensAreFew: memory does not follow the tokens that clients show.
 func TestKnownTokensAreFew(t *testing.T) {
 	var k known

@@ -146,7 +146,7 @@ func Index(text string) (index uint64, ok bool) {
 
 func parse(text string) (key, bool) {
 	prefix, number, ok := strings.Cut(text, ".")
-	if !ok || len(prefix) != prefixBytes {
+	if !ok || len(prefix) != prefixBytes || strings.HasPrefix(number, "0") && number != "0" {
 		return key{}, false
 	}
 	k := key{}

@@ -183,7 +183,10 @@ func TestSimpleModel(t *testing.T) {
 // TestMillionTokens: a million tokens take their share of memory and no more, a find costs the same as among few, nothing
 // holds a lock for more than a step, and the table neither grows beyond its bound nor keeps what is over.
 func TestMillionTokens(t *testing.T) {
-	const n = 1_000_000
+	n := 1_000_000
+	if testing.Short() {
+		n = 100_000
+	}
 	c := newClock()
 	before := heap()
 	s := NewSimple(SimpleConfig{TTL: time.Minute, Max: n, Now: c.now})
@@ -193,7 +196,7 @@ func TestMillionTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	per := int64(heap()-before) / n
+	per := int(heap()-before) / n
 	t.Logf("%d bytes per token", per)
 	if s.Len() != n || per > 200 {
 		t.Errorf("%d tokens of %d bytes", s.Len(), per)
@@ -205,7 +208,7 @@ func TestMillionTokens(t *testing.T) {
 		t.Errorf("%v allocations per find", allocs)
 	}
 	for i := range uint64(simpleShards) { // beyond the bound the oldest of the shard goes
-		grant(t, s, "bob", n+i)
+		grant(t, s, "bob", uint64(n)+i)
 	}
 	if s.Len() != n {
 		t.Errorf("%d tokens, %d are the bound", s.Len(), n)
@@ -227,7 +230,7 @@ func TestMillionTokens(t *testing.T) {
 		t.Errorf("%d tokens are left", s.Len())
 	}
 	for i := range uint64(n / 2) { // entries are used again
-		if _, err := s.Grant("alice", prefix, 2*n+i); err != nil {
+		if _, err := s.Grant("alice", prefix, 2*uint64(n)+i); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -235,6 +238,30 @@ func TestMillionTokens(t *testing.T) {
 		t.Errorf("%d slabs", slabs)
 	}
 	runtime.KeepAlive(s)
+}
+
+// FuzzFind: whatever a client shows, nobody is found by it.
+func FuzzFind(f *testing.F) {
+	c := newClock()
+	s := NewSimple(SimpleConfig{Now: c.now})
+	given := grant(f, s, "alice", 7)
+	j := secretJWT(f, c)
+	signed, err := j.Sign("alice", 7)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, text := range []string{"", ".", given + "0", given[:16] + ".07", signed + "x", strings.ToUpper(signed), "a.b.c", "eyJhbGciOiJub25lIn0.e30."} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if _, found := s.Find(text); found && text != given {
+			t.Errorf("%q is somebody's", text)
+		}
+		if _, found := j.Find(text); found && text != signed {
+			t.Errorf("%q is somebody's", text)
+		}
+		_, _ = ParseOptions(text) // says what it says; it must not panic
+	})
 }
 
 func heap() uint64 {
