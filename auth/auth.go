@@ -100,6 +100,17 @@ func (s *Store) Publish() {
 	}
 }
 
+// Suspend has everybody ask again until Replace: keys and users change places one after the other then, and nobody is to see the
+// keys of one state with the permissions of the other. Where both states let everybody do everything it does nothing.
+func (s *Store) Suspend(next *Store) {
+	if !s.current.enabled && !next.current.enabled {
+		return
+	}
+	between := *s.current
+	between.enabled, between.suspended = true, true
+	s.published.Store(&between)
+}
+
 // Replace puts the users and roles of next, another state of the same history, in the place of those there are. next must not
 // be used any more.
 func (s *Store) Replace(next *Store) {

@@ -15,8 +15,10 @@ import (
 type State struct {
 	enabled  bool
 	revision uint64
-	users    map[string]*user
-	roles    map[string]*role
+	// suspended says that another state is about to take the place of this one, see Suspend.
+	suspended bool
+	users     map[string]*user
+	roles     map[string]*role
 }
 
 // user is a row of table auth_user with the permissions of its roles.
@@ -57,6 +59,9 @@ func (s *State) Revision() uint64 { return s.revision }
 func (s *State) Check(name string, revision uint64, wants []kv.Access) error {
 	if !s.enabled || len(wants) == 0 {
 		return nil
+	}
+	if s.suspended {
+		return ErrOldRevision
 	}
 	if revision == 0 {
 		return ErrUserEmpty

@@ -367,6 +367,7 @@ func (c *catchUp) Commit(snapshot *raftpb.Snapshot) error {
 	failpointApplyAfterOpenSnapshot()
 	from, before := c.keys.Revision(), c.cluster.Members()
 	next := state.opened
+	c.auth.Suspend(next.auth)
 	c.keys.Replace(next.keys) // and the store under it
 	c.leases.Replace(next.leases)
 	c.auth.Replace(next.auth)

@@ -94,20 +94,26 @@ func (s *Server) asRoot(id uint64) kv.CommandHeader {
 }
 
 // guard runs a read for whoever asks. What it wants is decided before, and again after if users or roles have changed
-// meanwhile: then the caller is to find out anew who asks.
+// meanwhile, or authentication was switched on: the read may have seen what was written since.
 func (s *Server) guard(ctx context.Context, wants func() []kv.Access, read func() error) error {
+	state := s.auth.State()
 	who, err := s.identity(ctx)
 	if err != nil {
 		return err
 	}
-	if state := s.auth.State(); state.Enabled() {
+	if state.Enabled() {
 		if err := state.Check(who.User, who.Revision, wants()); err != nil {
 			return err
 		}
 	}
 	err = read()
-	if who.Revision != 0 && who.Revision != s.auth.State().Revision() {
-		return auth.ErrOldRevision
+	if now := s.auth.State(); now != state {
+		if who.Revision != 0 && who.Revision != now.Revision() {
+			return auth.ErrOldRevision
+		}
+		if err := now.Check(who.User, who.Revision, wants()); err != nil {
+			return err
+		}
 	}
 	return err
 }

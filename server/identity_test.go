@@ -49,7 +49,7 @@ func (c *cluster) setUpUsers() {
 			c.t.Fatal(i, err)
 		}
 	}
-	c.awaitEqual()
+	c.awaitLevel()
 }
 
 // TestReadsAreGuarded: whatever does not go through the log is decided on what users and roles are at the member asked, and
@@ -143,6 +143,15 @@ func TestReadIsDecidedAgain(t *testing.T) {
 		}
 		if err := m.guard(m.as("user"), wants, func() error { return m.AuthDisable(m.as(auth.Root)) }); !errors.Is(err, auth.ErrOldRevision) {
 			t.Errorf("read while authentication was switched off: %v", err)
+		}
+		if err := m.guard(t.Context(), wants, func() error { return m.AuthEnable(t.Context()) }); !errors.Is(err, auth.ErrUserEmpty) {
+			t.Errorf("read by nobody while authentication was switched on: %v", err)
+		}
+		if err := m.guard(t.Context(), func() []kv.Access { return nil }, func() error { return m.AuthDisable(m.as(auth.Root)) }); err != nil {
+			t.Errorf("read of nothing while authentication was switched off: %v", err)
+		}
+		if err := m.guard(t.Context(), wants, func() error { return m.UserAdd(t.Context(), "late", nil, true) }); err != nil {
+			t.Errorf("read without authentication while a user was added: %v", err)
 		}
 	})
 }
