@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http/httptest"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"testing"
@@ -80,8 +81,12 @@ func strangers(t *testing.T, door *bufconn.Listener, data []byte, before int) {
 	c.Write(data) // may fail: a port that has heard enough closes
 	c.Close()
 	for i := 0; runtime.NumGoroutine() > before+goroutinesMore; i++ {
-		if i > 1000 {
-			t.Fatalf("%d goroutines serve clients that have gone", runtime.NumGoroutine()-before)
+		if i > 5000 { // net/http lingers half a second on what it has refused
+			var stacks bytes.Buffer
+			if err := pprof.Lookup("goroutine").WriteTo(&stacks, 1); err != nil {
+				t.Error(err)
+			}
+			t.Fatalf("%d goroutines serve clients that have gone:\n%s", runtime.NumGoroutine()-before, &stacks)
 		}
 		time.Sleep(time.Millisecond)
 	}

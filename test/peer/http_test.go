@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,11 +15,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"holdfast/test/etcd"
 	"holdfast/test/run"
+	"holdfast/tlsconf/tlstest"
 )
 
 // An exchange is an HTTP request that both servers get.
@@ -46,22 +49,25 @@ type heard struct {
 	body   string
 }
 
+// callKind is the content type of the call behind an answer of the gateway.
+const callKind = "Grpc-Metadata-Content-Type"
+
 // headsThatMatter are compared; the others are the date, lengths and what follows from how the answer was cut into pieces.
 var headsThatMatter = []string{
-	"Content-Type", "Allow", "Location", "X-Content-Type-Options", "Grpc-Metadata-Content-Type", "Transfer-Encoding", "Trailer", "Connection",
+	"Content-Type", "Allow", "Location", "X-Content-Type-Options", callKind, "Transfer-Encoding", "Trailer", "Connection",
 	"Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers", "Www-Authenticate",
 }
 
-func (e exchange) send(t *testing.T, address string) heard {
+func (e exchange) send(t *testing.T, client *http.Client, base string) heard {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
 	if e.for_ > 0 {
 		ctx, cancel = context.WithTimeout(t.Context(), e.for_)
 	}
 	defer cancel()
-	q, err := http.NewRequestWithContext(ctx, e.method, "http://"+address+e.path, strings.NewReader(e.body))
+	q, err := http.NewRequestWithContext(ctx, e.method, base+e.path, strings.NewReader(e.body))
 	if err != nil {
-		t.Fatal(err)
+		panic(fmt.Sprintf("peer: %s: %v", e, err))
 	}
 	for _, line := range strings.Split(e.head, "; ") {
 		if name, value, given := strings.Cut(line, ": "); given {
@@ -71,10 +77,9 @@ func (e exchange) send(t *testing.T, address string) heard {
 			}
 		}
 	}
-	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	r, err := client.Do(q)
 	if err != nil {
-		return heard{body: "no answer: " + regexp.MustCompile(`http://[^"]*`).ReplaceAllString(err.Error(), "http://it")}
+		return heard{body: "no answer: " + regexp.MustCompile(`https?://[^"]*`).ReplaceAllString(err.Error(), "it")}
 	}
 	defer r.Body.Close()
 	body, err := io.ReadAll(r.Body)
@@ -114,6 +119,8 @@ func plain(free map[string]bool, body string) any {
 		var v any
 		if err := decoder.Decode(&v); err != nil {
 			if err == io.EOF && len(values) > 0 {
+				// What is said about one watch has no order towards what is said about another.
+				slices.SortFunc(values, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 				return values
 			}
 			lines := strings.Split(oneBlank(strings.ReplaceAll(body, "\u00a0", " ")), "\n")
@@ -153,16 +160,32 @@ func TestHTTP(t *testing.T) {
 		t.Skip("starts servers")
 	}
 	free := freeNumbers(loadDifferences(differencesText))
+	dir, ca := t.TempDir(), tlstest.NewCA(t, "ca")
+	cert, key := ca.Issue(t, tlstest.Leaf{Hosts: []string{"127.0.0.1"}}).Files(t, dir, "server")
+	secret := &tls.Config{RootCAs: tlstest.Pool(ca)}
+	withTLS := []string{"--cert-file=" + cert, "--key-file=" + key}
+	restricted := []string{"--cors=http://ours.example:80,https://ours.example:443", "--host-whitelist=127.0.0.1,good.example"}
 	for name, c := range map[string]struct {
+		tls       *tls.Config
+		http2     bool
 		flags     []string
 		exchanges []exchange
 	}{
-		"gateway":    {[]string{"--enable-pprof"}, gatewayExchanges()},
-		"health":     {nil, healthExchanges},
-		"no gateway": {[]string{"--enable-grpc-gateway=false"}, closedExchanges},
-		"restricted": {[]string{"--cors=http://ours.example:80,https://ours.example:443", "--host-whitelist=127.0.0.1,good.example"}, restrictedExchanges},
+		"gateway":              {nil, false, []string{"--enable-pprof"}, gatewayExchanges()},
+		"gateway, TLS":         {secret, false, withTLS, fewStreams(gatewayExchanges())},
+		"gateway, HTTP/2":      {secret, true, withTLS, fewStreams(gatewayExchanges())},
+		"health":               {nil, false, nil, healthExchanges},
+		"health, HTTP/2":       {secret, true, withTLS, healthExchanges},
+		"no gateway":           {nil, false, []string{"--enable-grpc-gateway=false"}, closedExchanges},
+		"restricted":           {nil, false, restricted, restrictedExchanges},
+		"restricted, with TLS": {secret, false, append(restricted, withTLS...), restrictedExchanges},
 	} {
 		t.Run(name, func(t *testing.T) {
+			client := &http.Client{
+				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+				Transport:     &http.Transport{TLSClientConfig: c.tls.Clone(), ForceAttemptHTTP2: c.http2},
+			}
+			t.Cleanup(client.CloseIdleConnections)
 			var at [2]string
 			for i, binary := range []string{etcd.Binary(t, "etcd"), oursFor(t)} {
 				dir := filepath.Join(t.TempDir(), fmt.Sprint(i))
@@ -170,17 +193,27 @@ func TestHTTP(t *testing.T) {
 					t.Fatal(err)
 				}
 				s, err := run.Start(t.Context(), run.Config{
-					Binary: binary, Dir: dir, AdvertisePeer: advertisedPeer, AdvertiseClient: advertisedClient,
+					Binary: binary, Dir: dir, AdvertisePeer: advertisedPeer, AdvertiseClient: advertisedClient, TLS: c.tls,
 					Args: append([]string{"--log-level=error", "--bcrypt-cost=4", wideQuota}, c.flags...),
 				})
 				if err != nil {
 					t.Fatal(err)
 				}
 				t.Cleanup(s.Kill)
-				at[i] = s.Client
+				at[i] = s.ClientURL()
 			}
 			for _, e := range c.exchanges {
-				want, got := e.send(t, at[0]), e.send(t, at[1])
+				if c.http2 && strings.Contains(e.head, "application/grpc") {
+					continue // differences.txt, at its end
+				}
+				var want, got heard
+				var both sync.WaitGroup
+				both.Go(func() { want = e.send(t, client, at[0]) })
+				both.Go(func() { got = e.send(t, client, at[1]) })
+				both.Wait()
+				if c.tls != nil && got.head[callKind] == "" {
+					delete(want.head, callKind) // differences.txt, at its end
+				}
 				if want.status != got.status || !reflect.DeepEqual(want.head, got.head) || !reflect.DeepEqual(plain(free, want.body), plain(free, got.body)) {
 					t.Errorf("%s\netcd %d %v %.600q\nours %d %v %.600q", e, want.status, want.head, want.body, got.status, got.head, got.body)
 				}
