@@ -242,6 +242,7 @@ func (c *cluster) awaitLevel() []*clusterMember {
 	c.t.Helper()
 	running := c.running()
 	c.eventually("all have applied the same", func() bool {
+		synctest.Wait() // nobody applies any more until time passes, so that they can be compared
 		for _, m := range running {
 			if m.Status().Applied != running[0].Status().Applied {
 				return false

@@ -111,11 +111,11 @@ func (s *Server) endDowngrade(ctx context.Context) error {
 	return err
 }
 
-// monitorDowngrade ends a downgrade, on the leader, when every member has the older version. One of this version waits for
+// tendDowngrade is the leader's: it ends a downgrade when every member has the older version. One of this version waits for
 // others to take the place of it and its like.
-func (s *Server) monitorDowngrade(ctx context.Context) error {
+func (s *Server) tendDowngrade(ctx context.Context) {
 	if s.cfg.DowngradeCheck <= 0 {
-		return nil
+		return
 	}
 	tick := time.NewTicker(s.cfg.DowngradeCheck)
 	defer tick.Stop()
@@ -123,11 +123,9 @@ func (s *Server) monitorDowngrade(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return nil
+			return
 		}
-		if s.leads() {
-			s.finishDowngrade(ctx)
-		}
+		s.finishDowngrade(ctx)
 	}
 }
 
@@ -147,7 +145,7 @@ func (s *Server) finishDowngrade(ctx context.Context) {
 		}
 	}
 	s.log.Info("the cluster has been downgraded", "cluster-version", d.TargetVersion)
-	if err := s.endDowngrade(ctx); err != nil && !errors.Is(err, ErrStopped) {
+	if err := s.endDowngrade(ctx); err != nil && !errors.Is(err, ErrStopped) && !errors.Is(err, context.Canceled) {
 		s.log.Warn("failed to cancel downgrade", "error", err)
 	}
 }

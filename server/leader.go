@@ -62,6 +62,8 @@ func (s *Server) lead(ctx context.Context, term uint64) (resign func()) {
 	s.clock.start(term, s.leases.All, s.cfg.electionTimeout())
 	var duties sync.WaitGroup
 	duties.Go(func() { s.tendLeases(ctx, term) }) // revokes those that are over
+	duties.Go(func() { s.tendVersion(ctx) })      // proposes the cluster's
+	duties.Go(func() { s.tendDowngrade(ctx) })    // ends one that is complete
 	return func() {
 		s.clock.stop()
 		cancel()

@@ -256,8 +256,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.leaveWhenRemoved(running) })     // ends the member when the cluster has removed it
 	g.Go(func() error { return s.followLeadership(running) })     // on the leader: does what only the leader does
 	g.Go(func() error { return s.expireWaiters(running) })        // answers requests that take too long
-	g.Go(func() error { return s.monitorVersion(running) })       // on the leader: proposes the cluster's version
-	g.Go(func() error { return s.monitorDowngrade(running) })     // on the leader: ends a downgrade that is complete
+	g.Go(func() error { return s.followVersion(running) })        // tells of the cluster's version in the log
 	g.Go(func() error { return s.checkCorruption(running) })      // on the leader: compares the members, raises the alarm
 	g.Go(func() error { return s.publish(running) })              // tells the cluster who this member is, once
 	g.Go(func() error { return s.raiseSpaceAlarms(running) })     // answers requests that found no space

@@ -12,7 +12,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/membershippb"
 
-	"holdfast/kv"
 	"holdfast/membership"
 	"holdfast/util/version"
 )
@@ -32,30 +31,32 @@ type memberVersions struct {
 	Cluster string `json:"etcdcluster"`
 }
 
-// monitorVersion keeps the version of the cluster, while this member leads, and tells of it in the log.
-func (s *Server) monitorVersion(ctx context.Context) error {
-	tick := time.NewTicker(versionInterval)
+// followVersion tells in the log what becomes of the version of the cluster.
+func (s *Server) followVersion(ctx context.Context) error {
+	tick := time.NewTicker(versionInterval) // for a version that came with a received state
 	defer tick.Stop()
-	var term uint64 // in which this member was last seen to lead
 	told := s.tellStored()
 	for {
 		told = s.tellVersion(told)
-		changed := s.replica.LeadershipChange()
-		now := s.replica.Status().Leadership
-		leads := now.Settled && kv.MemberID(now.Leader) == s.id
-		if leads && now.Term != term {
-			term = now.Term
-			s.decideVersion(ctx)
-		}
 		select {
-		case <-changed:
 		case <-s.versionChanged:
 		case <-tick.C:
-			if leads {
-				s.decideVersion(ctx)
-			}
 		case <-ctx.Done():
 			return nil
+		}
+	}
+}
+
+// tendVersion is the leader's: it keeps the version of the cluster, from the beginning of its term on.
+func (s *Server) tendVersion(ctx context.Context) {
+	tick := time.NewTicker(versionInterval)
+	defer tick.Stop()
+	for {
+		s.decideVersion(ctx)
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -82,7 +83,7 @@ func (s *Server) decideVersion(ctx context.Context) {
 	}
 	s.log.Info("updating cluster version using v3 API", "from", before, "to", to)
 	_, err := s.proposeCold(ctx, versionRequest(to))
-	if err != nil && !errors.Is(err, ErrStopped) {
+	if err != nil && !errors.Is(err, ErrStopped) && !errors.Is(err, context.Canceled) { // the term has ended
 		s.log.Warn("failed to update cluster version", "error", err)
 	}
 }
