@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +32,7 @@ type Config struct {
 	Ours    string   // path of the server that is held against it
 	Cluster *Cluster // nil, or takes the place of Ours
 	JSON    bool     // calls go through the JSON gateway of both, where it has them
+	TLS     bool     // both make certificates for their client ports
 	Etcdutl string   // path of etcd's etcdutl, which reads both servers' snapshots; "" leaves that out
 	Dir     string   // folder for the data of an episode; emptied before each
 
@@ -215,12 +218,12 @@ func (w *world) open(ctx context.Context, cfg Config) error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("start an episode: %w", err)
 		}
-		side, err := w.start(ctx, t, binary, dir)
+		side, err := w.start(ctx, t, binary, dir, clientTLS(cfg))
 		if err != nil {
 			w.close()
 			return err
 		}
-		w.targets[t] = &target{name: name, dir: dir, server: side, json: cfg.JSON, web: http.Client{Transport: &http.Transport{}}}
+		w.targets[t] = &target{name: name, dir: dir, server: side, json: cfg.JSON, tls: clientTLS(cfg), web: http.Client{Transport: &http.Transport{TLSClientConfig: clientTLS(cfg)}}}
 	}
 	w.targets[1].tamper = cfg.Tamper
 	for t := range w.targets {
@@ -241,16 +244,28 @@ func (w *world) open(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// start starts one side.
-func (w *world) start(ctx context.Context, t int, binary, dir string) (Side, error) {
+// start starts one side, with TLS if its clients have one.
+func (w *world) start(ctx context.Context, t int, binary, dir string, secure *tls.Config) (Side, error) {
 	if t == 1 && w.cluster != nil {
 		return w.cluster.Open(ctx, dir, w.settings.flags)
 	}
-	server, err := run.Start(ctx, run.Config{
-		Binary: binary, Dir: dir, Args: w.settings.flags,
+	cfg := run.Config{
+		Binary: binary, Dir: dir, Args: w.settings.flags, TLS: secure,
 		AdvertisePeer: advertisedPeer, AdvertiseClient: advertisedClient,
-	})
+	}
+	if cfg.TLS != nil {
+		cfg.Args = append(slices.Clone(cfg.Args), "--auto-tls")
+	}
+	server, err := run.Start(ctx, cfg)
 	return single{server}, err
+}
+
+// clientTLS believes whatever a server makes for itself; nil is plaintext.
+func clientTLS(cfg Config) *tls.Config {
+	if !cfg.TLS {
+		return nil
+	}
+	return &tls.Config{InsecureSkipVerify: true}
 }
 
 // connect opens connections and histories of a side that has just started, one history on each member. They begin with the

@@ -68,7 +68,7 @@ func (t *target) callJSON(conn int, path string, md metadata.MD, request proto.M
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	url := "http://" + t.server.Clients()[conn%t.members] + at
+	url := t.base(conn) + at
 	q, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return broken("%v", err)

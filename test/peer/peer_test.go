@@ -22,6 +22,7 @@ var (
 	shrinkFlag  = flag.Bool("peer.shrink", false, "drop operations from a failing list for as long as it fails")
 	knownFlag   = flag.String("peer.known", "", "pass over differences whose line matches this expression")
 	skipFlag    = flag.String("peer.skip", "", "leave out operations whose text matches this expression")
+	tlsFlag     = flag.Bool("peer.tls", false, "have both servers make certificates for their client ports")
 	jsonFlag    = flag.Bool("peer.json", false, "send calls through the JSON gateway of both servers")
 	verboseFlag = flag.Bool("peer.v", false, "write every operation as it runs")
 )
@@ -47,6 +48,18 @@ func TestPeer(t *testing.T) {
 				report(t, cfg, e, err)
 			}
 			t.Logf("seed %d in JSON: nothing differs in %d operations", e.Seed, count)
+		}
+	})
+	t.Run("TLS", func(t *testing.T) {
+		for seed, json := range map[uint64]bool{1: false, 2: true} {
+			cfg := cfg
+			cfg.TLS, cfg.JSON = true, json
+			e := Episode{Seed: seed, Ops: *opsFlag / 2}
+			count, err := Run(t.Context(), cfg, e, tally)
+			if err != nil {
+				report(t, cfg, e, err)
+			}
+			t.Logf("seed %d with TLS, in JSON %v: nothing differs in %d operations", e.Seed, json, count)
 		}
 	})
 	t.Run("quota", func(t *testing.T) {
@@ -106,6 +119,9 @@ func report(t *testing.T, cfg Config, e Episode, err error) {
 	if cfg.JSON {
 		again += " -peer.json"
 	}
+	if cfg.TLS {
+		again += " -peer.tls"
+	}
 	if *oursFlag != "" {
 		again += " -peer.ours=" + *oursFlag
 	}
@@ -130,7 +146,7 @@ func oursFor(t *testing.T) string {
 
 func config(t *testing.T, ours string) Config {
 	t.Helper()
-	cfg := Config{Etcd: etcd.Binary(t, "etcd"), Ours: ours, Etcdutl: etcd.Binary(t, "etcdutl"), Dir: t.TempDir(), JSON: *jsonFlag}
+	cfg := Config{Etcd: etcd.Binary(t, "etcd"), Ours: ours, Etcdutl: etcd.Binary(t, "etcdutl"), Dir: t.TempDir(), JSON: *jsonFlag, TLS: *tlsFlag}
 	if *knownFlag != "" {
 		cfg.Known = regexp.MustCompile(*knownFlag)
 	}

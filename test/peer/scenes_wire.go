@@ -132,7 +132,7 @@ func (b badMetadata) String() string {
 
 func (b badMetadata) run(w *world) error {
 	_, _, err := w.exchange(b.request, func(t int) answer {
-		a, err := b.post("http://" + w.targets[t].server.Clients()[0])
+		a, err := b.post(w.targets[t])
 		if err != nil {
 			return answer{code: codes.Unavailable, text: fmt.Sprintf("peer: %v", err)}
 		}
@@ -142,14 +142,15 @@ func (b badMetadata) run(w *world) error {
 }
 
 // post sends the call and reads the status; the answer's message, if any, is not looked at.
-func (b badMetadata) post(base string) (answer, error) {
+func (b badMetadata) post(t *target) (answer, error) {
 	var protocols http.Protocols
-	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: &protocols}
+	protocols.SetUnencryptedHTTP2(t.tls == nil)
+	protocols.SetHTTP2(t.tls != nil)
+	transport := &http.Transport{Protocols: &protocols, TLSClientConfig: t.tls}
 	defer transport.CloseIdleConnections()
 	body := bytesOf(b.request)
 	frame := append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(body))), body...)
-	request, err := http.NewRequest(http.MethodPost, base+b.path, bytes.NewReader(frame))
+	request, err := http.NewRequest(http.MethodPost, t.base(0)+b.path, bytes.NewReader(frame))
 	if err != nil {
 		return answer{}, err
 	}

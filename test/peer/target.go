@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -55,8 +57,9 @@ type target struct {
 	last    int        // the connection that served the last operation
 	// identity is what the harness' own questions carry; nil while authentication is off.
 	identity metadata.MD
-	tamper   Tamper // nil except in tests of this package
-	json     bool   // calls that are no streams go through the JSON gateway
+	tamper   Tamper      // nil except in tests of this package
+	json     bool        // calls that are no streams go through the JSON gateway
+	tls      *tls.Config // nil: plaintext
 	web      http.Client
 	calls    atomic.Uint32 // made in JSON
 }
@@ -97,9 +100,13 @@ func (t *target) connect() error {
 	t.close()
 	addresses := t.server.Clients()
 	t.members = len(addresses)
+	creds := insecure.NewCredentials()
+	if t.tls != nil {
+		creds = credentials.NewTLS(t.tls)
+	}
 	for i := range clients {
 		conn, err := grpc.NewClient(addresses[i%t.members],
-			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithTransportCredentials(creds),
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)),
 			grpc.WithDisableServiceConfig())
 		if err != nil {
@@ -116,6 +123,15 @@ func (t *target) close() {
 	}
 	t.web.CloseIdleConnections()
 	t.conns, t.ids = nil, nil
+}
+
+// base is the URL of one of those who serve.
+func (t *target) base(conn int) string {
+	scheme := "http://"
+	if t.tls != nil {
+		scheme = "https://"
+	}
+	return scheme + t.server.Clients()[conn%t.members]
 }
 
 // method describes a gRPC method by its path, "/etcdserverpb.KV/Range".
