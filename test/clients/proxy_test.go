@@ -140,3 +140,18 @@ func outputOf(ctx context.Context, dir string, env []string, program string, arg
 	}
 	return string(out)
 }
+
+// TestProxyFlags: the gateway and the gRPC proxy have etcd's flags, with the same defaults and the same help.
+func TestProxyFlags(t *testing.T) {
+	ours := filepath.Join(t.TempDir(), "etcd")
+	if err := os.Symlink(binary(t), ours); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{"gateway", "grpc-proxy"} {
+		want := outputOf(t.Context(), "", nil, etcd.Binary(t, "etcd"), command, "start", "--help")
+		got := outputOf(t.Context(), "", nil, ours, command, "start", "--help")
+		if want != got || !strings.Contains(want, "--listen-addr") {
+			t.Errorf("%s: etcd:\n%s\nthe binary:\n%s", command, want, got)
+		}
+	}
+}
