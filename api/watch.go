@@ -169,7 +169,7 @@ func (a *API) progressInterval() time.Duration {
 }
 
 func (a *API) drain(stream grpc.ServerStream, s *watch.Stream) error {
-	began := time.Now()
+	began := a.calls.time()
 	for {
 		r, some, err := s.Next(watchBatchBytes)
 		if err != nil || !some {
@@ -181,8 +181,8 @@ func (a *API) drain(stream grpc.ServerStream, s *watch.Stream) error {
 			a.calls.failed(stream.Context(), "send", "watch", err)
 			return err
 		}
-		now := time.Now()
-		a.calls.watchSent(&r, now.Sub(began))
+		now := a.calls.time()
+		a.calls.watchSent(&r, now-began)
 		began = now
 	}
 }
