@@ -35,6 +35,15 @@ func rows() []row {
 			run:  load.run,
 		})
 	}
+	for _, op := range []string{"put", "get"} {
+		load := jsonLoad{op: op, callers: 16}
+		all = append(all, row{
+			name: fmt.Sprintf("json-%s-%d", op, load.callers),
+			asks: load.question(),
+			show: []string{"ops_per_s", "server_us_per_op", "client_us_per_op", "p50_us", "p99_us", "max_us", "others_cores"},
+			run:  load.run,
+		})
+	}
 	return append(all,
 		row{
 			name: "login",
