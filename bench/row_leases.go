@@ -247,6 +247,7 @@ func (l *lessor) put(ctx context.Context) ([]time.Duration, error) {
 		select {
 		case open <- struct{}{}:
 		case <-ctx.Done():
+			continue // the loop ends above
 		}
 		under.Go(func() {
 			defer func() { <-open }()
