@@ -60,7 +60,6 @@ func (n *Node) listen() error {
 				door.TLS = group.side
 			} else {
 				door.Plain = true
-				c.warnPlain(u, group.flag, group.side)
 			}
 		}
 	}
@@ -98,18 +97,6 @@ func errNoCert(u url.URL, flag string) error {
 		return fmt.Errorf("cannot listen on TLS for %s: KeyFile and CertFile are not presented (--peer-cert-file, --peer-key-file)", u.Host)
 	}
 	return fmt.Errorf("TLS key/cert (--cert-file, --key-file) must be provided for client url %s with HTTPS scheme", u.String())
-}
-
-// warnPlain says that files of TLS have nothing to do with a URL, in etcd's words.
-func (c *Config) warnPlain(u url.URL, flag string, side *tlsconf.Side) {
-	if !side.Serves() || flag == "--listen-metrics-urls" {
-		return
-	}
-	kind := "client-url"
-	if flag == "--listen-peer-urls" {
-		kind = "peer-url"
-	}
-	c.Log.Warn("scheme is http or unix while key and cert files are present; ignoring key and cert files", kind, u.String())
 }
 
 // listen opens one address. flag is what the user has to change if that fails.

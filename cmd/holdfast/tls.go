@@ -35,6 +35,8 @@ func secured(u url.URL) bool { return u.Scheme == "https" || u.Scheme == "unixs"
 func openTLS(cfg config.Config, log *slog.Logger) (s sides, err error) {
 	client, peer := cfg.Client, cfg.Peer
 	listen := slices.Concat(cfg.ListenClientURLs, cfg.ListenClientHTTPURLs)
+	warnPlain(client, listen, "client", "http or unix", "client-cert-auth", log)
+	warnPlain(peer, cfg.ListenPeerURLs, "peer", "HTTP", "peer-client-cert-auth", log)
 	clientOptions, err := sideOptions(cfg, client, "", listen, log)
 	if err != nil {
 		return s, err
@@ -56,6 +58,18 @@ func openTLS(cfg config.Config, log *slog.Logger) (s sides, err error) {
 		s.peers, peerErr = openSide(peerOptions, "peer")
 	}
 	return s, errors.Join(clientErr, peerErr)
+}
+
+// warnPlain says that what is told of TLS has nothing to do with a URL, in etcd's words.
+func warnPlain(t config.TLS, listen []url.URL, name, scheme, flag string, log *slog.Logger) {
+	for _, u := range listen {
+		if t.Given() && !secured(u) {
+			log.Warn("scheme is "+scheme+" while key and cert files are present; ignoring key and cert files", name+"-url", u.String())
+		}
+		if t.ClientCertAuth && !secured(u) {
+			log.Warn("scheme is "+scheme+" while --"+flag+" is enabled; ignoring client cert auth for this URL", name+"-url", u.String())
+		}
+	}
 }
 
 // openSide opens the files of a side and says so in etcd's words.
