@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -134,4 +135,9 @@ func load(t *testing.T, m *run.Server) {
 	_, err = c.Revoke(ctx, lease.ID)
 	must("revoke", err)
 	<-watching
+	for _, path := range []string{"/health", "/livez", "/readyz"} {
+		r, err := http.Get("http://" + m.Client + path)
+		must(path, err)
+		must(path, r.Body.Close())
+	}
 }

@@ -20,7 +20,7 @@ var exact = regexp.MustCompile(`^(` + strings.Join([]string{
 	"etcd_debugging_lease_(granted|revoked|renewed)_total", `etcd_debugging_lease_ttl_total_.*`, "etcd_debugging_server_lease_expired_total",
 	`etcd_server_(has_leader|is_leader|is_learner|leader_changes_seen_total|proposals_failed_total|proposals_pending|learner_promote_.*)`,
 	`etcd_server_(request|apply|range)_duration_seconds_count\{.*`, `etcd_server_client_requests_total\{.*`, `etcd_server_version\{.*`,
-	"etcd_disk_backend_(defrag|snapshot)_duration_seconds_count", "etcd_mvcc_hash(_rev)?_duration_seconds_count",
+	"etcd_server_health_(success|failures)", `etcd_server_healthchecks?(_total)?\{.*`, "etcd_disk_backend_(defrag|snapshot)_duration_seconds_count", "etcd_mvcc_hash(_rev)?_duration_seconds_count",
 	`grpc_server_(started|handled|msg_received|msg_sent)_total\{.*`, `etcd_cluster_version\{.*`, `etcd_server_feature_enabled\{.*`,
 	`etcd_network_server_stream_failures_total.*`, "etcd_debugging_auth_revision",
 	"etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_count",
