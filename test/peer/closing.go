@@ -97,17 +97,40 @@ func (w *world) survive(kill bool) error {
 	return nil
 }
 
-// downgrade begins a downgrade and takes it back. It comes last: should a server's own version check fall between the two,
-// it would change what later answers say.
+// downgrade begins a downgrade and takes it back. Between two calls both servers may look at their versions by themselves, so it is
+// waited until both have done so.
 func (w *world) downgrade() error {
 	g := &gen{rng: newRand(0)}
-	enable := &pb.DowngradeRequest{Action: pb.DowngradeRequest_ENABLE, Version: "3.6"}
-	for _, c := range []*call{
-		g.call(downgrade, enable), g.call(downgrade, enable),
-		g.call(downgrade, &pb.DowngradeRequest{Action: pb.DowngradeRequest_CANCEL}),
+	ask := func(action pb.DowngradeRequest_DowngradeAction, version string) func() error {
+		return func() error { return g.call(downgrade, &pb.DowngradeRequest{Action: action, Version: version}).run(w) }
+	}
+	for _, step := range []func() error{
+		func() error { return w.atVersion("3.7.0") },
+		ask(pb.DowngradeRequest_ENABLE, "3.6"),
+		func() error { return w.atVersion("3.6.0") },
+		ask(pb.DowngradeRequest_ENABLE, "3.6"), // is where the cluster is now
+		ask(pb.DowngradeRequest_ENABLE, "3.5"), // one is under way
+		ask(pb.DowngradeRequest_VALIDATE, "3.5"),
+		func() error { return g.status().run(w) },
+		ask(pb.DowngradeRequest_CANCEL, ""),
+		func() error { return w.atVersion("3.7.0") },
 	} {
-		if err := c.run(w); err != nil {
+		if err := step(); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// atVersion waits until both servers say that what they store has a version, which follows their cluster's.
+func (w *world) atVersion(version string) error {
+	for _, target := range w.targets {
+		at := eventually(func() bool {
+			r, ok := target.call(0, memberStatus, nil, &pb.StatusRequest{}).only().(*pb.StatusResponse)
+			return ok && r.StorageVersion == version
+		})
+		if !at {
+			return w.differ("%s does not come to version %s", target.name, version)
 		}
 	}
 	return nil
