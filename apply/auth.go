@@ -19,6 +19,8 @@ type Tokens interface {
 	Authenticated(user, prefix string, index kv.Index)
 	// Forget says that a user's password has changed, or that the user is gone: its logins are over.
 	Forget(user string)
+	// Changed says that something else about a user has changed: its logins go on.
+	Changed(user string)
 }
 
 // noTokens is where nobody logs in.
@@ -32,6 +34,9 @@ func (noTokens) Authenticated(string, string, kv.Index) {}
 
 // Forget implements Tokens.
 func (noTokens) Forget(string) {}
+
+// Changed implements Tokens.
+func (noTokens) Changed(string) {}
 
 // authorize decides whether the user that a command runs for may do all that it does with keys. What members propose for
 // themselves has no user and does nothing with keys, but for the end of a lease, which they propose as root.
@@ -120,6 +125,10 @@ func (r *run) tellTokens(q *pb.InternalRaftRequest, switched bool) {
 		r.told = append(r.told, func() { r.Tokens.Forget(q.AuthUserDelete.Name) })
 	case q.AuthUserChangePassword != nil:
 		r.told = append(r.told, func() { r.Tokens.Forget(q.AuthUserChangePassword.Name) })
+	case q.AuthUserGrantRole != nil:
+		r.told = append(r.told, func() { r.Tokens.Changed(q.AuthUserGrantRole.User) })
+	case q.AuthUserRevokeRole != nil:
+		r.told = append(r.told, func() { r.Tokens.Changed(q.AuthUserRevokeRole.Name) })
 	}
 }
 

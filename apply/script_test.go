@@ -113,6 +113,9 @@ func (b *bench) Authenticated(user, prefix string, index kv.Index) {
 // Forget implements Tokens.
 func (b *bench) Forget(user string) { b.told = append(b.told, "forget "+user) }
 
+// Changed implements Tokens.
+func (b *bench) Changed(user string) { b.told = append(b.told, "changed "+user) }
+
 // apply applies commands as neighbouring entries in one call.
 func (b *bench) apply(lines ...string) []Result {
 	b.t.Helper()

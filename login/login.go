@@ -294,6 +294,9 @@ func (k *Keeper) Forget(user string) {
 	k.passwords.Forget(user)
 }
 
+// Changed implements apply.Tokens.
+func (k *Keeper) Changed(user string) { k.passwords.Forget(user) }
+
 // Hash makes the hash that stands for a new password.
 func (k *Keeper) Hash(ctx context.Context, pass string) ([]byte, error) {
 	hash, err := k.passwords.Hash(ctx, pass)

@@ -294,12 +294,20 @@ func TestForgetting(t *testing.T) {
 	if n := k.passwords.Checked(); n != 3 {
 		t.Errorf("%d passwords were checked at full cost, want alice's once more", n)
 	}
+	k.Changed("root")
+	if !good(root) {
+		t.Error("a user with another role is logged out")
+	}
+	login("root")
+	if n := k.passwords.Checked(); n != 4 {
+		t.Errorf("%d passwords were checked at full cost, want root's once more", n)
+	}
 	k.Switched(true)
 	if good(root) || k.Tokens() != 0 {
 		t.Error("a token is good after authentication was switched")
 	}
 	login("root")
-	if n := k.passwords.Checked(); n != 4 {
+	if n := k.passwords.Checked(); n != 5 {
 		t.Errorf("%d passwords were checked at full cost", n)
 	}
 }

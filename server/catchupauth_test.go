@@ -30,6 +30,9 @@ func (h *heard) Authenticated(user, prefix string, index kv.Index) {
 // Forget implements apply.Tokens.
 func (h *heard) Forget(user string) { h.lines = append(h.lines, "forget "+user) }
 
+// Changed implements apply.Tokens.
+func (h *heard) Changed(user string) { h.lines = append(h.lines, "changed "+user) }
+
 // TestCatchUpWithUsers: a member that was away when users and roles changed, or before there were any, knows them from the state
 // it is sent, in either form, asks everybody to log in again, and decides as the others do; so it does after a restart.
 func TestCatchUpWithUsers(t *testing.T) {
