@@ -14,7 +14,7 @@ import (
 // Rows are users and roles as they are stored, here and in etcd's file.
 type Rows struct {
 	Enabled bool
-	// Revision is 0 where none was ever stored.
+	// Revision is 0 in a file of etcd that never stored one.
 	Revision     uint64
 	Users, Roles []Row // in the order of their names
 }
@@ -36,7 +36,8 @@ const revisionLen = 8
 func userKey(name string) []byte { return storage.TableAuthUser.Key([]byte(name)) }
 func roleKey(name string) []byte { return storage.TableAuthRole.Key([]byte(name)) }
 
-// Export reads the rows that a view of the store holds.
+// Export reads the rows that a view of the store holds. The revision is there even where none was stored: an etcd that is sent a
+// state without one goes on from 0, one behind the others.
 func Export(view storage.View) (r Rows, err error) {
 	enabled, _, err := view.Get(enabledKey)
 	if err != nil {
@@ -47,6 +48,7 @@ func Export(view storage.View) (r Rows, err error) {
 	if err != nil {
 		return Rows{}, err
 	}
+	r.Revision = firstRevision
 	if found {
 		if len(revision) != revisionLen {
 			return Rows{}, fmt.Errorf("auth revision in %d bytes", len(revision))

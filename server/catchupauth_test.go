@@ -106,6 +106,25 @@ func (c *cluster) decidesAlike(i int) {
 	}
 }
 
+// TestSnapshotHoldsTheAuthRevision: so it does before there was any user.
+func TestSnapshotHoldsTheAuthRevision(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, fs := memoryConfig()
+		m := start(t, cfg)
+		if _, err := m.exportTo(t.Context(), "none.db"); err != nil {
+			t.Fatal(err)
+		}
+		db, err := etcdfile.Open(fs, "none.db")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if meta, err := db.Meta(); err != nil || meta.AuthEnabled || meta.AuthRevision != 1 {
+			t.Errorf("the file says %+v, %v", meta, err)
+		}
+	})
+}
+
 // TestSnapshotHoldsUsers: the database of a snapshot has the rows of users and roles as they are stored.
 func TestSnapshotHoldsUsers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
