@@ -147,6 +147,7 @@ func (r *Replica) makeChange(t *task) {
 	l := &r.loop
 	if t.refused == nil {
 		l.config = l.node.ApplyConfChange(t.change)
+		r.saveCommit(t.entries[0].GetIndex())
 	}
 	t.kind, t.state = applyChange, l.config
 	r.give(t)

@@ -39,7 +39,7 @@ type loop struct {
 	unsynced  int               // saves that need a sync and have not come back
 	owed      []*raftpb.Message // responses to send at the end of the step
 	writing   int               // saves of any kind that have not come back
-	synced    *raftpb.HardState // term and vote of the last hard state with a sync under way or done
+	synced    *raftpb.HardState // the last hard state with a sync under way or done
 	commitLag *raftpb.HardState // has a newer commit index than the log, and nothing else new
 	released  uint64            // the log on disk begins behind it
 	restoring *save             // a snapshot being put in place: the log and the machine take turns

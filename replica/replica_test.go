@@ -267,6 +267,22 @@ func TestConfChange(t *testing.T) {
 	}
 }
 
+// TestChangeStaysCommitted: a member that crashes right after it has carried out a change, and loses the machine's state, knows
+// without asking anybody that the change is committed. The others may be the ones that it removed.
+func TestChangeStaysCommitted(t *testing.T) {
+	log, m := &memLog{}, newMemMachine(1)
+	r := openSole(t, log, m)
+	settle(t, r)
+	learner := &raftpb.ConfChange{Type: raftpb.ConfChangeAddLearnerNode.Enum(), NodeId: new(uint64(2))}
+	if err := r.ProposeConfChange(t.Context(), learner); err != nil {
+		t.Fatal(err)
+	}
+	settle(t, r)
+	if got, want := log.hard.GetCommit(), log.last(); got < want || len(m.conf().GetLearners()) != 1 {
+		t.Errorf("the log says that %d is committed, the change is entry %d, the configuration %v", got, want, m.conf())
+	}
+}
+
 // TestChangesInARow proposes each change as soon as the one before it is settled: none may be lost, though raft drops what
 // comes earlier. The leader knows of a new member at once.
 func TestChangesInARow(t *testing.T) {

@@ -111,6 +111,17 @@ func (r *Replica) writeCommitLag() {
 	}
 }
 
+// saveCommit has the log keep that the entry at index is committed, a change of the configuration. Of other entries that can be
+// found again, by asking the others. Who has forgotten that it was the removal of a member may have nobody but that member to ask.
+func (r *Replica) saveCommit(index uint64) {
+	l := &r.loop
+	if l.synced.GetCommit() >= index {
+		return
+	}
+	l.commitLag, l.synced = nil, l.hard
+	r.enqueue(&save{Save: Save{HardState: l.hard}, sync: true})
+}
+
 // WriteLog makes everything that waits for the log durable: one write, one sync. It waits for the disk.
 // Called by one goroutine: Run's, or a simulator's.
 func (r *Replica) WriteLog() error {
