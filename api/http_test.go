@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/membership"
 	"holdfast/server"
@@ -21,6 +22,9 @@ func TestHTTP(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+		}
+		for s.member.ClusterVersion() == "" { // which its leader decides a moment after it is ready
+			time.Sleep(time.Millisecond)
 		}
 		healthy := `{"health":"true","reason":""}`
 		noLeader := `{"health":"false","reason":"RAFT NO LEADER"}` + "\n"
