@@ -1,19 +1,24 @@
-// Command legs runs the tests of this repository in parts, one after the other, and prints for each what it may take and
-// what it took. A part that fails or exceeds its budget fails the run; the others are run all the same.
+// Command legs runs the tests of this repository in parts, one after the other or two at a time, and prints for each what it may
+// take and what it took. A part that fails or exceeds its budget fails the run; the others are run all the same.
 //
 //	legs check | test | peer | mixed | crash | sim | cluster | ops | hosts | kube | clients | metrics | security | fuzz | bench
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // leg is one part: a command, its budget and what it needs in the environment.
@@ -23,10 +28,19 @@ type leg struct {
 	dir    string // from the root of the repository; empty is the root
 	env    []string
 	argv   []string
+	beside bool // may run at the same time as its neighbours
 }
 
 func shell(name string, budget time.Duration, script string) leg {
 	return leg{name: name, budget: budget, argv: []string{"sh", "-euc", script}}
+}
+
+// beside marks legs that may run at the same time.
+func beside(legs ...leg) []leg {
+	for i := range legs {
+		legs[i].beside = true
+	}
+	return legs
 }
 
 // The budgets hold for two cores with warm caches, with room for a slow day; what compiles for the first time has one of
@@ -53,21 +67,22 @@ var (
 )
 
 func all() []leg {
-	return append(check(), prepareEtcd, prepareKube,
-		shell("race detector and fuzz seeds", 15*time.Minute, "go test -race -short $(go list ./... | grep -v '^holdfast/test')"),
-		shell("peer, short", 5*time.Minute, "go test -count=1 ./test/peer"),
-		shell("mixed, short", 6*time.Minute, "go test -count=1 ./test/mixed"),
-		shell("crash, short", 5*time.Minute, "go test -count=1 ./test/crash"),
-		shell("sim, short", 5*time.Minute, "go test -count=1 ./test/sim"),
-		shell("sim, planted mistakes", 5*time.Minute, "go test -count=1 -v -tags plant_all ./test/sim -run TestPlanted"),
-		shell("cluster, short", 5*time.Minute, "go test -count=1 -parallel 4 ./test/cluster"),
-		shell("ops", 4*time.Minute, "go test -count=1 ./test/ops"),
-		shell("hosts", 4*time.Minute, "go test -count=1 ./test/hosts"),
-		shell("clients", 10*time.Minute, "go test -count=1 ./test/clients"),
-		shell("security, short", 4*time.Minute, "go test -count=1 ./test/security"),
-		shell("metrics", 3*time.Minute, "go test -count=1 ./test/metrics"),
-		shell("kube, short", 5*time.Minute, "cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 ."),
-	)
+	return append(append(check(), prepareEtcd, prepareKube,
+		shell("race detector and fuzz seeds", 15*time.Minute, "go test -race -short $(go list ./... | grep -v '^holdfast/test')")),
+		beside( // the longest first
+			shell("mixed, short", 6*time.Minute, "go test -count=1 ./test/mixed"),
+			shell("peer, short", 6*time.Minute, "go test -count=1 ./test/peer"),
+			shell("cluster, short", 6*time.Minute, "go test -count=1 -parallel 4 ./test/cluster"),
+			shell("crash, short", 5*time.Minute, "go test -count=1 ./test/crash"),
+			shell("clients", 10*time.Minute, "go test -count=1 ./test/clients"),
+			shell("kube, short", 5*time.Minute, "cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 ."),
+			shell("metrics", 3*time.Minute, "go test -count=1 ./test/metrics"),
+			shell("security, short", 4*time.Minute, "go test -count=1 ./test/security"),
+			shell("hosts", 4*time.Minute, "go test -count=1 ./test/hosts"),
+			shell("ops", 4*time.Minute, "go test -count=1 ./test/ops"),
+			shell("sim, short", 5*time.Minute, "go test -count=1 ./test/sim"),
+			shell("sim, planted mistakes", 5*time.Minute, "go test -count=1 -v -tags plant_all ./test/sim -run TestPlanted"),
+		)...)
 }
 
 // peer holds 200,000 operations (OPS) against etcd, and then etcd against itself; or it repeats one SEED of so many
@@ -163,17 +178,8 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	var failed []string
 	began := time.Now()
-	for _, l := range legs {
-		if err := l.run(ctx); err != nil {
-			fmt.Printf("FAIL  %s: %v\n", l.name, err)
-			failed = append(failed, l.name)
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
+	failed := runAll(ctx, legs)
 	if len(failed) > 0 {
 		fmt.Printf("failed: %s\n", strings.Join(failed, ", "))
 	}
@@ -183,14 +189,53 @@ func main() {
 	}
 }
 
+// besideMax is how many legs run at a time where they may: whole systems wait for clocks and disks more than they compute.
+const besideMax = 2
+
+// runAll runs legs in their order, neighbours that may at the same time, and returns the names of those that failed.
+func runAll(ctx context.Context, legs []leg) (failed []string) {
+	var mu sync.Mutex // guards failed, and the output of legs that run at the same time
+	for len(legs) > 0 && ctx.Err() == nil {
+		n := 1
+		for legs[0].beside && n < len(legs) && legs[n].beside {
+			n++
+		}
+		var lanes errgroup.Group
+		lanes.SetLimit(besideMax)
+		for _, l := range legs[:n] {
+			lanes.Go(func() error {
+				var whole bytes.Buffer
+				var out io.Writer = os.Stdout
+				if n > 1 { // told as a whole, at its end
+					out = &whole
+				}
+				err := l.run(ctx, out)
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					fmt.Fprintf(out, "FAIL  %s: %v\n", l.name, err)
+					failed = append(failed, l.name)
+				}
+				_, err = whole.WriteTo(os.Stdout)
+				return err
+			})
+		}
+		if err := lanes.Wait(); err != nil {
+			return append(failed, err.Error()) // nobody reads the output
+		}
+		legs = legs[n:]
+	}
+	return failed
+}
+
 // run runs one leg in a process group of its own, so that nothing it started outlives its budget.
-func (l leg) run(ctx context.Context) error {
-	fmt.Printf("----  %s (budget %v)\n", l.name, l.budget)
+func (l leg) run(ctx context.Context, out io.Writer) error {
+	fmt.Fprintf(out, "----  %s (budget %v)\n", l.name, l.budget)
 	ctx, cancel := context.WithTimeout(ctx, l.budget)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, l.argv[0], l.argv[1:]...)
 	cmd.Dir, cmd.Env = l.dir, append(os.Environ(), l.env...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 10 * time.Second
@@ -203,6 +248,6 @@ func (l leg) run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w after %v", err, took)
 	}
-	fmt.Printf("ok    %s took %v of %v\n", l.name, took, l.budget)
+	fmt.Fprintf(out, "ok    %s took %v of %v\n", l.name, took, l.budget)
 	return nil
 }
