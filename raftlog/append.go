@@ -12,10 +12,11 @@ type Save struct {
 	Snapshot *SnapshotRecord // comes first; what it stands for is committed, so the commit index is raised to it
 	Entries  []*raftpb.Entry // contiguous; may begin at or below the last index and then replace what is there
 	State    HardState       // zero: unchanged
+	Sync     bool            // durable, with all before it, even if it only moves the commit index, or nothing
 }
 
 // Append stores the saves in order, as one write and at most one sync, and returns when they are durable. Saves that only
-// move the commit index are written but not synced: raft can do without them. The saves of one call count as one:
+// move the commit index are written but not synced, unless one of them asks for it: raft can do without them. The saves of one call count as one:
 // only the last state among them is stored. A commit index below the one stored is ignored.
 //
 // After an error nothing is known about what the disk holds; the log answers every later call with it. A save that
@@ -67,6 +68,9 @@ func (l *Log) store(saves []Save) error {
 		return err
 	}
 	if !b.any {
+		if sync && l.dirty {
+			return l.sync()
+		}
 		return nil
 	}
 	seg := l.seg

@@ -69,11 +69,11 @@ func (b *batch) header(meta []byte) {
 	b.any = false
 }
 
-// mustSync reports whether raft relies on the saves being durable: entries, a snapshot, the term and the vote.
+// mustSync reports whether somebody relies on the saves being durable. raft does for entries, a snapshot, the term and the vote.
 func (b *batch) mustSync(saves []Save) bool {
 	for _, s := range saves {
 		changed := s.State != (HardState{}) && (s.State.Term != b.hist.state.Term || s.State.Vote != b.hist.state.Vote)
-		if changed || s.Snapshot != nil || len(s.Entries) > 0 {
+		if changed || s.Sync || s.Snapshot != nil || len(s.Entries) > 0 {
 			return true
 		}
 	}

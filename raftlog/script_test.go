@@ -17,7 +17,7 @@ import (
 //
 //	create node=N cluster=N [segment=BYTES]    open [after=N]    close
 //	append     one save a line: INDEX/TERM=DATA, INDEX/TERM*SIZE (zero bytes), INDEX/TERMxSIZE,
-//	           snap=INDEX/TERM, state=TERM,VOTE,COMMIT
+//	           snap=INDEX/TERM, state=TERM,VOTE,COMMIT, sync
 //	release below=N            with the snap= of a save
 //	entries lo=N hi=N [max=N]  stats    verify    files
 //	records [from=SEQ]         what stands on disk, as Read sees it
@@ -184,7 +184,9 @@ func parseSaves(t *testing.T, input string) []Save {
 	for line := range strings.Lines(input) {
 		var s Save
 		for _, word := range strings.Fields(line) {
-			if v, ok := strings.CutPrefix(word, "state="); ok {
+			if word == "sync" {
+				s.Sync = true
+			} else if v, ok := strings.CutPrefix(word, "state="); ok {
 				n := numbers(t, v, ",")
 				s.State = HardState{n[0], n[1], n[2]}
 			} else if v, ok := strings.CutPrefix(word, "snap="); ok {

@@ -20,11 +20,11 @@ import (
 type logOf struct{ *life }
 
 // Append implements replica.Log.
-func (l logOf) Append(saves []replica.Save, _ bool) error {
+func (l logOf) Append(saves []replica.Save, sync bool) error {
 	l.busy = true
 	converted := make([]raftlog.Save, len(saves))
 	for i, s := range saves {
-		converted[i].Entries = s.Entries
+		converted[i].Entries, converted[i].Sync = s.Entries, sync
 		if s.HardState != nil {
 			converted[i].State = raftlog.HardState{Term: s.HardState.GetTerm(), Vote: s.HardState.GetVote(), Commit: s.HardState.GetCommit()}
 		}
