@@ -2,10 +2,12 @@ package mixed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -135,9 +137,17 @@ func (m *Member) put(ctx context.Context, token, key string) (*pb.PutResponse, e
 	return pb.NewKVClient(m.conn).Put(withToken(ctx, token), &pb.PutRequest{Key: []byte(key), Value: []byte(m.Name)})
 }
 
+// tokenTries is how often an etcd is asked again that does not know a token yet: it waits for the entry before the one that gives it.
+const tokenTries = 100
+
 // asks does with alice's token what alice may and what she may not do.
 func (m *Member) asks(ctx context.Context, alice string) error {
-	if _, err := m.put(ctx, alice, "a"); err != nil {
+	_, err := m.put(ctx, alice, "a")
+	for tries := 0; m.Kind == Etcd && errors.Is(rpctypes.Error(err), rpctypes.ErrInvalidAuthToken) && tries < tokenTries; tries++ {
+		time.Sleep(50 * time.Millisecond)
+		_, err = m.put(ctx, alice, "a")
+	}
+	if err != nil {
 		return fmt.Errorf("put a: %w", err)
 	}
 	if _, err := m.put(ctx, alice, "k"); status.Code(err) != codes.PermissionDenied {
