@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -122,15 +123,19 @@ func (w *world) downgrade() error {
 	return nil
 }
 
+// versionLimit is for what a server decides by itself: etcd looks at the versions of the members, of the cluster and of its files every
+// five seconds each, one after the other, and again where it was too early.
+const versionLimit = time.Minute
+
 // atVersion waits until both servers say that what they store has a version, which follows their cluster's.
 func (w *world) atVersion(version string) error {
 	for _, target := range w.targets {
-		at := eventually(func() bool {
+		at := within(versionLimit, func() bool {
 			r, ok := target.call(0, memberStatus, nil, &pb.StatusRequest{}).only().(*pb.StatusResponse)
 			return ok && r.StorageVersion == version
 		})
 		if !at {
-			return w.differ("%s does not come to version %s", target.name, version)
+			return w.differ("%s does not come to version %s: %v", target.name, version, target.call(0, memberStatus, nil, &pb.StatusRequest{}).only())
 		}
 	}
 	return nil
