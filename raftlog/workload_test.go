@@ -188,6 +188,13 @@ func (r *runner) release(w world) error {
 	rec := SnapshotRecord{Index: index, Term: w.term(index), ConfState: &raftpb.ConfState{Voters: []uint64{1}}}
 	below := index + 1 - r.rng.Uint64N(min(index, 5))
 	r.note("release below %d, snapshot record %d/%d", below, rec.Index, rec.Term)
+	if first := r.log.Stats().First; index+1 < first { // what was released before, or replaced, has overtaken it
+		removed, err := r.log.Release(rec, below)
+		if err == nil && removed > 0 {
+			err = fmt.Errorf("%d segments removed although the log begins with entry %d", removed, first)
+		}
+		return err
+	}
 	state := w.state
 	state.Commit = max(state.Commit, index)
 	r.inflight = []Save{{State: state}}
