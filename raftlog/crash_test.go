@@ -35,6 +35,19 @@ func TestCrashes(t *testing.T) {
 	}
 }
 
+// What crashes left once that was taken for damage: of many states that were not synced, and of the batch behind them, the sectors
+// with the last states and the first entry are missing.
+func TestCrashesFoundBefore(t *testing.T) {
+	for seed, crashes := range map[uint64]int{1795281475956072193: 58, 1795281429303769000: 93} {
+		r := newRunner(seed, Config{SegmentBytes: 6 << 10})
+		for r.crashes < crashes {
+			if err := r.life(); err != nil {
+				t.Fatalf("seed %d, crash %d: %v\n%s", seed, r.crashes, err, r.history())
+			}
+		}
+	}
+}
+
 // A crash at each disk operation of Create, and of the first appends, leaves no log or a whole one.
 func TestCrashesDuringCreate(t *testing.T) {
 	_, seed := crashPlan(t, 0)

@@ -158,12 +158,17 @@ func bitFromSyndrome(syndrome uint32, n int) (back int, found bool) {
 
 // laterBatch reports whether the records behind the first one show that it had been synced: entries, closed by a state,
 // followed by more entries or by a snapshot record, both of which begin a batch of their own. The entries themselves need
-// not have survived: the unreadable record may be one, or the indexes tell that some are missing before a state.
+// not have survived: the unreadable record may be one, or the indexes tell that some are missing before a state. The latter
+// takes a state and an entry with nothing lost between them: else what is missing may be of the entry's own batch.
 func laterBatch(tail []byte, last uint64) (later bool) {
 	entries := len(tail) > frameHeaderBytes+1 && tail[frameHeaderBytes] == 0x08 && tail[frameHeaderBytes+1] == byte(TypeEntry)
 	closed := false
-	commit := ^uint64(0) // of the state seen last
-	eachSurvivor(tail, func(f frame) {
+	const none = ^uint64(0)
+	commit := none // of the last state, if nothing is lost since
+	eachSurvivor(tail, func(f frame, adjoins bool) {
+		if !adjoins {
+			commit = none
+		}
 		switch f.typ {
 		case TypeEntry:
 			e, err := parseEntry(f.data)
@@ -184,8 +189,9 @@ func laterBatch(tail []byte, last uint64) (later bool) {
 }
 
 // eachSurvivor finds the records behind an unreadable one. The sums of what is lost are not known, but that of a record
-// follows from the sum stored in the record before it; only neighbours that agree in this way count.
-func eachSurvivor(tail []byte, visit func(frame)) {
+// follows from the sum stored in the record before it; only neighbours that agree in this way count. adjoins tells that nothing is lost
+// between a record and the one visited before it.
+func eachSurvivor(tail []byte, visit func(f frame, adjoins bool)) {
 	at := int64(frameHeaderBytes)
 	if n, pad, ok := parseLength(binary.LittleEndian.Uint64(tail)); ok && frameHeaderBytes+n+pad <= int64(len(tail)) {
 		at += n + pad
@@ -200,9 +206,9 @@ func eachSurvivor(tail []byte, visit func(frame)) {
 			continue
 		case chained && f.follows(before.crc):
 			if !counted {
-				visit(before)
+				visit(before, false)
 			}
-			visit(f)
+			visit(f, true)
 			counted = true
 		default:
 			counted = false
