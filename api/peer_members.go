@@ -29,6 +29,11 @@ func (a *API) members(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
+	if len(members) == 0 { // what the log has is still to be applied, and nobody is to take this member for one of no cluster
+		w.Header().Set(server.StartingHeader, server.StartingData)
+		http.Error(w, "the member is starting", http.StatusServiceUnavailable)
+		return
+	}
 	a.writeMembers(w, members)
 }
 

@@ -52,8 +52,14 @@ func TestPeerMembers(t *testing.T) {
 				t.Errorf("%s %s: of cluster %q", c.method, c.path, cluster)
 			}
 		}
-		s.stop() // nothing can be promoted any more
+		s.fake.young.Store(true) // what its log says of them is still to be applied
 		w := httptest.NewRecorder()
+		s.api.peerHandler().ServeHTTP(w, httptest.NewRequest("GET", "/members", nil))
+		if w.Code != 503 || w.Header().Get(server.StartingHeader) != server.StartingData {
+			t.Errorf("without members: %d %v %q", w.Code, w.Header(), w.Body)
+		}
+		s.stop() // nothing can be promoted any more
+		w = httptest.NewRecorder()
 		s.api.peerHandler().ServeHTTP(w, httptest.NewRequest("POST", promotePath+fmt.Sprint(self), nil))
 		if w.Code != 500 || w.Body.String() != `{"message":"Internal Server Error"}` {
 			t.Errorf("from a member that has stopped: %d %q", w.Code, w.Body)

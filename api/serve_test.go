@@ -49,6 +49,7 @@ type fakeMember struct {
 	*server.Server
 	leaderless atomic.Bool
 	learner    atomic.Bool
+	young      atomic.Bool                   // knows of no members yet
 	rangeErr   error                         // of every range, if set
 	hold       atomic.Pointer[chan struct{}] // ranges wait for its end, if set
 	holdLogins atomic.Pointer[chan struct{}] // logins do, where they ask the others
@@ -79,6 +80,14 @@ func (m *fakeMember) Leader() kv.MemberID {
 		return 0
 	}
 	return m.Server.Leader()
+}
+
+// Members implements Member.
+func (m *fakeMember) Members(ctx context.Context, linearizable bool) ([]membership.Member, error) {
+	if m.young.Load() {
+		return nil, nil
+	}
+	return m.Server.Members(ctx, linearizable)
 }
 
 // IsLearner implements Member.

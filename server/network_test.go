@@ -62,7 +62,7 @@ func (n *network) dialFrom(from string) func(context.Context, string, string) (n
 			_ = errors.Join(a.Close(), b.Close())
 			return nil, &net.OpError{Op: "dial", Net: "pipe", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, errors.Join(ctx.Err(), a.Close(), b.Close())
 		}
 		n.mu.Lock()
 		defer n.mu.Unlock()
