@@ -30,11 +30,16 @@ func (a *API) members(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if len(members) == 0 { // what the log has is still to be applied, and nobody is to take this member for one of no cluster
-		w.Header().Set(server.StartingHeader, server.StartingData)
-		http.Error(w, "the member is starting", http.StatusServiceUnavailable)
+		RefuseStarting(w, server.StartingData)
 		return
 	}
 	a.writeMembers(w, members)
+}
+
+// RefuseStarting answers who asks before the member can tell: what it starts with is StartingNew or StartingData of package server.
+func RefuseStarting(w http.ResponseWriter, with string) {
+	w.Header().Set(server.StartingHeader, with)
+	http.Error(w, "the member is starting", http.StatusServiceUnavailable)
 }
 
 // promotePath is followed by the id of a learner, in decimal.

@@ -56,9 +56,7 @@ func (s *Store) AddUser(b *storage.Batch, name, hash string, noPassword bool) er
 	if err := setPassword(row, hash); err != nil {
 		return err
 	}
-	next := s.begin()
-	next.putUser(b, row)
-	s.finish(b, next)
+	s.storeUser(b, row)
 	return nil
 }
 
@@ -116,10 +114,15 @@ func (s *Store) ChangePassword(b *storage.Batch, name, hash string) error {
 	if err := setPassword(row, hash); err != nil {
 		return err
 	}
+	s.storeUser(b, row)
+	return nil
+}
+
+// storeUser is a change that consists of the row of one user, new or a changed copy.
+func (s *Store) storeUser(b *storage.Batch, row *authpb.User) {
 	next := s.begin()
 	next.putUser(b, row)
 	s.finish(b, next)
-	return nil
 }
 
 // copyOfUser gives the row of a user, to be changed.
@@ -146,9 +149,7 @@ func (s *Store) GrantRole(b *storage.Batch, name, role string) error {
 		return nil
 	}
 	row.Roles = slices.Insert(row.Roles, at, role)
-	next := s.begin()
-	next.putUser(b, row)
-	s.finish(b, next)
+	s.storeUser(b, row)
 	return nil
 }
 
@@ -164,9 +165,7 @@ func (s *Store) RevokeRole(b *storage.Batch, name, role string) error {
 	if !without(row, role) {
 		return ErrRoleNotGranted
 	}
-	next := s.begin()
-	next.putUser(b, row)
-	s.finish(b, next)
+	s.storeUser(b, row)
 	return nil
 }
 
@@ -185,9 +184,7 @@ func (s *Store) AddRole(b *storage.Batch, name string) error {
 	if s.current.roles[name] != nil {
 		return ErrRoleExists
 	}
-	next := s.begin()
-	next.putRole(b, &authpb.Role{Name: []byte(name)})
-	s.finish(b, next)
+	s.storeRole(b, &authpb.Role{Name: []byte(name)})
 	return nil
 }
 
@@ -226,10 +223,15 @@ func (s *Store) GrantPermission(b *storage.Batch, name string, p *authpb.Permiss
 		return err
 	}
 	grant(row, p)
+	s.storeRole(b, row)
+	return nil
+}
+
+// storeRole is a change that consists of the row of one role, new or a changed copy.
+func (s *Store) storeRole(b *storage.Batch, row *authpb.Role) {
 	next := s.begin()
 	next.putRole(b, row)
 	s.finish(b, next)
-	return nil
 }
 
 // copyOfRole gives the row of a role, to be changed.
@@ -269,8 +271,6 @@ func (s *Store) RevokePermission(b *storage.Batch, name string, key, end []byte)
 	if len(row.KeyPermission) == had {
 		return ErrPermissionNotGranted
 	}
-	next := s.begin()
-	next.putRole(b, row)
-	s.finish(b, next)
+	s.storeRole(b, row)
 	return nil
 }

@@ -32,12 +32,12 @@ func openLobby(at []api.Door, hasData bool) *lobby {
 		state = server.StartingData
 	}
 	answer := func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set(server.StartingHeader, state)
 		if r.URL.Path == "/version" { // an etcd that leads asks for it again and again, and complains of any other answer
+			w.Header().Set(server.StartingHeader, state)
 			api.WriteVersion(w, "", "")
 			return
 		}
-		http.Error(w, "the member is starting", http.StatusServiceUnavailable)
+		api.RefuseStarting(w, state)
 	}
 	l := &lobby{http: &http.Server{Handler: http.HandlerFunc(answer), ReadTimeout: lobbyTimeout, WriteTimeout: lobbyTimeout}}
 	l.http.SetKeepAlivesEnabled(false) // whoever asks again is to meet the member
