@@ -23,13 +23,16 @@ const (
 	simpleShards = 32
 	// slabEntries is by how many a shard grows. A growth copies nothing: it happens while entries of the log are applied.
 	slabEntries = 1024
+	// lifeStep is how much longer than its TTL a token may live: a call gives it its whole life again only if that is at least so
+	// much more than it has, not at each of a thousand calls a second. etcd looks for tokens that are over as seldom.
+	lifeStep = time.Second
 	// sweepStep is how many tokens are looked at under one hold of a shard's lock.
 	sweepStep = 256
 )
 
 // SimpleConfig is what a table of simple tokens is made of.
 type SimpleConfig struct {
-	TTL time.Duration    // of a token that is not used; 0 is TTLDefault
+	TTL time.Duration    // of a token that is not used, which lives up to a second longer; 0 is TTLDefault
 	Max int              // how many are kept; 0 is SimpleMaxDefault
 	Now func() time.Time // nil is time.Now
 }
@@ -124,7 +127,7 @@ func (s *Simple) Grant(user, prefix string, index uint64) (text string, err erro
 	}
 	k := key{index: index}
 	copy(k.prefix[:], prefix)
-	s.shard(k).add(k, s.holder(user), s.now().Add(s.ttl).UnixNano())
+	s.shard(k).add(k, s.holder(user), s.end(s.now()))
 	return prefix + "." + strconv.FormatUint(index, 10), nil
 }
 
@@ -135,8 +138,11 @@ func (s *Simple) Find(text string) (user string, found bool) {
 		return "", false
 	}
 	now := s.now()
-	return s.shard(k).find(k, now.UnixNano(), now.Add(s.ttl).UnixNano())
+	return s.shard(k).find(k, now.UnixNano(), s.end(now))
 }
+
+// end is when the life of a token is over that is used now, in Unix nanoseconds.
+func (s *Simple) end(now time.Time) int64 { return now.Add(s.ttl + lifeStep).UnixNano() }
 
 // Index is the index of the entry that gave a token, if text has the form of one.
 func Index(text string) (index uint64, ok bool) {
@@ -251,7 +257,7 @@ func (s *shard) find(k key, now, until int64) (user string, found bool) {
 	if was <= now || e.holder.dropped.Load() {
 		return "", false
 	}
-	if until-was > int64(time.Second) { // not at each of a thousand calls a second
+	if until-was >= int64(lifeStep) {
 		e.until.CompareAndSwap(was, until)
 	}
 	return e.holder.user, true

@@ -80,6 +80,10 @@ func TestSimple(t *testing.T) {
 	c.pass(2 * time.Second)
 	holds(t, s, a1, "alice")
 	holds(t, s, a2, "")
+	c.pass(lifeStep / 2)
+	holds(t, s, a1, "alice") // used again soon after: it must not lose the half second
+	c.pass(10*time.Second - 1)
+	holds(t, s, a1, "alice")
 	s.Sweep()
 	if s.Len() != 1 {
 		t.Errorf("%d tokens are kept", s.Len())
@@ -136,14 +140,20 @@ func TestSimpleModel(t *testing.T) {
 			}
 			text := texts[len(texts)-1-r.IntN(min(len(texts), 200))]
 			want := model[text]
-			if !c.at.Before(want.until) {
-				delete(model, text)
+			got, found := s.Find(text)
+			switch inGrace := !c.at.Before(want.until) && c.at.Before(want.until.Add(lifeStep)); {
+			case inGrace && !found: // a life ends between ttl and ttl+lifeStep after its last use
 				want.user = ""
-			} else {
-				model[text] = kept{want.user, c.at.Add(ttl)}
+			case !inGrace && !c.at.Before(want.until):
+				want.user = ""
 			}
-			if got, found := s.Find(text); got != want.user || found != (want.user != "") {
+			if got != want.user || found != (want.user != "") {
 				t.Fatalf("step %d: %q (%v), want %q", step, got, found, want.user)
+			}
+			if found {
+				model[text] = kept{want.user, c.at.Add(ttl)}
+			} else {
+				delete(model, text)
 			}
 		case 20, 21, 22:
 			c.pass(time.Duration(r.IntN(3000)) * time.Millisecond)
