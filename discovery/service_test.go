@@ -90,7 +90,7 @@ func TestService(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			endpoint := open(t)
-			down := strings.TrimPrefix(etcd.FreeURL(t), "http://")
+			down := etcd.FreeAddress(t)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			put(t, endpoint, "/_etcd/registry/bad/_config/size", "three")
@@ -153,7 +153,7 @@ func TestServiceWithEtcd(t *testing.T) {
 func TestServiceIsWaitedFor(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 	defer cancel()
-	if _, err := service("t", strings.TrimPrefix(etcd.FreeURL(t), "http://")).Join(ctx, 1, pair(1)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := service("t", etcd.FreeAddress(t)).Join(ctx, 1, pair(1)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 }
@@ -161,7 +161,7 @@ func TestServiceIsWaitedFor(t *testing.T) {
 // TestServiceOverTLS: a URL of https, or the setting, speaks TLS; a certificate that nobody vouches for is refused unless the
 // setting takes any.
 func TestServiceOverTLS(t *testing.T) {
-	client := strings.Replace(etcd.FreeURL(t), "http://", "https://", 1)
+	client := "https://" + etcd.FreeAddress(t)
 	runEtcd(t, etcd.FreeURL(t), "--auto-tls", "--listen-client-urls", client, "--advertise-client-urls", client)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

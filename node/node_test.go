@@ -18,6 +18,7 @@ import (
 	"holdfast/api"
 	"holdfast/membership"
 	"holdfast/server"
+	"holdfast/test/etcd"
 )
 
 // TestOpenTellsWhy opens nodes that cannot be opened, one for its address and one for its member, and expects the reason.
@@ -68,12 +69,7 @@ func occupied(t *testing.T) url.URL {
 // free is an address on which nobody listens.
 func free(t *testing.T) url.URL {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return url.URL{Scheme: "http", Host: l.Addr().String()}
+	return url.URL{Scheme: "http", Host: etcd.FreeAddress(t)}
 }
 
 // TestOpenLeavesNothingOpen: whatever the reason, the addresses taken before it are free again, and no data is touched

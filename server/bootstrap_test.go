@@ -15,6 +15,7 @@ import (
 
 	"holdfast/kv"
 	"holdfast/membership"
+	"holdfast/test/etcd"
 )
 
 // fakePeer answers GET /members as the members of a cluster do, with the next of its answers each time, and stays with the
@@ -141,7 +142,7 @@ func TestMayFound(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := newFakePeer(t, foreign)
-			b := newcomer(a.url, deadURL(t))
+			b := newcomer(a.url, etcd.FreeURL(t))
 			founded := membership.ClusterID(b.ids())
 			a.answers = c.a(b.Others[0], founded)
 			err := b.MayFound(t.Context())
@@ -161,7 +162,7 @@ func TestMayFound(t *testing.T) {
 // TestMayFoundWaitsForNobody: the patience with those who are not there, or are silent, ends; a context ends it at once.
 func TestMayFoundWaitsForNobody(t *testing.T) {
 	silent, _ := peerServer(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	b := newcomer(deadURL(t), silent, "http://nobody.invalid:2380")
+	b := newcomer(etcd.FreeURL(t), silent, "http://nobody.invalid:2380")
 	if err := b.MayFound(t.Context()); err != nil {
 		t.Errorf("beside nobody: %v", err)
 	}
@@ -223,7 +224,7 @@ func TestJoin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := newFakePeer(t, foreign)
-			b := newcomer(a.url, deadURL(t))
+			b := newcomer(a.url, etcd.FreeURL(t))
 			a.answers = c.a(b.Others[0], b.Others[1])
 			joined, err := b.Join(t.Context())
 			if len(c.wants) == 0 && (err != nil || joined.ClusterID != 5 || joined.ID != 77 || len(joined.Peers) != 3) {

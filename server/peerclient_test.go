@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"holdfast/test/etcd"
 )
 
 // peerServer answers like a member's peer listener and counts its connections.
@@ -32,17 +34,6 @@ func testPeerClient(t *testing.T, cfg peerClientConfig) *peerClient {
 	c := newPeerClient(cfg)
 	t.Cleanup(c.close)
 	return c
-}
-
-// deadURL is where nobody listens.
-func deadURL(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return "http://" + l.Addr().String()
 }
 
 // TestPeerClientCarriesBothWays: method, path, header and body arrive; status, header and body come back, also of a
@@ -77,7 +68,7 @@ func TestPeerClientCarriesBothWays(t *testing.T) {
 // TestPeerClientTriesEachURL: URLs that do not answer are passed over, and the error names each where none does.
 func TestPeerClientTriesEachURL(t *testing.T) {
 	base, _ := peerServer(t, func(http.ResponseWriter, *http.Request) {})
-	c, dead := testPeerClient(t, peerClientConfig{}), deadURL(t)
+	c, dead := testPeerClient(t, peerClientConfig{}), etcd.FreeURL(t)
 	answer, err := c.ask(t.Context(), []string{dead, "unix://x", base}, peerRequest{method: http.MethodGet, path: "/version"})
 	if err != nil || answer.url != base || answer.status != http.StatusOK {
 		t.Errorf("answer %+v, %v", answer, err)

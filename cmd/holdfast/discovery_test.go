@@ -24,11 +24,7 @@ func TestDiscoveredMembers(t *testing.T) {
 	client, peer := map[string]string{}, map[string]string{}
 	for _, name := range []string{"service", "a", "b"} {
 		for _, urls := range []map[string]string{client, peer} {
-			port, err := freePort()
-			if err != nil {
-				t.Fatal(err)
-			}
-			urls[name] = "http://127.0.0.1:" + port
+			urls[name] = etcd.FreeURL(t)
 		}
 	}
 	// run starts a member, with the words it leaves in the result.

@@ -42,15 +42,7 @@ func startProcess(t *testing.T, ctx context.Context, program, name string, n *pr
 // addresses are for a process that is to be started.
 func addresses(t *testing.T) *process {
 	t.Helper()
-	n := &process{}
-	for _, u := range []*string{&n.client, &n.peer} {
-		port, err := freePort()
-		if err != nil {
-			t.Fatal(err)
-		}
-		*u = "http://127.0.0.1:" + port
-	}
-	return n
+	return &process{client: etcd.FreeURL(t), peer: etcd.FreeURL(t)}
 }
 
 // ctl runs etcdctl against the process.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"holdfast/test/etcd"
 )
 
 // TestMain lets the scripts call the program under the names it is known by.
@@ -38,12 +40,12 @@ func TestScripts(t *testing.T) {
 		Dir:      "testdata",
 		Deadline: time.Now().Add(scriptTimeout), // a program that was to be refused may run
 		Setup: func(e *testscript.Env) error {
-			for _, name := range []string{"CLIENT", "PEER", "OTHER"} {
-				port, err := freePort()
-				if err != nil {
-					return err
-				}
-				e.Setenv(name, port)
+			addresses, err := etcd.FreeAddresses(3)
+			if err != nil {
+				return err
+			}
+			for i, name := range []string{"CLIENT", "PEER", "OTHER"} {
+				e.Setenv(name, strings.TrimPrefix(addresses[i], "127.0.0.1:"))
 			}
 			return nil
 		},
@@ -51,15 +53,6 @@ func TestScripts(t *testing.T) {
 			"exits": exits, "says": says, "ready": ready, "occupy": occupy,
 		},
 	})
-}
-
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, errors.Join(err, l.Close())
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {
@@ -129,11 +122,7 @@ func occupy(ts *testscript.TestScript, neg bool, args []string) {
 // TestSignals sends one signal after the other: the first ends the member in good order, those that come meanwhile change
 // nothing, and the parent sees by which signal it ended.
 func TestSignals(t *testing.T) {
-	client, err := freePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	url := "http://127.0.0.1:" + client
+	url := etcd.FreeURL(t)
 	var stderr strings.Builder
 	program := exec.Command("holdfast", "--data-dir", filepath.Join(t.TempDir(), "d"), "--listen-client-urls", url,
 		"--advertise-client-urls", url, "--listen-peer-urls", "http://127.0.0.1:0")

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"holdfast/test/etcd"
 )
 
 // listen accepts on a free port of the loopback until the test ends, and answers each connection with its name and what
@@ -40,17 +42,6 @@ func listen(t *testing.T, name string) net.Listener {
 		all.Wait()
 	})
 	return l
-}
-
-// closedPort is an address where nobody listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	return l.Addr().String()
 }
 
 // relayTo runs a relay until the test ends and returns its address.
@@ -128,7 +119,7 @@ func TestTurns(t *testing.T) {
 
 // TestLostMember: a member that is not there costs no client anything, is not asked again by later ones, and comes back.
 func TestLostMember(t *testing.T) {
-	a, gone, log := listen(t, "a"), closedPort(t), new(words)
+	a, gone, log := listen(t, "a"), etcd.FreeAddress(t), new(words)
 	at := relayTo(t, log, 20*time.Millisecond, Target{Address: gone}, Target{Address: a.Addr().String()})
 	for range 4 {
 		if got := ask(t, at); got != "a heard hello" {
@@ -154,7 +145,7 @@ func TestLostMember(t *testing.T) {
 
 // TestAllLost: when no member could be reached, the next client does not have to wait for the retry delay.
 func TestAllLost(t *testing.T) {
-	gone := closedPort(t)
+	gone := etcd.FreeAddress(t)
 	at := relayTo(t, io.Discard, time.Hour, Target{Address: gone})
 	if got := ask(t, at); strings.Contains(got, "heard") {
 		t.Fatalf("without members: %q", got)

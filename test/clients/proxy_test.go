@@ -3,7 +3,6 @@ package clients
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,19 +17,6 @@ import (
 	"holdfast/test/run"
 )
 
-// freeAddress is an address of the loopback where nobody listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return l.Addr().String()
-}
-
 // serveProxy starts a program's gRPC proxy before a server and stops it with the test. It is started by the name etcd.
 func serveProxy(t *testing.T, program string, server *run.Server, flags ...string) (address string) {
 	t.Helper()
@@ -39,7 +25,7 @@ func serveProxy(t *testing.T, program string, server *run.Server, flags ...strin
 	if err := os.Symlink(program, link); err != nil {
 		t.Fatal(err)
 	}
-	address = freeAddress(t)
+	address = etcd.FreeAddress(t)
 	p := &run.Process{Log: filepath.Join(dir, "proxy.log")}
 	argv := append([]string{link, "grpc-proxy", "start", "--listen-addr", address, "--advertise-client-url", address,
 		"--endpoints", server.Client, "--data-dir", dir}, flags...)

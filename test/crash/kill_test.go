@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"holdfast/test/etcd"
 	"holdfast/test/run"
 )
 
@@ -217,7 +218,7 @@ func (r *killRun) killAt(name string, start, empty bool) error {
 		r.hits[name]++
 		return nil
 	}
-	control := freeAddress(r.t)
+	control := etcd.FreeAddress(r.t)
 	s, err := r.start(context.Background(), r.stoppable, "GOFAIL_HTTP="+control, "GOFAIL_FAILPOINTS="+terms)
 	if err != nil {
 		return err
@@ -303,7 +304,7 @@ func passed(control, name string) int {
 // namesAll asks that the table names all failpoints that the binary has.
 func (r *killRun) namesAll() {
 	r.t.Helper()
-	control := freeAddress(r.t)
+	control := etcd.FreeAddress(r.t)
 	s, err := r.start(r.t.Context(), r.stoppable, "GOFAIL_HTTP="+control)
 	if err != nil {
 		r.t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,9 +50,9 @@ func refusal(t *testing.T, binary string, args []string) (code int, sentence str
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	peer := "http://" + freeAddress(t)
+	peer := etcd.FreeURL(t)
 	args = append([]string{
-		"--data-dir=" + t.TempDir(), "--listen-client-urls=http://" + freeAddress(t), "--advertise-client-urls=http://127.0.0.1:2379",
+		"--data-dir=" + t.TempDir(), "--listen-client-urls=" + etcd.FreeURL(t), "--advertise-client-urls=http://127.0.0.1:2379",
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer, "--initial-cluster=default=" + peer,
 	}, args...)
 	out, err := exec.CommandContext(ctx, binary, args...).CombinedOutput()
@@ -67,17 +66,6 @@ func refusal(t *testing.T, binary string, args []string) (code int, sentence str
 		t.Fatalf("the last line is no log line: %v\n%s", err, out)
 	}
 	return exited.ExitCode(), last.Error
-}
-
-// freeAddress is a loopback address on which nobody listens at the moment.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // etcdDirectory is a data directory that etcd made.

@@ -31,12 +31,18 @@ func FreeAddresses(n int) ([]string, error) {
 	return addrs, nil
 }
 
-// FreeURL names a loopback address nobody listens on at the moment.
-func FreeURL(t testing.TB) string {
+// FreeAddress is a loopback address nobody listens on at the moment.
+func FreeAddress(t testing.TB) string {
 	t.Helper()
 	addrs, err := FreeAddresses(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return "http://" + addrs[0]
+	return addrs[0]
+}
+
+// FreeURL is that of such an address.
+func FreeURL(t testing.TB) string {
+	t.Helper()
+	return "http://" + FreeAddress(t)
 }

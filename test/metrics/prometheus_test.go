@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"math"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -44,14 +43,7 @@ func startPrometheus(t *testing.T, members []*run.Server) *prometheus {
 	if err := os.WriteFile(path, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &prometheus{at: l.Addr().String()}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	p := &prometheus{at: etcd.FreeAddress(t)}
 	process := &run.Process{Log: filepath.Join(dir, "prometheus.log")}
 	argv := []string{binary, "--config.file=" + path, "--storage.tsdb.path=" + filepath.Join(dir, "data"), "--web.listen-address=" + p.at}
 	if err := process.Exec(argv, nil); err != nil {
