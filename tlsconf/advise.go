@@ -60,6 +60,7 @@ func (s *Side) advise() {
 		warn(flagClientCert, s.cfg.ClientCertFile, "it is not meant to be shown by a client", p.Leaf)
 	}
 	if a := s.trusted.value; a != nil {
+		s.advisePublished(warn)
 		for _, cert := range a.certs {
 			if !signer(cert) && !selfSigned(cert) {
 				warn(flagCA, s.cfg.TrustedCAFile, "one of its certificates is not a CA", cert)

@@ -1,6 +1,8 @@
 package tlsconf
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"strings"
 	"testing"
@@ -171,5 +173,21 @@ func TestEndsAreSaid(t *testing.T) {
 	p.now = end.Add(time.Hour)
 	if said(); !strings.Contains(p.said.String(), "not valid any more") {
 		t.Fatal(p.said.String())
+	}
+}
+
+// TestPublishedAuthorityIsWarnedOf: an authority whose key everybody can read vouches for everybody.
+func TestPublishedAuthorityIsWarnedOf(t *testing.T) {
+	p := newPlace(t)
+	sum := sha256.Sum256(p.ca.Cert.RawSubjectPublicKeyInfo)
+	name := hex.EncodeToString(sum[:])
+	published[name] = "a test"
+	defer delete(published, name)
+	p.open()
+	if got := p.said.String(); !strings.Contains(got, "its private key is public (a test)") {
+		t.Fatalf("log %s", got)
+	}
+	if Published(p.issue("other").Cert) != "" {
+		t.Fatal("another key is said to be public")
 	}
 }

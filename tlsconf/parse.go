@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -116,6 +117,19 @@ func parsePair(certWhat, keyWhat string, certPEM, keyPEM []byte) (*tls.Certifica
 		return nil, fmt.Errorf("%s, %s: %w", certWhat, keyWhat, err)
 	}
 	return &pair, nil
+}
+
+// ReadPair reads a certificate and its key. The error names the files, and says which of them is not what it should be.
+func ReadPair(certFile, keyFile string) (*tls.Certificate, error) {
+	certPEM, err := os.ReadFile(certFile)
+	if err != nil {
+		return nil, err
+	}
+	keyPEM, err := os.ReadFile(keyFile)
+	if err != nil {
+		return nil, err
+	}
+	return parsePair(certFile, keyFile, certPEM, keyPEM)
 }
 
 // parseKey finds the first private key in content. No error shows any of it.
