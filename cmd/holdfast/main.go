@@ -22,7 +22,9 @@ import (
 func main() {
 	program := filepath.Base(os.Args[0])
 	switch program {
-	case "etcdctl", "etcdutl":
+	case "etcdutl":
+		runUtl(true, os.Args[1:])
+	case "etcdctl":
 		exit(fmt.Errorf("%s: this version of Holdfast has no tools yet; etcd's own %s works against it", program, program))
 	}
 	if len(os.Args) > 1 {
@@ -33,7 +35,9 @@ func main() {
 		case "gateway", "grpc-proxy":
 			runBeside(program, os.Args[1:])
 			return
-		case "ctl", "utl", "bench":
+		case "utl":
+			runUtl(false, os.Args[2:])
+		case "ctl", "bench":
 			exit(fmt.Errorf("%s %s: this version of Holdfast runs a member only", program, os.Args[1]))
 		}
 	}
