@@ -1,6 +1,6 @@
 # Holdfast: what a developer types. Needs Go and make; the rest is built or fetched here, into .cache and bin.
 
-.PHONY: run build check test fmt lint peer mixed crash sim cluster ops hosts kube clients metrics security fuzz bench tidy clean
+.PHONY: run build install check test fmt lint peer mixed crash sim cluster ops hosts kube clients metrics security fuzz bench tidy clean
 
 # Start a member on 127.0.0.1:2379 with its data in ./default.etcd.
 run: build
@@ -8,6 +8,16 @@ run: build
 
 build:
 	CGO_ENABLED=0 go build -o bin/holdfast ./cmd/holdfast
+
+# Into PREFIX below DESTDIR: the binary, and the names by which it is etcd's tools. A file that is no link is left alone.
+PREFIX = /usr/local
+install: build
+	install -D -m 0755 bin/holdfast $(DESTDIR)$(PREFIX)/bin/holdfast
+	for name in etcdctl etcdutl; do \
+		link=$(DESTDIR)$(PREFIX)/bin/$$name; \
+		if test -e $$link && ! test -L $$link; then echo "$$link is there and no link of ours" >&2; exit 1; fi; \
+		ln -sfn holdfast $$link; \
+	done
 
 # What a commit runs: under two minutes.
 check:

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"holdfast/config"
+	"holdfast/ctl"
 	"holdfast/transport"
 	"holdfast/util/jsonlog"
 	"holdfast/util/version"
@@ -22,10 +23,10 @@ import (
 func main() {
 	program := filepath.Base(os.Args[0])
 	switch program {
+	case "etcdctl":
+		os.Exit(ctl.Main(context.Background(), ctl.System(program, os.Args[1:])))
 	case "etcdutl":
 		runUtl(true, os.Args[1:])
-	case "etcdctl":
-		exit(fmt.Errorf("%s: this version of Holdfast has no tools yet; etcd's own %s works against it", program, program))
 	}
 	if len(os.Args) > 1 {
 		switch os.Args[1] {
@@ -35,9 +36,11 @@ func main() {
 		case "gateway", "grpc-proxy":
 			runBeside(program, os.Args[1:])
 			return
+		case "ctl":
+			os.Exit(ctl.Main(context.Background(), ctl.System(program+" ctl", os.Args[2:])))
 		case "utl":
 			runUtl(false, os.Args[2:])
-		case "ctl", "bench":
+		case "bench":
 			exit(fmt.Errorf("%s %s: this version of Holdfast runs a member only", program, os.Args[1]))
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"holdfast/test/cli"
+	"holdfast/test/etcd"
 	"holdfast/test/run"
 )
 
@@ -84,7 +86,7 @@ func TestClientV3(t *testing.T) {
 			}
 			server := serve(t, path)
 			var left []string
-			for part, refused := range unserved(t, newTool(t, server)) {
+			for part, refused := range unserved(t, cli.New(t, etcd.Binary(t, "etcdctl"), server)) {
 				if refused {
 					left = append(left, part)
 				}

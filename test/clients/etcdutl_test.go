@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"holdfast/test/cli"
 	"holdfast/test/etcd"
 	"holdfast/test/run"
 )
@@ -117,13 +118,13 @@ func (r raw) write(ctx context.Context, t *testing.T, writer int, deletesOnly bo
 // leases, alarms, users and history that were there.
 func TestEtcdutl(t *testing.T) {
 	server := serve(t, binary(t))
-	ctl := newTool(t, server)
+	ctl := cli.New(t, etcd.Binary(t, "etcdctl"), server)
 	api := dial(t, server)
 	compacted := api.fill(t)
 	users := !unserved(t, ctl)["users"]
 	if users {
 		for _, line := range []string{"user add alice:pw", "role add reader", "role grant-permission reader read a z", "user grant-role alice reader"} {
-			ctl.ok(t, strings.Fields(line)...)
+			ctl.OK(t, strings.Fields(line)...)
 		}
 	}
 	for i := range 1000 { // something for the second round to delete
@@ -149,7 +150,7 @@ type round struct {
 }
 
 func snapshotAndRestore(t *testing.T, server *run.Server, r round) {
-	ctl, api, dir := newTool(t, server), dial(t, server), t.TempDir()
+	ctl, api, dir := cli.New(t, etcd.Binary(t, "etcdctl"), server), dial(t, server), t.TempDir()
 	file, restored := filepath.Join(dir, "snapshot.db"), filepath.Join(dir, "data")
 	etcdutl := etcd.Binary(t, "etcdutl")
 
@@ -159,7 +160,7 @@ func snapshotAndRestore(t *testing.T, server *run.Server, r round) {
 	for writer := range 4 {
 		writing.Go(func() { changes.Add(api.write(ctx, t, writer, r.deletesOnly)) })
 	}
-	ctl.ok(t, "snapshot", "save", file)
+	ctl.OK(t, "snapshot", "save", file)
 	stop()
 	writing.Wait()
 
@@ -182,7 +183,7 @@ func snapshotAndRestore(t *testing.T, server *run.Server, r round) {
 	execute(t, dir, nil, etcdutl, "snapshot", "restore", file, "--data-dir="+restored,
 		"--name=m", "--initial-cluster=m="+restoredPeer, "--initial-advertise-peer-urls="+restoredPeer)
 	peer := serveWith(t, run.Config{Binary: etcd.Binary(t, "etcd"), Dir: dir, AdvertisePeer: restoredPeer})
-	there, back := dial(t, peer), newTool(t, peer)
+	there, back := dial(t, peer), cli.New(t, etcd.Binary(t, "etcdctl"), peer)
 	if got := there.hash(t, 0); got.Hash != want.Hash || got.HashRevision != status.Revision || got.CompactRevision != want.CompactRevision {
 		t.Errorf("etcd on the restored folder: hash %d of revision %d compacted at %d, want %s",
 			got.Hash, got.HashRevision, got.CompactRevision, line)
@@ -198,29 +199,18 @@ func snapshotAndRestore(t *testing.T, server *run.Server, r round) {
 	for _, question := range questions {
 		question = strings.NewReplacer("REVISION", fmt.Sprint(status.Revision), "COMPACTED", fmt.Sprint(r.compacted),
 			"MIDDLE", fmt.Sprint(r.compacted+100)).Replace(question)
-		c := call{args: strings.Fields(question)}
-		if want, got := withoutHeader(ctl.run(t, c)), withoutHeader(back.run(t, c)); sorted(want) != sorted(got) {
+		c := cli.Call{Args: strings.Fields(question)}
+		if want, got := withoutHeader(ctl.Run(t, c)), withoutHeader(back.Run(t, c)); sorted(want) != sorted(got) {
 			t.Errorf("etcdctl %s\n--- under test\n%s\n--- etcd on the restored folder\n%s", question, want, got)
 		}
 	}
-	alarms := back.ok(t, "alarm", "list")
+	alarms := back.OK(t, "alarm", "list")
 	if strings.Contains(alarms, "NOSPACE") != r.deletesOnly {
 		t.Errorf("etcd on the restored folder has the alarms %q", alarms)
 	}
 }
 
 const restoredPeer = "http://127.0.0.1:12480"
-
-// ok runs etcdctl and fails the test when it does.
-func (tl *tool) ok(t *testing.T, args ...string) string {
-	t.Helper()
-	out := tl.output(t, call{args: args})
-	text, ok := strings.CutPrefix(out, "exit 0\n")
-	if !ok {
-		t.Fatalf("etcdctl %s: %s", strings.Join(args, " "), out)
-	}
-	return text
-}
 
 // copyOf copies a file, because etcdutl changes those it looks at: their checksum is wrong afterwards.
 func copyOf(t *testing.T, file string) string {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"holdfast/test/cli"
 	"holdfast/test/etcd"
 )
 
@@ -23,7 +24,7 @@ var probes = map[string]string{
 
 // unserved returns the parts that the server at tl lacks, and fails the test where that is not what the list says.
 // etcd serves all, whatever the list says.
-func unserved(t *testing.T, tl *tool) map[string]bool {
+func unserved(t *testing.T, tl *cli.Tool) map[string]bool {
 	t.Helper()
 	listed := map[string]bool{}
 	for line := range strings.Lines(unservedList) {
@@ -41,7 +42,7 @@ func unserved(t *testing.T, tl *tool) map[string]bool {
 	refused := map[string]bool{}
 	for _, part := range slices.Sorted(maps.Keys(probes)) {
 		line := probes[part]
-		out := tl.output(t, call{args: strings.Fields(line)})
+		out := tl.Output(t, cli.Call{Args: strings.Fields(line)})
 		refused[part] = strings.Contains(out, "code = Unimplemented")
 		switch {
 		case refused[part] && !listed[part]:

@@ -1,0 +1,69 @@
+// Package ctl holds our etcdctl against etcd's: the same calls, each tool on a server of its own, the two servers of one kind and
+// with the same history. First both servers are etcd, then both are Holdfast.
+//
+// What etcd's tool does is found out by running it; nothing here was written by hand. What is meant to differ stands in
+// docs/differences-ctl.txt.
+package ctl
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"holdfast/test/cli"
+	"holdfast/test/etcd"
+	"holdfast/test/run"
+)
+
+// TestData makes the data commands of the table, in every format.
+func TestData(t *testing.T) {
+	known := []string{"put", "get", "del", "compaction", "version"}
+	onBothServers(t, func(t *testing.T, sides [2]*cli.Tool) {
+		calls := slices.DeleteFunc(cli.Commands("DIR"), func(c cli.Call) bool { return !slices.Contains(known, c.Args[0]) })
+		readDifferences(t).compare(t, sides, calls)
+		t.Logf("%d calls", len(calls))
+	})
+}
+
+// onBothServers runs a test with etcd's tool and ours, first on etcd, then on Holdfast.
+func onBothServers(t *testing.T, test func(t *testing.T, sides [2]*cli.Tool), flags ...string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts servers and tools")
+	}
+	ours := filepath.Join(t.TempDir(), "etcdctl")
+	if err := os.Symlink(run.Holdfast(t), ours); err != nil {
+		t.Fatal(err)
+	}
+	d := readDifferences(t)
+	for _, kind := range []struct{ name, binary string }{{"etcd", etcd.Binary(t, "etcd")}, {"holdfast", run.Holdfast(t)}} {
+		t.Run(kind.name, func(t *testing.T) {
+			var sides [2]*cli.Tool
+			for i, path := range []string{etcd.Binary(t, "etcdctl"), ours} {
+				sides[i] = cli.New(t, path, serve(t, kind.binary, flags))
+				sides[i].Drop = d.texts
+			}
+			test(t, sides)
+		})
+	}
+}
+
+// serve starts a server on an empty folder and stops it with the test. Equal addresses give equal ids of member and cluster.
+func serve(t *testing.T, binary string, flags []string) *run.Server {
+	t.Helper()
+	s, err := run.Start(t.Context(), run.Config{Binary: binary, Dir: t.TempDir(), Args: flags,
+		AdvertisePeer: "http://127.0.0.1:12380", AdvertiseClient: "http://127.0.0.1:12379"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the server's last words:\n%s", s.LogTail(15))
+		}
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
