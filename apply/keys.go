@@ -10,13 +10,15 @@ import (
 type step struct {
 	*run
 	*mvcc.Command
-	// wanted tells whether the answer goes to anybody.
-	wanted bool
+	id uint64 // of the request
 }
 
 func (r *run) begin(c *kv.Command) step {
-	return step{run: r, Command: r.keys.Command(), wanted: c.ID != 0 && r.Wanted(c.ID)}
+	return step{run: r, Command: r.keys.Command(), id: c.ID}
 }
+
+// wanted tells whether the answer goes to anybody. It takes a lock, so only what costs more asks.
+func (s *step) wanted() bool { return s.id != 0 && s.Wanted(s.id) }
 
 func (r *run) put(c *kv.Command) Result {
 	s := r.begin(c)
@@ -57,7 +59,7 @@ func (s *step) applyPut(q *kv.PutRequest) *kv.PutResult {
 	prev := s.Put(q.Key, value, id)
 	s.move(q.Key, prev, id)
 	answer := &kv.PutResult{Revision: s.Revision()}
-	if q.PrevKV && s.wanted {
+	if q.PrevKV && s.wanted() {
 		answer.Prev = prev
 	}
 	return answer
@@ -102,7 +104,7 @@ func (r *run) deleteRange(c *kv.Command) Result {
 
 func (s *step) applyDeleteRange(q *kv.DeleteRangeRequest) *kv.DeleteRangeResult {
 	answer := &kv.DeleteRangeResult{Prev: kv.PrevRows()}
-	keep, leases := q.PrevKV && s.wanted, s.Leases.Len() > 0
+	keep, leases := q.PrevKV && s.wanted(), s.Leases.Len() > 0
 	answer.Deleted = s.DeleteRange(q.KeyRange, func(prev []byte) {
 		if keep {
 			answer.Prev.Append(prev)

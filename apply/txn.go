@@ -153,7 +153,7 @@ func (s *step) execute(b *branch) *kv.TxnResult {
 // applyRange reads within a transaction. The checks have let its revision pass, so it cannot fail but by the disk, which
 // the run remembers until its commit.
 func (s *step) applyRange(q *kv.RangeRequest) *kv.RangeResult {
-	if !s.wanted {
+	if !s.wanted() {
 		return &kv.RangeResult{Revision: s.Revision()}
 	}
 	answer, err := s.Range(q)

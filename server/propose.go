@@ -159,9 +159,6 @@ func (s *Server) outcome(ctx context.Context, p proposed) (r apply.Result, err e
 		s.waiters.leave(p.id)
 		s.seen.proposalsFailed.Add(1)
 		return apply.Result{}, ctx.Err()
-	case <-s.stopped:
-		s.waiters.leave(p.id)
-		return apply.Result{}, ErrStopped
 	}
 }
 

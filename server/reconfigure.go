@@ -186,20 +186,17 @@ func (s *Server) reconfigure(ctx context.Context, kind raftpb.ConfChangeType, me
 	select {
 	case r := <-w.done:
 		s.waiters.free(w)
-		if errors.Is(r.Err, ErrTimeout) {
-			r.Err = s.timeoutReason(began)
-		}
-		if r.Err != nil {
+		switch {
+		case errors.Is(r.Err, ErrTimeout):
+			return nil, s.timeoutReason(began)
+		case errors.Is(r.Err, ErrStopped) && member == s.id && s.cluster.Removed(s.id):
+			// a member that removes itself ends of it, maybe before it is told here
+		case r.Err != nil:
 			return nil, r.Err
 		}
 	case <-ctx.Done():
 		s.waiters.leave(id)
 		return nil, s.unanswered(ctx, began)
-	case <-s.stopped:
-		s.waiters.leave(id)
-		if member != s.id || !s.cluster.Removed(s.id) { // a member that removes itself ends of it, maybe before it is told here
-			return nil, ErrStopped
-		}
 	}
 	s.log.Info("applied a configuration change through raft", "raft-conf-change", kind.String(), "raft-conf-change-node-id", member.String())
 	return s.cluster.Members(), nil

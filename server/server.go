@@ -236,7 +236,7 @@ const readRetry = 500 * time.Millisecond
 // first error; transport.ErrRemoved if the cluster has removed the member. When ctx ends, a leader hands over first.
 // Everyone who waits is answered with ErrStopped. Call Close afterwards.
 func (s *Server) Run(ctx context.Context) error {
-	defer close(s.stopped)
+	defer s.stop()
 	if s.cfg.Corruption.Initial && s.store.Applied().Index > 0 { // a young member has nothing to compare
 		if err := s.checkInitially(ctx); err != nil {
 			return err
@@ -274,6 +274,12 @@ func (s *Server) Run(ctx context.Context) error {
 	case err = <-s.stuck:
 	}
 	return err
+}
+
+// stop lets go of everyone who waits for the member.
+func (s *Server) stop() {
+	close(s.stopped)
+	s.waiters.close(ErrStopped)
 }
 
 // stuckAfter is how long parts may wait for a disk that has failed before they are left behind.

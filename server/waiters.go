@@ -43,9 +43,10 @@ type waiters struct {
 }
 
 type waiterShard struct {
-	mu      sync.Mutex // guards the field below
+	mu      sync.Mutex // guards the fields below
 	waiting map[uint64]*waiter
-	_       [40]byte // keeps neighbours off one cache line
+	closed  error    // answers whoever begins to wait; nil while results come
+	_       [24]byte // keeps neighbours off one cache line
 }
 
 // waiter is one waiting request. done has room for its one result, so that delivering never waits.
@@ -85,6 +86,10 @@ func (w *waiters) add(ctx context.Context, id uint64, now, deadline time.Time) *
 	s := w.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed != nil {
+		one.end(s.closed)
+		return one
+	}
 	s.waiting[id] = one
 	return one
 }
@@ -153,12 +158,29 @@ func (w *waiters) settle(then time.Time, why error) int {
 func (w *waiters) end(why error, chosen func(*waiter) bool) (n int) {
 	for i := range w.shards {
 		for _, one := range w.shards[i].remove(chosen) {
-			one.over.Store(true)
-			one.done <- apply.Result{Err: why}
+			one.end(why)
 			n++
 		}
 	}
 	return n
+}
+
+// end answers a request whose result does not come.
+func (w *waiter) end(why error) {
+	w.over.Store(true)
+	w.done <- apply.Result{Err: why}
+}
+
+// close answers every request there is and will be: no more results come. A channel that all of them watched would be one lock
+// for all of them, taken twice by each.
+func (w *waiters) close(why error) {
+	for i := range w.shards {
+		s := &w.shards[i]
+		s.mu.Lock()
+		s.closed = why
+		s.mu.Unlock()
+	}
+	w.end(why, func(*waiter) bool { return true })
 }
 
 func (s *waiterShard) remove(chosen func(*waiter) bool) (removed []*waiter) {
