@@ -160,7 +160,7 @@ func (m *Machine) run(entries []Entry, results *[]Result) (int, error) {
 	r := run{Machine: m, batch: b, keys: m.Keys.Begin(b)}
 	m.Observer.Applying()
 	n := 0
-	for ; n < len(entries) && (n == 0 || b.Len() < runBytesMax) && !r.permits; n++ {
+	for ; n < len(entries) && (n == 0 || r.keys.Len() < runBytesMax) && !r.permits; n++ {
 		e := &entries[n]
 		m.follow(e.Index)
 		if len(e.Payload) == 0 {

@@ -3,6 +3,7 @@ package mvcc
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -42,11 +43,15 @@ func benchKey(i int) []byte { return fmt.Appendf(nil, "/registry/pods/default/po
 
 // putRun writes n keys from i on, one command each, in one run.
 func putRun(b *testing.B, st *storage.Store, s *Store, i, n int, value []byte) {
+	putEach(b, st, s, n, value, func(j int) []byte { return benchKey(i + j) })
+}
+
+func putEach(b *testing.B, st *storage.Store, s *Store, n int, value []byte, key func(int) []byte) {
 	batch := st.NewBatch()
 	run := s.Begin(batch)
 	for j := range n {
 		c := run.Command()
-		c.Put(benchKey(i+j), value, 0)
+		c.Put(key(j), value, 0)
 		c.End()
 	}
 	if err := run.Seal(); err != nil {
@@ -56,6 +61,7 @@ func putRun(b *testing.B, st *storage.Store, s *Store, i, n int, value []byte) {
 		b.Fatal(err)
 	}
 	run.Publish()
+	run.Drop()
 	if err := batch.Close(); err != nil {
 		b.Fatal(err)
 	}
@@ -80,6 +86,21 @@ func BenchmarkPut(b *testing.B) {
 			}
 		})
 	}
+	// What many clients send: keys in no order, in runs of as many as share a sync of the log.
+	b.Run("scattered/100000", func(b *testing.B) {
+		st, s := openBench(b, 0, 0)
+		random := rand.New(rand.NewPCG(1, 2))
+		b.ReportAllocs()
+		b.ResetTimer()
+		for i := 0; i < b.N; i += 500 {
+			putEach(b, st, s, 500, value, func(int) []byte { return benchKey(random.IntN(100_000)) })
+			if i%50_000 == 0 { // as often as the server does
+				if err := st.Flush(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		}
+	})
 }
 
 // BenchmarkRange: what does a key cost in lists, and a single get?

@@ -181,7 +181,9 @@ func (c *Command) Put(key, value []byte, lease kv.LeaseID) (prev []byte) {
 	row := v.Append(make([]byte, 0, v.Size()))
 	event.KV, event.Key = row, keyOf(row)
 	rec.sum, rec.size = c.r.summer.sum(rev, false, row), len(row)
-	c.write(rev, &rec, row)
+	c.written += rec.bytes()
+	c.r.puts += len(row)
+	c.r.setRecord(rev, &rec)
 	c.r.over.set(event.Key, rev, row, prev != nil)
 	c.record(event)
 	return prev
@@ -266,7 +268,9 @@ func (c *Command) erase(key []byte, old kv.Rev, prev []byte) kv.Rev {
 	rec := record{kind: kindDelete, key: key, hasOld: true, old: old, oldSize: len(prev)}
 	c.r.rowBuf = appendTombstone(c.r.rowBuf[:0], key)
 	rec.sum, rec.size = c.r.summer.sum(rev, true, c.r.rowBuf), len(c.r.rowBuf)
-	c.write(rev, &rec, nil)
+	c.written += rec.bytes()
+	c.r.batch.SetVersion(storage.TableVersions, key, rev, nil)
+	c.r.setRecord(rev, &rec)
 	if c.large {
 		return rev
 	}
@@ -293,13 +297,6 @@ func (c *Command) before(key []byte) []byte { return c.rowAt(key, c.begin) }
 func (c *Command) next() kv.Rev {
 	c.changes++
 	return kv.Rev{Main: c.begin + 1, Sub: c.changes - 1}
-}
-
-// write puts the two rows of a change into the batch.
-func (c *Command) write(rev kv.Rev, rec *record, row []byte) {
-	c.written += rec.bytes()
-	c.r.batch.SetVersion(storage.TableVersions, rec.key, rev, row)
-	c.r.setRecord(rev, rec)
 }
 
 // record keeps the event for Changes while there is room.

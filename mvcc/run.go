@@ -13,7 +13,8 @@ import (
 //	run := store.Begin(batch)
 //	cmd := run.Command() ... cmd.End()   // for each command
 //	err := run.Seal()                    // then batch.Commit()
-//	run.Publish()                        // or run.Drop() if the commit failed
+//	run.Publish()                        // unless the commit failed
+//	run.Drop()                           // in any case
 //
 // Between Begin and Publish nobody but the run sees its changes; the run itself sees all of them. An error of the
 // database sticks: everything after it does nothing and Seal returns it, so that call sites read as a list of acts.
@@ -35,6 +36,10 @@ type Run struct {
 	txns  uint64
 	// gets answers for single keys as of base and scans for ranges, each opened when it is first needed.
 	gets, scans *storage.Iter
+	// records are the records of the changes, and puts how many bytes of versions the overlay holds for the batch. Seal puts
+	// both into it in the order of their keys: the memtable then finds the place of each beside that of the one before it.
+	records *storage.Batch
+	puts    int
 	// Scratch: a tombstone's row, the key and the row of a record.
 	rowBuf, keyBuf, recordBuf []byte
 	summer                    rowSummer
@@ -44,8 +49,11 @@ type Run struct {
 func (s *Store) Begin(batch *storage.Batch) *Run {
 	base := s.published.Load()
 	_, finished := s.Compaction()
-	return &Run{s: s, batch: batch, base: base, now: *base, edit: base.census.Edit(finished)}
+	return &Run{s: s, batch: batch, base: base, now: *base, edit: base.census.Edit(finished), records: s.st.NewBatch()}
 }
+
+// Len is how many bytes the run is going to put into its batch, about.
+func (r *Run) Len() int { return r.batch.Len() + r.records.Len() + r.puts }
 
 // Err returns the first error of the database that the run met.
 func (r *Run) Err() error { return r.err }
@@ -94,10 +102,23 @@ func (r *Run) Seal() error {
 	if r.err != nil {
 		return r.err
 	}
+	r.setRows()
 	if r.now != *r.base {
 		r.batch.Set(stateKey, r.now.encode())
 	}
 	return nil
+}
+
+// setRows puts into the batch what was kept back from it.
+func (r *Run) setRows() {
+	for _, c := range r.over.chains {
+		for _, v := range c.versions {
+			if v.row != nil {
+				r.batch.SetVersion(storage.TableVersions, c.key, v.rev, v.row)
+			}
+		}
+	}
+	r.batch.Append(r.records)
 }
 
 // Publish shows readers what the run did, in one step. The batch must have been committed.
@@ -123,8 +144,17 @@ func (r *Run) Publish() {
 	r.s.published.Store(&now)
 }
 
-// Drop ends a run that is not going to be published. It is harmless after Publish.
-func (r *Run) Drop() { r.closeIters() }
+// Drop ends a run, published or not. Nothing but Drop may be called after it.
+func (r *Run) Drop() {
+	r.closeIters()
+	if r.records == nil {
+		return
+	}
+	if err := r.records.Close(); err != nil {
+		r.fail(err)
+	}
+	r.records = nil
+}
 
 func (r *Run) closeIters() {
 	for _, it := range []**storage.Iter{&r.gets, &r.scans} {
@@ -267,9 +297,9 @@ func (r *Run) merge(at kv.Revision, lo, hi []byte, fn func(key, row []byte, rev 
 	}
 }
 
-// setRecord puts the record of the change at rev into the batch.
+// setRecord keeps the record of the change at rev for the batch.
 func (r *Run) setRecord(rev kv.Rev, rec *record) {
 	r.keyBuf = appendRevKey(r.keyBuf[:0], rev)
 	r.recordBuf = rec.append(r.recordBuf[:0], rev)
-	r.batch.Set(r.keyBuf, r.recordBuf)
+	r.records.Set(r.keyBuf, r.recordBuf)
 }

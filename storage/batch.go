@@ -54,6 +54,12 @@ func (b *Batch) SingleDeleteVersion(t Table, body []byte, rev kv.Rev) {
 	b.SingleDelete(b.key)
 }
 
+// Append adds the changes of o, which stays as it is.
+func (b *Batch) Append(o *Batch) {
+	b.keep(o.err)
+	b.keep(b.b.Apply(o.b, nil))
+}
+
 func (b *Batch) keep(err error) {
 	if b.err == nil {
 		b.err = err
