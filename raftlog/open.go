@@ -46,14 +46,22 @@ func Open(cfg Config) (*Log, Recovered, error) { return open(cfg, nil) }
 // caller finishes what a crash interrupted (a snapshot record may be ahead of what is applied) and then asks Check.
 func OpenAfter(cfg Config, applied uint64) (*Log, Recovered, error) { return open(cfg, &applied) }
 
+// ReadAfter is OpenAfter for who only looks: it changes nothing in dir, not even a torn tail. The log must not be in use.
+func ReadAfter(fsys vfs.FS, dir string, applied uint64) (Recovered, error) {
+	_, rec, err := recoverLog(fsys, dir, &applied, func() visitor { return func(seen) error { return nil } })
+	if err != nil {
+		return Recovered{}, fmt.Errorf("read raft log: %w", err)
+	}
+	return rec, nil
+}
+
 func open(cfg Config, applied *uint64) (*Log, Recovered, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, Recovered{}, err
 	}
 	l := &Log{cfg: cfg}
-	var keep keeper
-	s, err := scanLog(cfg.FS, cfg.Dir, func() visitor {
-		l.index, keep = index{}, keeper{applied: applied}
+	s, rec, err := recoverLog(cfg.FS, cfg.Dir, applied, func() visitor {
+		l.index = index{}
 		return func(r seen) error {
 			if r.reset {
 				l.index.reset()
@@ -61,20 +69,11 @@ func open(cfg Config, applied *uint64) (*Log, Recovered, error) {
 			if r.frame.typ == TypeEntry {
 				l.index.put(r.entry.index, r.pos.seg, r.pos.off, r.pos.crc)
 			}
-			return keep.record(r)
+			return nil
 		}
 	})
 	if err != nil {
 		return nil, Recovered{}, fmt.Errorf("open raft log: %w", err)
-	}
-	sum, err := s.summary()
-	if err != nil {
-		return nil, Recovered{}, fmt.Errorf("open raft log: %w", err)
-	}
-	rec := Recovered{
-		Metadata: sum.Metadata, State: sum.State, Snapshots: sum.Snapshots,
-		First: sum.First, Last: sum.Last, Terms: append([]TermRun(nil), sum.Terms...),
-		Entries: keep.entries, After: keep.after(), TornBytes: sum.TornBytes,
 	}
 	l.meta, l.hist, l.segs, l.crc, l.off = s.meta, s.hist, s.segs, s.crc, s.end
 	l.seg, l.cutAt = s.segs[len(s.segs)-1], cfg.SegmentBytes
@@ -83,6 +82,34 @@ func open(cfg Config, applied *uint64) (*Log, Recovered, error) {
 		return nil, Recovered{}, errors.Join(fmt.Errorf("open raft log %s: %w", cfg.Dir, err), l.closeFiles())
 	}
 	return l, rec, nil
+}
+
+// recoverLog reads the log in dir and keeps what Open returns. begin is called before each pass over it, as for scanLog, and gives
+// who else looks at the records.
+func recoverLog(fsys vfs.FS, dir string, applied *uint64, begin func() visitor) (*scan, Recovered, error) {
+	var keep keeper
+	s, err := scanLog(fsys, dir, func() visitor {
+		also := begin()
+		keep = keeper{applied: applied}
+		return func(r seen) error {
+			if err := also(r); err != nil {
+				return err
+			}
+			return keep.record(r)
+		}
+	})
+	if err != nil {
+		return nil, Recovered{}, err
+	}
+	sum, err := s.summary()
+	if err != nil {
+		return nil, Recovered{}, err
+	}
+	return s, Recovered{
+		Metadata: sum.Metadata, State: sum.State, Snapshots: sum.Snapshots,
+		First: sum.First, Last: sum.Last, Terms: append([]TermRun(nil), sum.Terms...),
+		Entries: keep.entries, After: keep.after(), TornBytes: sum.TornBytes,
+	}, nil
 }
 
 // openTail makes the last segment ready for appending: zero behind the records, of full size, and durable. The last is

@@ -105,22 +105,30 @@ func (d *dataDir) has(path string) bool {
 
 // checkFormat reads the format version, or writes it into a new directory.
 func (d *dataDir) checkFormat() error {
-	name := d.path("FORMAT")
-	f, err := d.fs.Open(name)
+	found, err := d.hasFormat()
+	if err != nil || found {
+		return err
+	}
+	return d.writeFormat()
+}
+
+// hasFormat tells whether the directory names its format, which must then be that of this version.
+func (d *dataDir) hasFormat() (bool, error) {
+	f, err := d.fs.Open(d.path("FORMAT"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return d.writeFormat()
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read the format of data directory %s: %w", d.root, err)
+		return false, fmt.Errorf("read the format of data directory %s: %w", d.root, err)
 	}
 	text, err := io.ReadAll(f)
 	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("read the format of data directory %s: %w", d.root, err)
+		return false, fmt.Errorf("read the format of data directory %s: %w", d.root, err)
 	}
 	if found := strings.TrimSpace(string(text)); found != formatVersion {
-		return fmt.Errorf("data directory %s has format %q, this version of Holdfast reads %q: start it with the version that wrote it, or a newer one", d.root, found, formatVersion)
+		return false, fmt.Errorf("data directory %s has format %q, this version of Holdfast reads %q: start it with the version that wrote it, or a newer one", d.root, found, formatVersion)
 	}
-	return nil
+	return true, nil
 }
 
 // writeFormat writes the format version into a new directory.

@@ -66,30 +66,14 @@ func (d *dataDir) putInForce(name string) error {
 // settleStore says where the store is. It completes what a crash interrupted: a received state that the raft log has
 // recorded goes into force, and what else lies about is removed.
 func (d *dataDir) settleStore(log *slog.Logger) (dir string, err error) {
-	present, err := d.storeInForce()
+	chosen, present, others, err := d.chooseStore()
 	if err != nil {
 		return "", err
 	}
-	if present != storeFirst && !d.has(d.path(present)) {
-		return "", fmt.Errorf("the store that is in force, %s, is missing: restore the member from a snapshot, or remove it from the cluster and add it again", d.path(present))
-	}
-	others, err := d.otherStores(present)
-	if err != nil || len(others) == 0 {
-		return d.path(present), err
-	}
-	recorded, err := d.recordedState(log)
-	if err != nil {
-		return "", err
-	}
-	at, _ := storeIndex(present)
-	for i, name := range others {
-		if index, whole := storeIndex(name); whole && index == recorded && index > at {
-			log.Info("completing a received state that the raft log has recorded", "index", index)
-			if err := d.putInForce(name); err != nil {
-				return "", err
-			}
-			others[i], present = present, name
-			break
+	if chosen != present {
+		log.Info("completing a received state that the raft log has recorded", "dir", d.path(chosen))
+		if err := d.putInForce(chosen); err != nil {
+			return "", err
 		}
 	}
 	for _, name := range others {
@@ -98,7 +82,33 @@ func (d *dataDir) settleStore(log *slog.Logger) (dir string, err error) {
 			return "", fmt.Errorf("remove a store that is not in force: %w", err)
 		}
 	}
-	return d.path(present), nil
+	return d.path(chosen), nil
+}
+
+// chooseStore says which store counts, which one the marker names, and which others there are: a received state counts from the
+// moment at which the raft log has recorded it. It changes nothing.
+func (d *dataDir) chooseStore() (chosen, present string, others []string, err error) {
+	if present, err = d.storeInForce(); err != nil {
+		return "", "", nil, err
+	}
+	if present != storeFirst && !d.has(d.path(present)) {
+		return "", "", nil, fmt.Errorf("the store that is in force, %s, is missing: restore the member from a snapshot, or remove it from the cluster and add it again", d.path(present))
+	}
+	if others, err = d.otherStores(present); err != nil || len(others) == 0 {
+		return present, present, nil, err
+	}
+	recorded, err := d.recordedState()
+	if err != nil {
+		return "", "", nil, err
+	}
+	at, _ := storeIndex(present)
+	for i, name := range others {
+		if index, whole := storeIndex(name); whole && index == recorded && index > at {
+			others[i] = present
+			return name, present, others, nil
+		}
+	}
+	return present, present, others, nil
 }
 
 // otherStores are the directories of stores but for the one in force.
@@ -117,7 +127,7 @@ func (d *dataDir) otherStores(present string) ([]string, error) {
 }
 
 // recordedState is the index of the newest snapshot record in the raft log that counts; 0 for none.
-func (d *dataDir) recordedState(log *slog.Logger) (uint64, error) {
+func (d *dataDir) recordedState() (uint64, error) {
 	found, err := raftlog.Exists(d.fs, d.wal)
 	if err != nil || !found {
 		return 0, err
