@@ -36,6 +36,7 @@ func Main(ctx context.Context, env Env) int {
 	var refused *failure
 	switch {
 	case err == nil:
+	case errors.As(err, &refused) && refused.told:
 	case errors.As(err, &refused):
 		fmt.Fprintln(env.Stderr, "Error:", err)
 		for _, hint := range hints(err, env.Program) {
@@ -82,7 +83,8 @@ func Command(env Env) *cobra.Command {
 		&cobra.Group{ID: groupAuth, Title: "Authentication commands"},
 		&cobra.Group{ID: groupUtility, Title: "Utility commands"},
 	)
-	t.add(root, groupKV, t.get(), t.put(), t.del(), t.compaction())
+	t.add(root, groupKV, t.get(), t.put(), t.del(), t.txn(), t.compaction(), t.watch(), t.lease())
+	t.add(root, groupConcurrency, t.lock(), t.elect())
 	t.add(root, groupUtility, t.version(), t.options(root), t.completion())
 	root.SetHelpCommandGroupID(groupUtility)
 	hideGlobals(root)
@@ -100,12 +102,7 @@ func (t *tool) add(root *cobra.Command, group string, commands ...*cobra.Command
 // run makes what a command does into what cobra calls: an error without an exit code of its own becomes the plain one.
 func run(do func(cmd *cobra.Command, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		err := do(cmd, args)
-		var f *failure
-		if err == nil || errors.As(err, &f) {
-			return err
-		}
-		return fail(exitError, err)
+		return fail(exitError, do(cmd, args))
 	}
 }
 

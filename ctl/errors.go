@@ -20,22 +20,24 @@ const (
 type failure struct {
 	code int
 	err  error
+	told bool // standard error has it already
 }
 
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// fail gives err its exit code; nil stays nil.
+// fail gives err its exit code, unless it has one; nil stays nil.
 func fail(code int, err error) error {
-	if err == nil {
-		return nil
+	var f *failure
+	if err == nil || errors.As(err, &f) {
+		return err
 	}
-	return &failure{code, err}
+	return &failure{code: code, err: err}
 }
 
 // badArgs is a mistake in what was typed.
 func badArgs(format string, args ...any) error {
-	return &failure{exitBadArgs, fmt.Errorf(format, args...)}
+	return &failure{code: exitBadArgs, err: fmt.Errorf(format, args...)}
 }
 
 // exitCode is what the program ends with after err.

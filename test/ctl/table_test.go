@@ -18,7 +18,7 @@ import (
 
 // TestData makes the data commands of the table, in every format.
 func TestData(t *testing.T) {
-	known := []string{"put", "get", "del", "compaction", "version"}
+	known := []string{"put", "get", "del", "txn", "watch", "compaction", "lease", "lock", "elect", "version"}
 	onBothServers(t, func(t *testing.T, sides [2]*cli.Tool) {
 		calls := slices.DeleteFunc(cli.Commands("DIR"), func(c cli.Call) bool { return !slices.Contains(known, c.Args[0]) })
 		readDifferences(t).compare(t, sides, calls)
