@@ -19,6 +19,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 )
 
 // knock opens a connection to the port that speaks both protocols.
@@ -201,6 +202,25 @@ func TestTooManyOpenFiles(t *testing.T) {
 		}
 		if took := time.Since(began); took != 50*acceptPause {
 			t.Errorf("50 failures took %v", took)
+		}
+	})
+}
+
+// TestHeadersAreBounded: headers of half the bound are read, and those of twice the bound end in an error, in both protocols.
+func TestHeadersAreBounded(t *testing.T) {
+	inWebBubble(t, nil, func(t *testing.T, w *web) {
+		kv := w.doorClient()
+		for _, c := range []struct {
+			size int
+			good bool
+		}{{headerBytesMax / 2, true}, {2 * headerBytesMax, false}} {
+			long := strings.Repeat("x", c.size)
+			if _, err := kv.Put(metadata.AppendToOutgoingContext(t.Context(), "long", long), &pb.PutRequest{Key: []byte("k")}); (err == nil) != c.good {
+				t.Errorf("a call with %d bytes of headers: %v", c.size, err)
+			}
+			if r := w.send("GET", "/health", nil, http.Header{"Long": {long}}); (r.StatusCode == http.StatusOK) != c.good {
+				t.Errorf("a request with %d bytes of headers: %s", c.size, r.Status)
+			}
 		}
 	})
 }

@@ -120,7 +120,7 @@ func closeDoors(groups ...[]Door) error {
 // newHTTP makes a server that says what it has to say in the member's log.
 func (a *API) newHTTP(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		Handler: h, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: headerBytesMax,
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
 		HTTP2:    &http.HTTP2Config{MaxConcurrentStreams: int(min(cmp.Or(a.cfg.StreamsMax, math.MaxInt32), math.MaxInt32))}, // as etcd
 	}

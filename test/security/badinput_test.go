@@ -128,7 +128,7 @@ func (a attack) try(ctx context.Context, address string) {
 // strangers is how many make each attack at a time, and attackedFor how long.
 const (
 	strangersShort, attackedShort = 6, 6 * time.Second
-	strangersLong, attackedLong   = 40, 60 * time.Second
+	strangersLong, attackedLong   = 16, 60 * time.Second
 )
 
 // memoryLimit is what the member is told that it may take, in bytes, and memoryFlag how.
