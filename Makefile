@@ -80,7 +80,7 @@ metrics: build
 fuzz:
 	go run ./test/legs fuzz
 
-# Load, restart and idle, recorded in bench/results.
+# Beside etcd, some 75 minutes, recorded in bench/results: ROWS= is a regular expression over the rows, ROUNDS= how often each.
 bench: build
 	go run ./test/legs bench
 

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -16,6 +16,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
+// plaintext is how clients connect where nothing else is asked for.
+var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
+
 // connectionsMax is how many connections clients share: as etcd's own benchmark is usually run.
 const connectionsMax = 100
 
@@ -26,16 +29,14 @@ type clients struct {
 	kvs   []pb.KVClient // one per caller; several share a connection
 }
 
-// dial makes n callers on at most connectionsMax connections.
-func dial(addr string, n int) (*clients, error) { return dialWith(insecure.NewCredentials(), addr, n) }
-
-func dialWith(creds credentials.TransportCredentials, addr string, n int) (*clients, error) {
+// dialWith makes n callers on at most connectionsMax connections, which go to addrs in turn.
+func dialWith(creds credentials.TransportCredentials, addrs []string, n int) (*clients, error) {
 	c := &clients{}
-	for range min(n, connectionsMax) {
-		conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(creds))
+	for i := range min(n, connectionsMax) {
+		conn, err := grpc.NewClient(addrs[i%len(addrs)], grpc.WithTransportCredentials(creds))
 		if err != nil {
 			c.close()
-			return nil, fmt.Errorf("connect to %s: %w", addr, err)
+			return nil, fmt.Errorf("connect to %s: %w", addrs[i%len(addrs)], err)
 		}
 		c.conns = append(c.conns, conn)
 	}
@@ -135,6 +136,9 @@ func latencies(sorted []time.Duration, v values) {
 
 // pause waits, or returns early with the reason.
 func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
 	select {
 	case <-time.After(d):
 		return nil
@@ -144,17 +148,18 @@ func pause(ctx context.Context, d time.Duration) error {
 }
 
 // noise is where values come from: bytes that do not compress, as neither certificates nor encrypted secrets do.
-var noise = func() []byte {
+var noise = sync.OnceValue(func() []byte {
 	b := make([]byte, 1<<20)
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range b {
 		b[i] = byte(r.Uint32())
 	}
 	return b
-}()
+})
 
 // value is the nth value of size bytes. Neighbours share nothing.
 func value(n, size int) []byte {
-	at := n * (size + 1) % (len(noise) - size)
-	return noise[at : at+size]
+	all := noise()
+	at := n * (size + 1) % (len(all) - size)
+	return all[at : at+size]
 }

@@ -1,12 +1,12 @@
-package main
+package bench
 
 import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -88,12 +88,12 @@ func (p *puts) Put(_ context.Context, q *pb.PutRequest, _ ...grpc.CallOption) (*
 	return &pb.PutResponse{}, nil
 }
 
-// TestEachOnce expects that callers together write every key exactly once, for both numbers of keys that are used.
+// TestEachOnce expects that callers together write every key exactly once, for the numbers of keys that are used.
 func TestEachOnce(t *testing.T) {
-	for _, n := range []int{keysGet, stepKeys} {
+	for _, n := range []int{keysShort, keysFew, keysMembers} {
 		store := &puts{keys: map[string]int{}}
 		c := &clients{kvs: []pb.KVClient{store, store, store, store}}
-		if _, err := start(t.Context(), eachOnce(c, n, nil)).wait(); err != nil {
+		if _, err := start(t.Context(), writes{n: n}.callers(c)).wait(); err != nil {
 			t.Fatal(err)
 		}
 		if len(store.keys) != n {
@@ -107,6 +107,40 @@ func TestEachOnce(t *testing.T) {
 	}
 }
 
+// TestPacedChargesForStalls lets each call wait for the one before: calls that come every millisecond and take five must wait longer and
+// longer, which a closed loop would not notice.
+func TestPacedChargesForStalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := make(chan struct{}, 1) // a mutex does not let time go on in a bubble
+		ctx, cancel := context.WithTimeout(t.Context(), 99500*time.Microsecond)
+		defer cancel()
+		all, err := paced{1000, func(context.Context, int) error {
+			server <- struct{}{}
+			defer func() { <-server }()
+			time.Sleep(5 * time.Millisecond)
+			return nil
+		}}.run(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		took := tookIn(all, 0, time.Hour)
+		if len(all) != 100 || took[0] != 5*time.Millisecond || took[99] < 350*time.Millisecond {
+			t.Errorf("%d calls, the shortest %v, the longest %v", len(all), took[0], took[len(took)-1])
+		}
+		if early := tookIn(all, 0, 10*time.Millisecond); len(early) != 10 {
+			t.Errorf("%d calls in the first 10 ms", len(early))
+		}
+	})
+}
+
+// TestPacedEndsWithAnError expects the error and the end.
+func TestPacedEndsWithAnError(t *testing.T) {
+	broken := errors.New("broken")
+	if _, err := (paced{1000, func(context.Context, int) error { return broken }}).run(t.Context()); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestValuesDiffer(t *testing.T) {
 	seen := map[string]bool{}
 	for n := range 4000 {
@@ -115,23 +149,5 @@ func TestValuesDiffer(t *testing.T) {
 			t.Fatalf("value %d: %d bytes, seen %v", n, len(v), seen[string(v)])
 		}
 		seen[string(v)] = true
-	}
-}
-
-func TestReadSettings(t *testing.T) {
-	for _, c := range []struct {
-		env  map[string]string
-		want string // part of the error
-	}{
-		{nil, ""},
-		{map[string]string{"ROWS": "put|get", "ROUNDS": "6"}, ""},
-		{map[string]string{"ROWS": "("}, "ROWS"},
-		{map[string]string{"ROUNDS": "0"}, "ROUNDS=0"},
-		{map[string]string{"ROUNDS": "many"}, "ROUNDS=many"},
-	} {
-		_, err := readSettings("/root", func(name string) string { return c.env[name] })
-		if (err == nil) != (c.want == "") || (err != nil && !strings.Contains(err.Error(), c.want)) {
-			t.Errorf("%v: %v", c.env, err)
-		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -8,19 +8,23 @@ import (
 // values are what one measurement found: a name that ends in its unit, and a number.
 type values map[string]float64
 
-// meter compares two moments of a server, its client and their machine.
+// meter compares two moments of servers, their client and their machine.
 type meter struct {
-	pid    int
+	pids   []int
 	at     time.Time
-	server usage
+	server usage // of all together
 	client time.Duration
 	busy   time.Duration
 }
 
-func readMeter(pid int) (m meter, err error) {
-	m = meter{pid: pid, at: time.Now()}
-	if m.server, err = usageOf(pid); err != nil {
-		return m, err
+func readMeter(pids ...int) (m meter, err error) {
+	m = meter{pids: pids, at: time.Now()}
+	for _, pid := range pids {
+		one, err := usageOf(pid)
+		if err != nil {
+			return m, err
+		}
+		m.server = m.server.plus(one)
 	}
 	if m.client, err = ownCPU(); err != nil {
 		return m, err
@@ -31,43 +35,56 @@ func readMeter(pid int) (m meter, err error) {
 
 // spent is what happened between two readings.
 type spent struct {
-	wall, server, client time.Duration
-	written              int64
-	others               float64 // cores that neither server nor client used: the noise
+	wall, user, system, client time.Duration // user and system: of the servers
+	written                    int64
+	others                     float64 // cores that neither servers nor client used: the noise
 }
 
 // since reads the meter again.
 func (m meter) since() (spent, error) {
-	now, err := readMeter(m.pid)
+	now, err := readMeter(m.pids...)
 	if err != nil {
 		return spent{}, err
 	}
 	s := spent{
 		wall:    now.at.Sub(m.at),
-		server:  now.server.cpu - m.server.cpu,
+		user:    now.server.user - m.server.user,
+		system:  now.server.system - m.server.system,
 		client:  now.client - m.client,
 		written: now.server.written - m.server.written,
 	}
-	s.others = max(0, (now.busy-m.busy-s.server-s.client).Seconds()/s.wall.Seconds())
+	s.others = max(0, (now.busy-m.busy-s.server()-s.client).Seconds()/s.wall.Seconds())
 	return s, nil
 }
 
+func (s spent) server() time.Duration { return s.user + s.system }
+
 // perOp puts what ops operations cost into v.
 func (s spent) perOp(ops int, v values) {
-	v["ops_per_s"] = float64(ops) / s.wall.Seconds()
-	v["server_us_per_op"] = us(s.server) / float64(ops)
-	v["client_us_per_op"] = us(s.client) / float64(ops)
-	v["written_bytes_per_op"] = float64(s.written) / float64(ops)
-	v["server_cores"] = s.server.Seconds() / s.wall.Seconds()
+	n := float64(ops)
+	v["ops_per_s"] = n / s.wall.Seconds()
+	v["server_us_per_op"] = us(s.server()) / n
+	v["server_user_us_per_op"], v["server_system_us_per_op"] = us(s.user)/n, us(s.system)/n
+	v["client_us_per_op"] = us(s.client) / n
+	v["written_bytes_per_op"] = float64(s.written) / n
+	s.perTime(v)
+}
+
+// perTime puts what the time cost into v, whatever was done in it.
+func (s spent) perTime(v values) {
+	v["server_cores"] = s.server().Seconds() / s.wall.Seconds()
+	v["written_bytes_per_s"] = float64(s.written) / s.wall.Seconds()
 	v["others_cores"] = s.others
 }
 
 func us(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
 // sampleEvery is how often memory is looked at: often enough for a peak of a second, too rarely to be felt.
 const sampleEvery = 200 * time.Millisecond
 
-// samples are the anonymous memory of a process over time.
+// samples are the anonymous memory of processes, together, over time.
 type samples struct {
 	stop context.CancelFunc
 	done chan struct{}
@@ -76,29 +93,33 @@ type samples struct {
 	note func(mb float64)
 }
 
-// sample looks at pid until end is called; note, if given, hears of every look.
-func sample(ctx context.Context, pid int, note func(mb float64)) *samples {
+// sample looks at pids until end is called; note, if given, hears of every look.
+func sample(ctx context.Context, pids []int, note func(mb float64)) *samples {
 	ctx, stop := context.WithCancel(ctx)
 	s := &samples{stop: stop, done: make(chan struct{}), note: note}
 	go func() {
 		defer close(s.done)
-		s.run(ctx, pid)
+		s.run(ctx, pids)
 	}()
 	return s
 }
 
-func (s *samples) run(ctx context.Context, pid int) {
+func (s *samples) run(ctx context.Context, pids []int) {
 	tick := time.NewTicker(sampleEvery)
 	defer tick.Stop()
 	for {
-		m, err := memoryOf(pid)
-		if err != nil {
-			s.err = err
-			return
+		total := 0.0
+		for _, pid := range pids {
+			m, err := memoryOf(pid)
+			if err != nil {
+				s.err = err
+				return
+			}
+			total += m.anonymous
 		}
-		s.mb = append(s.mb, m.anonymous)
+		s.mb = append(s.mb, total)
 		if s.note != nil {
-			s.note(m.anonymous)
+			s.note(total)
 		}
 		select {
 		case <-tick.C:

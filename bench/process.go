@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"errors"
@@ -19,8 +19,12 @@ const mb = 1 << 20
 
 // usage is what a process has taken from its machine since it started.
 type usage struct {
-	cpu     time.Duration // user and system, all threads, also those that have ended
-	written int64         // bytes it caused to be written to the disk
+	user, system time.Duration // CPU, all threads, also those that have ended
+	written      int64         // bytes it caused to be written to the disk
+}
+
+func (u usage) plus(o usage) usage {
+	return usage{u.user + o.user, u.system + o.system, u.written + o.written}
 }
 
 func usageOf(pid int) (usage, error) {
@@ -28,30 +32,29 @@ func usageOf(pid int) (usage, error) {
 	if err != nil {
 		return usage{}, fmt.Errorf("read the CPU time: %w", err)
 	}
-	cpu, err := cpuOfStat(string(stat))
-	if err != nil {
+	var u usage
+	if u.user, u.system, err = cpuOfStat(string(stat)); err != nil {
 		return usage{}, err
 	}
-	written, err := field(fmt.Sprintf("/proc/%d/io", pid), "write_bytes")
-	return usage{cpu: cpu, written: written}, err
+	u.written, err = field(fmt.Sprintf("/proc/%d/io", pid), "write_bytes")
+	return u, err
 }
 
 // cpuOfStat finds user and system time in the text of /proc/<pid>/stat. The name of the program stands in parentheses
 // and may hold anything, so fields are counted from the last parenthesis on.
-func cpuOfStat(stat string) (time.Duration, error) {
+func cpuOfStat(stat string) (user, system time.Duration, err error) {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	if len(fields) < 13 {
-		return 0, fmt.Errorf("read the CPU time: %q has %d fields behind the name", stat, len(fields))
+		return 0, 0, fmt.Errorf("read the CPU time: %q has %d fields behind the name", stat, len(fields))
 	}
-	var ticks int64
-	for _, text := range fields[11:13] { // utime and stime; proc(5) counts them as 14 and 15
-		n, err := strconv.ParseInt(text, 10, 64)
+	for i, into := range []*time.Duration{&user, &system} { // proc(5) counts them as fields 14 and 15
+		n, err := strconv.ParseInt(fields[11+i], 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("read the CPU time: %w", err)
+			return 0, 0, fmt.Errorf("read the CPU time: %w", err)
 		}
-		ticks += n
+		*into = time.Duration(n) * time.Second / ticksPerSecond
 	}
-	return time.Duration(ticks) * time.Second / ticksPerSecond, nil
+	return user, system, nil
 }
 
 // memory is what a process holds, in MB.

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bytes"
@@ -29,6 +29,10 @@ type record struct {
 	Params  map[string]any       `json:"params,omitempty"`
 	Values  values               `json:"values"`
 	Series  map[string][]float64 `json:"series,omitempty"` // values over the course of the measurement
+}
+
+func newRecord() record {
+	return record{At: time.Now().UTC(), Params: map[string]any{}, Values: values{}, Series: map[string][]float64{}}
 }
 
 // results is a file of records that only grows.

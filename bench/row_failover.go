@@ -1,11 +1,9 @@
-package main
+package bench
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -13,7 +11,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"holdfast/test/run"
 )
@@ -29,20 +26,27 @@ const (
 
 // failover ends the leader of three members again and again while clients write to the other two.
 func failover(ctx context.Context, t *task) error {
-	t.record.Params = map[string]any{"members": 3, "times": failovers, "write_every_ms": failoverEvery.Seconds() * 1e3}
-	c, err := newTrio(t)
+	times := t.n(failovers, 1)
+	t.record.Params["members"], t.record.Params["times"], t.record.Params["write_every_ms"] = 3, times, ms(failoverEvery)
+	m, err := t.start(ctx, setup{members: 3})
+	if err != nil {
+		return err
+	}
+	defer m.kill()
+	c, err := m.dial(len(m.servers))
 	if err != nil {
 		return err
 	}
 	defer c.close()
+	trio := &trio{task: t, servers: m.servers, conns: c.conns}
 	for _, way := range []struct {
 		name   string
 		signal syscall.Signal
 	}{{"kill", syscall.SIGKILL}, {"term", syscall.SIGTERM}} {
 		var gaps []float64
-		for i := range failovers {
-			t.status("%s %d of %d", way.name, i+1, failovers)
-			gap, err := c.endLeader(ctx, way.signal)
+		for i := range times {
+			t.status("%s %d of %d", way.name, i+1, times)
+			gap, err := trio.endLeader(ctx, way.signal)
 			if err != nil {
 				return fmt.Errorf("%s %d: %w", way.name, i+1, err)
 			}
@@ -58,51 +62,9 @@ func failover(ctx context.Context, t *task) error {
 
 // trio is a cluster of three, with a connection to each.
 type trio struct {
+	*task
 	servers []*run.Server
 	conns   []*grpc.ClientConn
-}
-
-func newTrio(t *task) (_ *trio, err error) {
-	c := &trio{}
-	defer func() {
-		if err != nil {
-			c.close()
-		}
-	}()
-	cluster := ""
-	for i := range 3 {
-		dir := filepath.Join(t.dir, fmt.Sprint("m", i))
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			return nil, err
-		}
-		s, err := run.Place(run.Config{Binary: t.side.binary, Dir: dir, Name: fmt.Sprint("m", i)})
-		if err != nil {
-			return nil, err
-		}
-		c.servers = append(c.servers, s)
-		cluster += fmt.Sprintf(",m%d=http://%s", i, s.Peer)
-		conn, err := grpc.NewClient(s.Client, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			return nil, err
-		}
-		c.conns = append(c.conns, conn)
-	}
-	for _, s := range c.servers {
-		s.Join(cluster[1:])
-		if err := s.Launch(); err != nil {
-			return nil, err
-		}
-	}
-	return c, nil
-}
-
-func (c *trio) close() {
-	for _, s := range c.servers {
-		s.Kill()
-	}
-	for _, conn := range c.conns {
-		_ = conn.Close() // the server has gone
-	}
 }
 
 // endLeader ends the leader and returns the longest time after that in which no write was acknowledged. Then the cluster is
@@ -112,7 +74,7 @@ func (c *trio) endLeader(ctx context.Context, by syscall.Signal) (time.Duration,
 	if err != nil {
 		return 0, err
 	}
-	if err := pause(ctx, failoverSettle); err != nil {
+	if err := pause(ctx, c.span(failoverSettle, measureShort)); err != nil {
 		return 0, err
 	}
 	writing, stop := context.WithCancel(ctx)
@@ -124,12 +86,12 @@ func (c *trio) endLeader(ctx context.Context, by syscall.Signal) (time.Duration,
 			writers.Go(func() { acks.write(writing, conn, fmt.Sprint("failover", i)) })
 		}
 	}
-	if err := pause(ctx, failoverSettle/4); err != nil {
+	if err := pause(ctx, c.span(failoverSettle, measureShort)/4); err != nil {
 		return 0, err
 	}
 	began := time.Now()
 	c.servers[leader].Signal(by)
-	if err := pause(ctx, failoverWindow); err != nil {
+	if err := pause(ctx, c.span(failoverWindow, time.Second)); err != nil {
 		return 0, err
 	}
 	stop()

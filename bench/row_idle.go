@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -11,24 +11,25 @@ const (
 	idleFor    = 60 * time.Second
 )
 
-// idle looks at a member that has nothing to do.
-func idle(ctx context.Context, t *task) error {
-	server, err := t.startServer(ctx)
+// idle looks at members that have nothing to do.
+func idle(ctx context.Context, t *task, members int) error {
+	m, err := t.start(ctx, setup{members: members})
 	if err != nil {
 		return err
 	}
-	defer server.Kill()
-	t.record.Params = map[string]any{"measured_s": idleFor.Seconds()}
-	if err := pause(ctx, idleSettle); err != nil {
+	defer m.kill()
+	length := t.span(idleFor, measureShort)
+	t.record.Params["measured_s"], t.record.Params["members"] = length.Seconds(), members
+	if err := pause(ctx, t.span(idleSettle, warmShort)); err != nil {
 		return err
 	}
-	before, err := readMeter(server.Pid())
+	before, err := readMeter(m.pids()...)
 	if err != nil {
 		return err
 	}
-	memory := sample(ctx, server.Pid(), nil)
-	t.status("idle for %v", idleFor)
-	interrupted := pause(ctx, idleFor)
+	memory := sample(ctx, m.pids(), nil)
+	t.status("idle for %v", length)
+	interrupted := pause(ctx, length)
 	cost, err := before.since()
 	anonymous, sampled := memory.end()
 	for _, err := range []error{interrupted, err, sampled} {
@@ -36,10 +37,7 @@ func idle(ctx context.Context, t *task) error {
 			return err
 		}
 	}
-	t.record.Values["anonymous_mb"] = anonymous[len(anonymous)-1]
+	cost.perTime(t.record.Values)
 	t.record.Values["anonymous_max_mb"] = slices.Max(anonymous)
-	t.record.Values["server_cores"] = cost.server.Seconds() / cost.wall.Seconds()
-	t.record.Values["written_bytes_per_s"] = float64(cost.written) / cost.wall.Seconds()
-	t.record.Values["others_cores"] = cost.others
-	return t.diskUse(server)
+	return t.held(m)
 }

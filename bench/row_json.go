@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bytes"
@@ -11,50 +11,50 @@ import (
 	"net/http"
 )
 
-// jsonLoad is a kvLoad through the JSON gateway, as tools for load over HTTP make it.
-type jsonLoad struct {
-	op      string // "put" or "get"
-	callers int
+// jsonCallers is how many ask at once through the JSON gateway, as tools for load over HTTP do.
+const jsonCallers = 16
+
+func jsonRows() []row {
+	var all []row
+	for _, op := range []string{"put", "get"} {
+		all = append(all, row{
+			name: fmt.Sprintf("json-%s-%d", op, jsonCallers),
+			asks: fmt.Sprintf("what does a %s of %d B in JSON over HTTP cost, %d at a time?", op, valueBytes, jsonCallers),
+			show: showCalls,
+			run: func(ctx context.Context, t *task) error {
+				web := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: jsonCallers}}
+				defer web.CloseIdleConnections()
+				return calls{
+					setup:   setup{stock: stockKeys(keysBase), inPlace: op == "get", args: []string{roomArg}},
+					callers: jsonCallers,
+					params:  map[string]any{"keys": keysBase, "value_bytes": valueBytes},
+					caller: func(t *task, c *clients, i int, r *rand.Rand) caller {
+						base, keys := "http://"+c.conns[0].Target(), t.n(keysBase, keysShort)
+						if op == "put" {
+							return jsonPut(web, base, r, keys)
+						}
+						return jsonGet(web, base, r, keys)
+					},
+				}.run(ctx, t)
+			},
+		})
+	}
+	return all
 }
 
-func (l jsonLoad) question() string {
-	return fmt.Sprintf("what does a %s of %d B in JSON over HTTP cost, %d at a time?", l.op, valueBytes, l.callers)
-}
-
-func (l jsonLoad) run(ctx context.Context, t *task) error {
-	server, err := t.startServer(ctx)
-	if err != nil {
+func jsonPut(web *http.Client, base string, r *rand.Rand, keys int) caller {
+	return func(ctx context.Context) error {
+		encode := base64.StdEncoding.EncodeToString
+		body := fmt.Appendf(nil, `{"key":%q,"value":%q}`, encode(key(r.IntN(keys))), encode(value(r.IntN(1<<20), valueBytes)))
+		_, err := postJSON(ctx, web, base+"/v3/kv/put", body)
 		return err
 	}
-	defer server.Kill()
-	if l.op == "get" {
-		t.status("writing %d keys", keysGet)
-		if err := fill(ctx, server.Client, keysGet); err != nil {
-			return err
-		}
-	}
-	web := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: l.callers}}
-	defer web.CloseIdleConnections()
-	callers := make([]caller, l.callers)
-	for i := range callers {
-		r := rand.New(rand.NewPCG(uint64(i), uint64(t.record.Round)))
-		callers[i] = l.caller(web, "http://"+server.Client, r)
-	}
-	t.record.Params = map[string]any{"callers": l.callers, "value_bytes": valueBytes, "measured_s": measureFor.Seconds()}
-	return t.measureCalls(ctx, server.Pid(), callers)
 }
 
-func (l jsonLoad) caller(web *http.Client, base string, r *rand.Rand) caller {
-	encode := base64.StdEncoding.EncodeToString
-	if l.op == "put" {
-		return func(ctx context.Context) error {
-			body := fmt.Appendf(nil, `{"key":%q,"value":%q}`, encode(key(r.IntN(keysPut))), encode(value(r.IntN(1<<20), valueBytes)))
-			_, err := postJSON(ctx, web, base+"/v3/kv/put", body)
-			return err
-		}
-	}
+func jsonGet(web *http.Client, base string, r *rand.Rand, keys int) caller {
 	return func(ctx context.Context) error {
-		answer, err := postJSON(ctx, web, base+"/v3/kv/range", fmt.Appendf(nil, `{"key":%q}`, encode(key(r.IntN(keysGet)))))
+		body := fmt.Appendf(nil, `{"key":%q}`, base64.StdEncoding.EncodeToString(key(r.IntN(keys))))
+		answer, err := postJSON(ctx, web, base+"/v3/kv/range", body)
 		if err != nil {
 			return err
 		}

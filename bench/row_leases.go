@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bytes"
@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,56 +16,55 @@ import (
 )
 
 const (
+	leasesMany  = 100_000 // what a cluster of so many clients would keep
 	leaseTTL    = 20 * time.Second
 	leaseRate   = 5000        // grants per second, each with a put of one key
 	leaseKept   = time.Minute // a lease is renewed every third of its life, as clients do, for so long
 	leaseGroups = 400         // clients, with a stream of renewals each: a grant and a put may take 80 ms at full rate
 	leasePuts   = 2000        // puts per second by others, from the first grant until the last key is gone
-	// leasePutsOpen bounds the puts under way: a server that is behind for longer than this is asked less.
-	leasePutsOpen = 2000
 	// leaseGrace is how long after its time a key is waited for.
 	leaseGrace = time.Minute
 )
 
 // leases grants leases, keeps them alive, leaves them, and watches when their keys go.
-func leases(ctx context.Context, t *task) (err error) {
-	server, err := t.startServer(ctx)
+func leases(ctx context.Context, t *task) error {
+	m, err := t.start(ctx, setup{})
 	if err != nil {
 		return err
 	}
-	defer server.Kill()
-	c, err := dial(server.Client, leaseGroups)
+	defer m.kill()
+	c, err := m.dial(leaseGroups)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	n := t.set.leases
+	l := &lessor{
+		task: t, clients: c, began: time.Now(), of: make([]leased, t.n(leasesMany, 400)),
+		ttl: t.span(leaseTTL, 2*time.Second), kept: t.span(leaseKept, time.Second),
+	}
 	t.record.Params = map[string]any{
-		"leases": n, "ttl_s": leaseTTL.Seconds(), "grants_per_s": leaseRate, "kept_s": leaseKept.Seconds(), "puts_per_s": leasePuts,
+		"leases": len(l.of), "ttl_s": l.ttl.Seconds(), "grants_per_s": leaseRate, "kept_s": l.kept.Seconds(), "puts_per_s": leasePuts,
 		"clients": leaseGroups, "connections": len(c.conns),
 	}
-	l := &lessor{task: t, clients: c, began: time.Now(), of: make([]leased, n)}
-	before, err := usageOf(server.Pid())
+	before, err := readMeter(m.pids()...)
 	if err != nil {
 		return err
 	}
 	if err := l.run(ctx); err != nil {
 		return err
 	}
-	after, err := usageOf(server.Pid())
-	if err != nil {
-		return err
-	}
-	t.record.Values["server_cores"] = (after.cpu - before.cpu).Seconds() / time.Since(l.began).Seconds()
-	return nil
+	cost, err := before.since()
+	cost.perTime(t.record.Values)
+	return errors.Join(err, t.held(m))
 }
 
 // lessor is everything around some leases.
 type lessor struct {
 	*task
 	*clients
-	began time.Time
-	of    []leased
+	began     time.Time
+	of        []leased
+	ttl, kept time.Duration
 
 	behind  atomic.Int64 // the most that a grant began after its time, in nanoseconds
 	renewed atomic.Int64
@@ -86,12 +84,15 @@ func (l *lessor) run(ctx context.Context) error {
 	}
 	putting, stopPuts := context.WithCancel(ctx)
 	defer stopPuts()
-	var puts []time.Duration
+	var puts []timed
 	var putErr error
 	others := make(chan struct{})
 	go func() { // ends with putting
 		defer close(others)
-		puts, putErr = l.put(putting)
+		puts, putErr = paced{leasePuts, func(ctx context.Context, i int) error {
+			_, err := l.kvs[i%len(l.kvs)].Put(ctx, &pb.PutRequest{Key: key(i % keysFew), Value: value(i, valueBytes)})
+			return err
+		}}.run(putting)
 	}()
 	g, live := errgroup.WithContext(ctx)
 	for i := range leaseGroups {
@@ -106,7 +107,8 @@ func (l *lessor) run(ctx context.Context) error {
 	if err := errors.Join(err, putErr); err != nil {
 		return err
 	}
-	return l.judge(puts)
+	l.judge(tookIn(puts, 0, time.Since(l.began)))
+	return nil
 }
 
 func leaseKey(i int) []byte { return fmt.Appendf(nil, "lease/%06d", i) }
@@ -179,7 +181,7 @@ func (l *lessor) keep(ctx context.Context, group int) error {
 			if err := stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(r.lease) + 1}); err != nil {
 				return fmt.Errorf("keep alive: %w", err)
 			}
-			renewals = append(renewals, renewal{time.Duration(now) + leaseTTL/3, r.until, r.lease})
+			renewals = append(renewals, renewal{time.Duration(now) + l.ttl/3, r.until, r.lease})
 			continue
 		}
 		if err := pause(ctx, time.Until(l.began.Add(granted))); err != nil {
@@ -194,7 +196,7 @@ func (l *lessor) keep(ctx context.Context, group int) error {
 				break
 			}
 		}
-		renewals = append(renewals, renewal{asked + leaseTTL/3, asked + leaseKept, next})
+		renewals = append(renewals, renewal{asked + l.ttl/3, asked + l.kept, next})
 		next += leaseGroups
 	}
 	return errors.Join(stream.CloseSend(), <-heard)
@@ -204,7 +206,7 @@ func (l *lessor) keep(ctx context.Context, group int) error {
 func (l *lessor) grant(ctx context.Context, group, i int) error {
 	l.of[i].asked.Store(l.now())
 	id := int64(i) + 1
-	_, err := pb.NewLeaseClient(l.conns[group%len(l.conns)]).LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: int64(leaseTTL / time.Second)})
+	_, err := pb.NewLeaseClient(l.conns[group%len(l.conns)]).LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: int64(l.ttl / time.Second)})
 	l.of[i].answered.Store(l.now())
 	if err == nil {
 		_, err = l.kvs[group].Put(ctx, &pb.PutRequest{Key: leaseKey(i), Value: []byte("x"), Lease: id})
@@ -232,41 +234,9 @@ func (l *lessor) hear(stream pb.Lease_LeaseKeepAliveClient) error {
 	}
 }
 
-// put puts leasePuts keys a second until ctx ends, whatever becomes of those before, and returns how long each took.
-func (l *lessor) put(ctx context.Context) ([]time.Duration, error) {
-	var mu sync.Mutex // guards the two below
-	var took []time.Duration
-	var first error
-	open := make(chan struct{}, leasePutsOpen)
-	var under sync.WaitGroup
-	defer under.Wait()
-	for i := 0; ; i++ {
-		if pause(ctx, time.Until(l.began.Add(time.Duration(i)*time.Second/leasePuts))) != nil {
-			break
-		}
-		select {
-		case open <- struct{}{}:
-		case <-ctx.Done():
-			continue // the loop ends above
-		}
-		under.Go(func() {
-			defer func() { <-open }()
-			began := time.Now()
-			_, err := l.kvs[i%len(l.kvs)].Put(context.WithoutCancel(ctx), &pb.PutRequest{Key: key(i % keysPut), Value: value(i, valueBytes)})
-			mu.Lock()
-			defer mu.Unlock()
-			took = append(took, time.Since(began))
-			first = errors.Join(first, err)
-		})
-	}
-	under.Wait()
-	slices.Sort(took)
-	return took, first
-}
-
 // awaitGone waits until the watch has told of every key.
 func (l *lessor) awaitGone(ctx context.Context, watch <-chan error) error {
-	until := time.Now().Add(leaseTTL + leaseGrace)
+	until := time.Now().Add(l.ttl + leaseGrace)
 	for {
 		gone := int(l.gone.Load())
 		l.status("%d of %d gone", gone, len(l.of))
@@ -288,16 +258,13 @@ func (l *lessor) awaitGone(ctx context.Context, watch <-chan error) error {
 
 // judge records how late the keys went after the answer to the last renewal had said they would, and how many went before the request for it
 // allowed.
-func (l *lessor) judge(puts []time.Duration) error {
-	if len(puts) == 0 {
-		return errors.New("no put was answered")
-	}
+func (l *lessor) judge(puts []time.Duration) {
 	var late []time.Duration
 	early, last := 0, int64(0)
 	for i := range l.of {
 		gone := l.of[i].gone.Load()
-		late = append(late, time.Duration(gone-l.of[i].answered.Load())-leaseTTL)
-		if time.Duration(gone-l.of[i].asked.Load()) < leaseTTL {
+		late = append(late, time.Duration(gone-l.of[i].answered.Load())-l.ttl)
+		if time.Duration(gone-l.of[i].asked.Load()) < l.ttl {
 			early++
 		}
 		last = max(last, gone)
@@ -310,7 +277,4 @@ func (l *lessor) judge(puts []time.Duration) error {
 	v["renewals_per_s"] = float64(l.renewed.Load()) / time.Duration(last).Seconds()
 	v["puts_per_s"] = float64(len(puts)) / time.Since(l.began).Seconds()
 	v["put_p50_us"], v["put_p99_us"], v["put_max_us"] = us(quantile(puts, 0.5)), us(quantile(puts, 0.99)), us(quantile(puts, 1))
-	return nil
 }
-
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,85 +1,49 @@
-package main
+package bench
 
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-
-	"holdfast/test/run"
 )
 
-const (
-	keysLoad    = 1_000_000
-	stepKeys    = 100_000 // the rate is taken once per step
-	loadCallers = 1000
+// loadSteps is how often rate and memory are taken in the course of a load.
+const loadSteps = 10
 
-	// keyStride has no factor in common with keysLoad: the nth write goes to key n*keyStride mod keysLoad, so that each
-	// is written once and neighbours in time are none in the order of keys, as names of pods are none.
-	keyStride = 7919
-
-	// staleKeys are overwritten before a server is killed, so that a log has to be replayed: 14 MB of payload, about half
-	// of what may be waiting.
-	staleKeys = 50_000
-
-	// settleFor is how long after its first answer a member's memory is looked at again.
-	settleFor = 5 * time.Second
-)
-
-// eachOnce makes callers that together write n keys, each once. done, if given, hears how many are answered.
-func eachOnce(c *clients, n int, done func(written int64)) []caller {
-	var next, answered atomic.Int64
-	callers := make([]caller, len(c.kvs))
-	for i, kv := range c.kvs {
-		q := &pb.PutRequest{}
-		callers[i] = func(ctx context.Context) error {
-			turn := int(next.Add(1)) - 1
-			if turn >= n {
-				return errDone
-			}
-			q.Key, q.Value = key(turn*keyStride%n), value(turn, valueBytes)
-			if _, err := kv.Put(ctx, q); err != nil {
-				return err
-			}
-			if now := answered.Add(1); done != nil {
-				done(now)
-			}
-			return nil
-		}
-	}
-	return callers
+// keyLoad is n keys written once each by baseCallers.
+type keyLoad struct {
+	n    int
+	turn func(i int) *pb.PutRequest // nil: in scattered order
+	args []string
 }
 
-// load writes a million keys, kills the server without warning and leaves it to the row restart.
-func load(ctx context.Context, t *task) (err error) {
-	server, err := t.startServer(ctx)
-	if err != nil {
-		return err
-	}
-	defer server.Kill()
-	c, err := dial(server.Client, loadCallers)
+var showLoad = []string{"ops_per_s", "first_per_s", "second_per_s", "last_per_s", "server_us_per_op", "p50_us", "p99_us", "max_us", "anonymous_first_mb",
+	"anonymous_max_mb", "disk_mb", "written_bytes_per_op", "others_cores"}
+
+// measure writes the keys to m and records how that went.
+func (l keyLoad) measure(ctx context.Context, t *task, m *members) error {
+	c, err := m.dial(t.n(baseCallers, 50))
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	t.record.Params = map[string]any{
-		"keys": keysLoad, "callers": loadCallers, "connections": len(c.conns), "value_bytes": valueBytes,
-	}
-	before, err := readMeter(server.Pid())
+	n := t.n(l.n, keysShort)
+	t.record.Params["keys"], t.record.Params["callers"], t.record.Params["value_bytes"] = n, len(c.kvs), valueBytes
+	before, err := readMeter(m.pids()...)
 	if err != nil {
 		return err
 	}
-	steps := newSteps(t, before.at)
-	memory := sample(ctx, server.Pid(), steps.memory)
-	l := start(ctx, eachOnce(c, keysLoad, steps.written))
-	l.phase.Store(measuring)
-	took, failed := l.wait()
+	steps := newSteps(t, before.at, n)
+	memory := sample(ctx, m.pids(), steps.memory)
+	loop := start(ctx, writes{n: n, turn: l.turn, done: steps.written}.callers(c))
+	loop.phase.Store(measuring)
+	took, failed := loop.wait()
 	cost, err := before.since()
-	anonymous, sampled := memory.end()
+	_, sampled := memory.end()
 	for _, err := range []error{failed, err, sampled, ctx.Err()} {
 		if err != nil {
 			return err
@@ -88,46 +52,113 @@ func load(ctx context.Context, t *task) (err error) {
 	cost.perOp(len(took), t.record.Values)
 	latencies(took, t.record.Values)
 	steps.into(&t.record)
-	t.record.Values["anonymous_end_mb"] = anonymous[len(anonymous)-1]
-	if err := t.diskUse(server); err != nil {
+	return t.held(m)
+}
+
+// load writes a million keys, which become the stock of others unless they have it already.
+func load(ctx context.Context, t *task) error {
+	m, err := t.start(ctx, setup{})
+	if err != nil {
 		return err
 	}
-	server.Kill()
-	t.loaded[t.side.name] = server
-	return nil
+	defer m.kill()
+	if err := (keyLoad{n: keysBase}).measure(ctx, t, m); err != nil {
+		return err
+	}
+	stock := t.stockDir(stockKeys(keysBase).name)
+	if _, err := os.Stat(stock); err == nil {
+		return nil
+	}
+	return t.stockUp(t.dir, stock, m)
 }
 
-// diskUse records what the data folder occupies.
-func (t *task) diskUse(server *run.Server) error {
-	total, parts, err := diskOf(server.Data)
+// sequential writes keys in their order, as etcd's own benchmark does when asked to.
+func sequential(ctx context.Context, t *task) error {
+	m, err := t.start(ctx, setup{args: []string{roomArg}})
 	if err != nil {
-		return fmt.Errorf("count the bytes on disk: %w", err)
+		return err
 	}
-	t.record.Values["disk_mb"] = total
-	for part, size := range parts {
-		t.record.Values["disk_"+part+"_mb"] = size
+	defer m.kill()
+	return keyLoad{n: keysSequential, turn: func(i int) *pb.PutRequest {
+		return &pb.PutRequest{Key: key(i), Value: value(i, valueBytes)}
+	}}.measure(ctx, t, m)
+}
+
+// keysSequential and keysMany are the sizes of the two longest loads.
+const keysSequential, keysMany = 2_000_000, 10_000_000
+
+// many writes ten million keys, then asks how puts and gets are among so many, and how soon a member with them is back.
+func many(ctx context.Context, t *task) error {
+	m, err := t.start(ctx, setup{args: []string{roomArg}})
+	if err != nil {
+		return err
+	}
+	defer m.kill()
+	if err := (keyLoad{n: keysMany}).measure(ctx, t, m); err != nil {
+		return err
+	}
+	for _, part := range []struct {
+		name string
+		call func(kv pb.KVClient, i int) caller
+	}{
+		{"put", func(kv pb.KVClient, i int) caller { return put(kv, t.random(i), t.n(keysMany, keysShort), valueBytes) }},
+		{"get", func(kv pb.KVClient, i int) caller { return get(kv, t.random(i), t.n(keysMany, keysShort), false) }},
+	} {
+		if err := t.among(ctx, m, part.name, part.call); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
+	}
+	if err := m.stop(); err != nil {
+		return err
+	}
+	return t.restartOnce(ctx, m, "stopped")
+}
+
+// among measures calls like a row of their own, and records their cost under names that begin with name.
+func (t *task) among(ctx context.Context, m *members, name string, call func(kv pb.KVClient, i int) caller) error {
+	c, err := m.dial(t.n(baseCallers, 50))
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	callers := make([]caller, len(c.kvs))
+	for i, kv := range c.kvs {
+		callers[i] = call(kv, i)
+	}
+	one := &task{suite: t.suite, side: t.side, what: t.what, record: newRecord()}
+	if err := one.measureCalls(ctx, m, callers); err != nil {
+		return err
+	}
+	for _, v := range []string{"ops_per_s", "server_us_per_op", "p99_us"} {
+		t.record.Values[name+"_"+v] = one.record.Values[v]
 	}
 	return nil
 }
 
-// steps takes rate and memory per stepKeys keys.
+// steps takes rate and memory in the course of a load.
 type steps struct {
 	t     *task
 	began time.Time
-	ends  [keysLoad / stepKeys]atomic.Int64 // when a step was complete, in nanoseconds since began
-	peaks [keysLoad / stepKeys]atomic.Int64 // the most anonymous memory during the step, in KB
-	step  atomic.Int64                      // the one under way
+	keys  int64          // of a step
+	ends  []atomic.Int64 // when a step was complete, in nanoseconds since began
+	peaks []atomic.Int64 // the most anonymous memory during the step, in KB
+	step  atomic.Int64   // the one under way
 }
 
-func newSteps(t *task, began time.Time) *steps { return &steps{t: t, began: began} }
+// newSteps divides n keys, a multiple of loadSteps.
+func newSteps(t *task, began time.Time, n int) *steps {
+	return &steps{
+		t: t, began: began, keys: int64(n / loadSteps), ends: make([]atomic.Int64, loadSteps), peaks: make([]atomic.Int64, loadSteps),
+	}
+}
 
 // written hears of every answer, from any caller.
 func (s *steps) written(n int64) {
-	if n%stepKeys != 0 {
+	if n%s.keys != 0 {
 		return
 	}
-	s.ends[n/stepKeys-1].Store(int64(time.Since(s.began)))
-	s.step.Store(min(n/stepKeys, int64(len(s.ends))-1))
+	s.ends[n/s.keys-1].Store(int64(time.Since(s.began)))
+	s.step.Store(min(n/s.keys, int64(len(s.ends))-1))
 	s.t.status("%d keys", n)
 }
 
@@ -141,106 +172,13 @@ func (s *steps) memory(mb float64) {
 func (s *steps) into(r *record) {
 	var rates, peaks []float64
 	var last int64
-	highest := 0.0
 	for i := range s.ends {
 		end := s.ends[i].Load()
-		rates = append(rates, stepKeys/time.Duration(end-last).Seconds())
+		rates = append(rates, float64(s.keys)/time.Duration(end-last).Seconds())
 		last = end
 		peaks = append(peaks, float64(s.peaks[i].Load())/1024)
-		highest = max(highest, peaks[i])
 	}
-	r.Series["keys_per_s"], r.Series["anonymous_mb"] = rates, peaks
-	r.Values["first_per_s"], r.Values["last_per_s"] = rates[0], rates[len(rates)-1]
-	r.Values["anonymous_first_mb"], r.Values["anonymous_max_mb"] = peaks[0], highest
-}
-
-// restart finds out how soon a server answers again after kill -9 and after a stop. The clock runs from the start of the
-// process to the answer of a linearizable read; test/run asks every 20 ms.
-func restart(ctx context.Context, t *task) error {
-	server, err := t.loadedServer(ctx)
-	if err != nil {
-		return err
-	}
-	defer server.Kill()
-	t.record.Params = map[string]any{"keys": keysLoad, "value_bytes": valueBytes, "settle_s": settleFor.Seconds()}
-	if err := t.restartOnce(ctx, server, "killed"); err != nil {
-		return err
-	}
-	t.status("stopping")
-	began := time.Now()
-	if err := server.Stop(); err != nil {
-		return err
-	}
-	t.record.Values["stop_s"] = time.Since(began).Seconds()
-	if err := t.restartOnce(ctx, server, "stopped"); err != nil {
-		return err
-	}
-	if err := t.diskUse(server); err != nil {
-		return err
-	}
-	t.status("overwriting %d keys", staleKeys)
-	return overwrite(ctx, server.Client, t.record.Round) // the next round finds it killed after that
-}
-
-// restartOnce starts a server that has ended and records time and memory under names that begin with how it ended.
-func (t *task) restartOnce(ctx context.Context, server *run.Server, how string) error {
-	t.status("starting what was %s", how)
-	began := time.Now()
-	if err := server.Restart(ctx); err != nil {
-		return err
-	}
-	t.record.Values[how+"_answer_s"] = time.Since(began).Seconds()
-	m, err := memoryOf(server.Pid())
-	if err != nil {
-		return err
-	}
-	t.record.Values[how+"_anonymous_mb"], t.record.Values[how+"_peak_mb"] = m.anonymous, m.peak
-	if err := pause(ctx, settleFor); err != nil {
-		return err
-	}
-	if m, err = memoryOf(server.Pid()); err != nil {
-		return err
-	}
-	t.record.Values[how+"_settled_mb"] = m.anonymous
-	return nil
-}
-
-// loadedServer returns the side's killed server with a million keys, and makes it when the row load did not.
-func (t *task) loadedServer(ctx context.Context) (*run.Server, error) {
-	if t.loaded[t.side.name] == nil {
-		dir, err := os.MkdirTemp(t.scratch, "load-")
-		if err != nil {
-			return nil, fmt.Errorf("make room for data: %w", err)
-		}
-		unrecorded := &task{suite: t.suite, side: t.side, dir: dir, what: t.what}
-		unrecorded.record = record{Values: values{}, Series: map[string][]float64{}}
-		if err := load(ctx, unrecorded); err != nil {
-			return nil, err
-		}
-	}
-	return t.loaded[t.side.name], nil
-}
-
-// overwrite gives staleKeys of the loaded keys new values.
-func overwrite(ctx context.Context, addr string, round int) error {
-	c, err := dial(addr, fillCallers)
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	var left atomic.Int64
-	left.Store(staleKeys)
-	callers := make([]caller, fillCallers)
-	for i, kv := range c.kvs {
-		r := rand.New(rand.NewPCG(uint64(round), uint64(i)))
-		callers[i] = func(ctx context.Context) error {
-			if left.Add(-1) < 0 {
-				return errDone
-			}
-			_, err := kv.Put(ctx, &pb.PutRequest{Key: key(r.IntN(keysLoad)), Value: value(r.IntN(1<<20), valueBytes)})
-			return err
-		}
-	}
-	_, err = start(ctx, callers).wait()
-	return err
+	r.Series["keys_per_s"], r.Series["anonymous_load_mb"] = rates, peaks
+	r.Values["first_per_s"], r.Values["second_per_s"], r.Values["last_per_s"] = rates[0], rates[1], rates[len(rates)-1]
+	r.Values["anonymous_first_mb"], r.Values["anonymous_max_mb"] = peaks[0], slices.Max(peaks)
 }

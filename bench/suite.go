@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"context"
@@ -7,16 +7,18 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
-
-	"holdfast/test/etcd"
-	"holdfast/test/run"
 )
+
+// The names of the two sides.
+const ours, theirs = "holdfast", "etcd"
 
 // side is one of the two programs that are compared.
 type side struct {
@@ -25,41 +27,37 @@ type side struct {
 	build  string // the start of the binary's SHA-256
 }
 
-// freeMBMin is what a run needs: a million keys on both sides, with etcd's logs and the room its file grows by.
-const freeMBMin = 6000
-
 // suite is one run over the chosen rows.
 type suite struct {
-	set     settings
+	cfg     Config
 	rows    []row
 	sides   []side // ours first: ratios are ours to the other's
 	scratch string // removed at the end
 	results *results
 	out     progress
-	loaded  map[string]*run.Server // side -> a killed server with a million keys; filled by the row load
 }
 
-func newSuite(set settings, root string) (_ *suite, err error) {
-	s := &suite{set: set, out: newProgress(os.Stdout), loaded: map[string]*run.Server{}}
+func newSuite(cfg Config) (_ *suite, err error) {
+	s := &suite{cfg: cfg, out: newProgress(cfg.Out)}
 	for _, r := range rows() {
-		if set.rows.MatchString(r.name) {
+		if cfg.Rows == nil || cfg.Rows.MatchString(r.name) {
 			s.rows = append(s.rows, r)
 		}
 	}
 	if len(s.rows) == 0 {
-		return nil, fmt.Errorf("ROWS=%s matches no row", set.rows)
+		return nil, fmt.Errorf("no row is called %s", cfg.Rows)
 	}
-	if err := os.MkdirAll(set.dir, 0o755); err != nil {
+	if err := os.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make room for data: %w", err)
 	}
-	free, err := freeMB(set.dir)
+	free, err := freeMB(cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
-	if free < freeMBMin {
-		return nil, fmt.Errorf("%s has %.0f MB left, %d are needed; DIR names another place", set.dir, free, freeMBMin)
+	if need := s.needMB(); free < need {
+		return nil, fmt.Errorf("%s has %.0f MB left, %.0f are needed", cfg.Dir, free, need)
 	}
-	if s.scratch, err = os.MkdirTemp(set.dir, "run-"); err != nil {
+	if s.scratch, err = os.MkdirTemp(cfg.Dir, "run-"); err != nil {
 		return nil, fmt.Errorf("make room for data: %w", err)
 	}
 	defer func() {
@@ -70,22 +68,58 @@ func newSuite(set settings, root string) (_ *suite, err error) {
 	if err := s.copyBinaries(); err != nil {
 		return nil, err
 	}
-	return s, s.openResults(root)
+	if err := s.dropStock(func(name string) bool { return s.ofThisRun(name) }); err != nil {
+		return nil, err
+	}
+	return s, s.openResults()
+}
+
+// What a run needs on disk: what is prepared for both sides and a copy of it, or what the largest of its rows says.
+const freeMBMin, freeMBShort = 12_000, 1_000
+
+func (s *suite) needMB() float64 {
+	if s.cfg.short {
+		return freeMBShort
+	}
+	need := float64(freeMBMin)
+	for _, r := range s.rows {
+		need = max(need, r.needMB)
+	}
+	return need
+}
+
+// dropStock removes what was prepared, except what keep names.
+func (s *suite) dropStock(keep func(name string) bool) error {
+	entries, err := os.ReadDir(s.stockRoot())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("look for what was prepared: %w", err)
+	}
+	for _, e := range entries {
+		if keep(e.Name()) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(s.stockRoot(), e.Name())); err != nil {
+			return fmt.Errorf("remove what was prepared: %w", err)
+		}
+	}
+	return nil
+}
+
+// ofThisRun tells whether stock was made by one of the binaries that are measured now.
+func (s *suite) ofThisRun(name string) bool {
+	return slices.ContainsFunc(s.sides, func(p side) bool { return strings.HasPrefix(name, p.name+"-"+p.build+"-") })
 }
 
 // copyBinaries takes both programs as they are now.
 func (s *suite) copyBinaries() error {
-	built, err := etcd.Build()
-	if err != nil {
-		return err
+	all := []side{{name: ours, binary: s.cfg.Holdfast}}
+	if s.cfg.Etcd != "" {
+		all = append(all, side{name: theirs, binary: s.cfg.Etcd})
 	}
-	for _, p := range []side{
-		{name: "holdfast", binary: s.set.holdfast},
-		{name: "etcd", binary: filepath.Join(built, "etcd")},
-	} {
+	for _, p := range all {
 		text, err := os.ReadFile(p.binary)
 		if err != nil {
-			return fmt.Errorf("copy %s (make build): %w", p.name, err)
+			return fmt.Errorf("copy %s: %w", p.name, err)
 		}
 		sum := sha256.Sum256(text)
 		p.build = hex.EncodeToString(sum[:6])
@@ -98,19 +132,19 @@ func (s *suite) copyBinaries() error {
 	return nil
 }
 
-func (s *suite) openResults(root string) error {
+func (s *suite) openResults() error {
 	m, err := thisMachine(s.scratch)
 	if err != nil {
 		return err
 	}
-	head := header{Commit: commit(root, s.sides[0].binary), At: time.Now().UTC(), Machine: m, Builds: map[string]string{}}
+	head := header{Commit: commit(s.sides[0].binary), At: time.Now().UTC(), Machine: m, Builds: map[string]string{}}
 	for _, p := range s.sides {
 		head.Builds[p.name] = p.build
 	}
-	if err := os.MkdirAll(s.set.results, 0o755); err != nil {
+	if err := os.MkdirAll(s.cfg.Results, 0o755); err != nil {
 		return fmt.Errorf("write results: %w", err)
 	}
-	path := filepath.Join(s.set.results, time.Now().UTC().Format(time.DateOnly)+"-"+head.Commit+".jsonl")
+	path := filepath.Join(s.cfg.Results, time.Now().UTC().Format(time.DateOnly)+"-"+head.Commit+".jsonl")
 	if s.results, err = openResults(path, head); err != nil {
 		return err
 	}
@@ -122,20 +156,20 @@ func (s *suite) openResults(root string) error {
 }
 
 // commit names what the binary was built from: what the go tool noted in it or, where it noted nothing, the state of the
-// checkout, which make builds from just before.
-func commit(root, binary string) string {
+// checkout in which this runs, which make builds from just before.
+func commit(binary string) string {
 	if info, err := buildinfo.ReadFile(binary); err == nil {
 		if name := stamped(info.Settings); name != "" {
 			return name
 		}
 	}
-	out, err := exec.Command("git", "-C", root, "rev-parse", "HEAD").Output()
+	out, err := exec.Command("git", "rev-parse", "HEAD").Output()
 	if err != nil {
 		return "unknown"
 	}
 	name := strings.TrimSpace(string(out))[:commitDigits]
 	// Tests, results and words do not enter the binary.
-	out, err = exec.Command("git", "-C", root, "status", "--porcelain", "--", "*.go", "go.mod", ":!*_test.go", ":!bench", ":!test").Output()
+	out, err = exec.Command("git", "status", "--porcelain", "--", "*.go", "go.mod", ":!*_test.go", ":!bench", ":!test").Output()
 	if err != nil || len(out) > 0 {
 		name += dirty
 	}
@@ -169,11 +203,7 @@ func stamped(settings []debug.BuildSetting) string {
 func (s *suite) run(ctx context.Context) error {
 	var failed []error
 	for _, row := range s.rows {
-		rounds := s.set.rounds
-		if row.once {
-			rounds = 1
-		}
-		if err := s.runRow(ctx, row, rounds); err != nil {
+		if err := s.runRow(ctx, row, s.rounds(row)); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", row.name, err))
 			s.out.line("FAIL %s: %v", row.name, err)
 		}
@@ -184,14 +214,30 @@ func (s *suite) run(ctx context.Context) error {
 	if err := summarize(s.out.out, s.results, s.rows, s.sides); err != nil {
 		failed = append(failed, err)
 	}
+	if len(failed) == 0 && !s.cfg.Keep {
+		failed = append(failed, s.dropStock(func(string) bool { return false }))
+	}
 	return errors.Join(failed...)
+}
+
+// rounds is how often a row is measured.
+func (s *suite) rounds(r row) int {
+	switch {
+	case r.once:
+		return 1
+	case s.cfg.Rounds > 0:
+		return s.cfg.Rounds
+	case r.heavy:
+		return roundsHeavy
+	}
+	return roundsLight
 }
 
 func (s *suite) runRow(ctx context.Context, row row, rounds int) error {
 	for round := 1; round <= rounds; round++ {
 		for _, p := range s.sides {
 			if s.results.has(row.name, p, round) {
-				s.out.line("%-12s %d %-9s measured before", row.name, round, p.name)
+				s.out.line("%-18s %d %-9s measured before", row.name, round, p.name)
 				continue
 			}
 			one, err := s.measure(ctx, row, p, round)
@@ -217,21 +263,15 @@ func (s *suite) measure(ctx context.Context, row row, p side, round int) (record
 	if err != nil {
 		return record{}, fmt.Errorf("make room for data: %w", err)
 	}
-	t := &task{suite: s, side: p, dir: dir, what: fmt.Sprintf("%-12s %d %-9s", row.name, round, p.name)}
-	t.record = record{
-		Row: row.name, Side: p.name, Build: p.build, Round: round, At: time.Now().UTC(), Load1: load,
-		Params: map[string]any{}, Values: values{}, Series: map[string][]float64{},
-	}
+	t := &task{suite: s, side: p, dir: dir, what: fmt.Sprintf("%-18s %d %-9s", row.name, round, p.name), record: newRecord()}
+	t.record.Row, t.record.Side, t.record.Build, t.record.Round, t.record.Load1 = row.name, p.name, p.build, round, load
 	err = row.run(ctx, t)
 	t.record.Seconds = time.Since(t.record.At).Seconds()
-	if s.loaded[p.name] == nil || filepath.Dir(s.loaded[p.name].Data) != dir {
-		err = errors.Join(err, os.RemoveAll(dir))
-	}
-	return t.record, err
+	return t.record, errors.Join(err, os.RemoveAll(dir))
 }
 
 func lineOf(row row, one record) string {
-	line := fmt.Sprintf("%-12s %d %-9s", one.Row, one.Round, one.Side)
+	line := fmt.Sprintf("%-18s %d %-9s", one.Row, one.Round, one.Side)
 	for _, name := range row.show {
 		if v, has := one.Values[name]; has {
 			line += fmt.Sprintf(" %s %s", name, short(v))
@@ -258,16 +298,19 @@ type task struct {
 	record record // to be filled
 }
 
-// startServer starts the side's program on an empty folder, with its defaults.
-func (t *task) startServer(ctx context.Context) (*run.Server, error) {
-	return t.startServerWith(ctx, run.Config{})
+// n is how many, and span how long: in earnest, or only to see that it works.
+func (s *suite) n(full, short int) int {
+	if s.cfg.short {
+		return short
+	}
+	return full
 }
 
-// startServerWith is startServer with settings of the row's.
-func (t *task) startServerWith(ctx context.Context, cfg run.Config) (*run.Server, error) {
-	t.status("starting")
-	cfg.Binary, cfg.Dir = t.side.binary, t.dir
-	return run.Start(ctx, cfg)
+func (s *suite) span(full, short time.Duration) time.Duration {
+	if s.cfg.short {
+		return short
+	}
+	return full
 }
 
 // status says what is being done, to someone who watches.

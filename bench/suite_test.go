@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bytes"
@@ -27,7 +27,7 @@ func testSuite(t *testing.T, path, build string, rounds int, rows ...row) *suite
 	}
 	t.Cleanup(func() { out.Close() })
 	return &suite{
-		set:     settings{rounds: rounds},
+		cfg:     Config{Rounds: rounds, Dir: t.TempDir()},
 		rows:    rows,
 		sides:   []side{{name: "holdfast", build: build}, {name: "etcd", build: "e"}},
 		scratch: t.TempDir(),
@@ -156,19 +156,20 @@ func TestSteps(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	s := newSteps(&task{suite: &suite{out: newProgress(out)}}, time.Now())
-	for n := int64(1); n <= keysLoad; n++ {
-		if n%stepKeys == stepKeys/2 {
-			s.memory(float64(n / stepKeys))
+	s := newSteps(&task{suite: &suite{out: newProgress(out)}}, time.Now(), keysBase)
+	const step = keysBase / loadSteps
+	for n := int64(1); n <= keysBase; n++ {
+		if n%step == step/2 {
+			s.memory(float64(n / step))
 		}
 		s.written(n)
 	}
 	r := record{Values: values{}, Series: map[string][]float64{}}
 	s.into(&r)
-	if got := r.Series["anonymous_mb"]; !slices.Equal(got, []float64{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}) {
+	if got := r.Series["anonymous_load_mb"]; !slices.Equal(got, []float64{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}) {
 		t.Errorf("memory per step: %v", got)
 	}
-	if len(r.Series["keys_per_s"]) != keysLoad/stepKeys || r.Values["first_per_s"] <= 0 || r.Values["anonymous_max_mb"] != 9 {
+	if len(r.Series["keys_per_s"]) != loadSteps || r.Values["first_per_s"] <= 0 || r.Values["anonymous_max_mb"] != 9 {
 		t.Errorf("%+v", r)
 	}
 }

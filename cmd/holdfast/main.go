@@ -41,7 +41,8 @@ func main() {
 		case "utl":
 			runUtl(false, os.Args[2:])
 		case "bench":
-			exit(fmt.Errorf("%s %s: this version of Holdfast runs a member only", program, os.Args[1]))
+			runBench(os.Args[2:])
+			return
 		}
 	}
 	serve(program, os.Args[1:])

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"testing"
 )
 
 // Ports are drawn below the range from which the system gives ports to clients (32768 on Linux): a server that was killed
@@ -32,7 +31,7 @@ func FreeAddresses(n int) ([]string, error) {
 }
 
 // FreeAddress is a loopback address nobody listens on at the moment.
-func FreeAddress(t testing.TB) string {
+func FreeAddress(t Test) string {
 	t.Helper()
 	addrs, err := FreeAddresses(1)
 	if err != nil {
@@ -42,7 +41,7 @@ func FreeAddress(t testing.TB) string {
 }
 
 // FreeURL is that of such an address.
-func FreeURL(t testing.TB) string {
+func FreeURL(t Test) string {
 	t.Helper()
 	return "http://" + FreeAddress(t)
 }

@@ -23,7 +23,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"testing"
 )
 
 // Version is the etcd that is built: the one whose version our server reports as its own. A test keeps it equal to
@@ -37,9 +36,16 @@ var programs = map[string]string{
 	"etcdutl": "go.etcd.io/etcd/etcdutl/v3",
 }
 
+// Test is what this package needs of a testing.TB, without the package testing, which no program should carry.
+type Test interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // Binary returns the path of etcd's program of that name: "etcd", "etcdctl" or "etcdutl". It builds all three when
 // they are missing and fails the test when they cannot be built.
-func Binary(t testing.TB, name string) string {
+func Binary(t Test, name string) string {
 	t.Helper()
 	if programs[name] == "" {
 		t.Fatalf("etcd has no program %q", name)

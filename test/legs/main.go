@@ -115,6 +115,9 @@ const planted = `for file in test/sim/plant_*_test.go; do
 	go test -count=1 -v -timeout 10m -tags "$tag" ./test/sim -run TestPlanted
 done`
 
+// bench measures what the environment says: ROWS, ROUNDS, HOLDFAST, KEEP.
+const bench = `DIR="${DIR:-.cache/bench}" bin/holdfast bench --etcd=.cache/etcd-3.7.3/etcd --results=bench/results`
+
 // fuzzAll runs each fuzz target for FUZZTIME.
 const fuzzAll = `for pkg in $(go list ./... | grep -v '^holdfast/test'); do
 	for target in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz' || true); do
@@ -150,7 +153,7 @@ var long = map[string][]leg{
 		shell("security, members", 20*time.Minute, "go test -count=1 -v -timeout 20m ./test/security -security.long"),
 		shell("security, strangers at every port", 10*time.Minute, strangers)},
 	"fuzz":  {shell("fuzz", 60*time.Minute, fuzzAll)},
-	"bench": {prepareEtcd, shell("bench", 60*time.Minute, "go run ./bench")},
+	"bench": {prepareEtcd, shell("bench", 90*time.Minute, bench)},
 	"kube": {prepareEtcd, prepareKube, shell("kube", 30*time.Minute,
 		"cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 -v -timeout 20m -run TestKube . -args -objects=10000 -limit=15m")},
 }

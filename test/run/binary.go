@@ -5,19 +5,18 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
-	"testing"
 
 	"holdfast/test/etcd"
 )
 
 // Holdfast builds the binary as it is shipped and returns its path.
-func Holdfast(t testing.TB) string {
+func Holdfast(t etcd.Test) string {
 	t.Helper()
 	return built(t, "holdfast", shippedOnce)
 }
 
 // HoldfastWithFailpoints builds the binary that can be ended at its durable steps.
-func HoldfastWithFailpoints(t testing.TB) string {
+func HoldfastWithFailpoints(t etcd.Test) string {
 	t.Helper()
 	return built(t, "holdfast-failpoints", failpointsOnce, "-tags=failpoints")
 }
@@ -25,7 +24,7 @@ func HoldfastWithFailpoints(t testing.TB) string {
 // Each binary is built once per run of the tests, so that it is that of the sources.
 var shippedOnce, failpointsOnce = new(sync.Once), new(sync.Once)
 
-func built(t testing.TB, name string, once *sync.Once, flags ...string) string {
+func built(t etcd.Test, name string, once *sync.Once, flags ...string) string {
 	t.Helper()
 	root, err := etcd.Root()
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -36,6 +37,7 @@ type Config struct {
 	Dir    string   // folder for data and log; must exist
 	Args   []string // flags beside those of the ports and the data folder
 	Env    []string // added to the environment, "NAME=value"
+	Within []string // a command that becomes the program: it is given the path and the flags
 
 	// Name is the member's; "m" when empty. Cluster is its --initial-cluster; the member alone when empty.
 	Name    string
@@ -130,7 +132,7 @@ func (s *Server) Restart(ctx context.Context) error {
 
 // Launch is Restart without the wait: a member of a cluster answers only when others run too.
 func (s *Server) Launch() error {
-	return s.Exec(append([]string{s.cfg.Binary}, s.args()...), s.cfg.Env)
+	return s.Exec(slices.Concat(s.cfg.Within, []string{s.cfg.Binary}, s.args()), s.cfg.Env)
 }
 
 // args joins the flags of the ports with those of the caller, which come last and so win.

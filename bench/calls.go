@@ -1,0 +1,98 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"time"
+)
+
+// How long a closed loop runs: first without being counted, then counted.
+const (
+	warmFor, warmShort       = time.Second, 50 * time.Millisecond
+	measureFor, measureShort = 4 * time.Second, 300 * time.Millisecond
+)
+
+// calls is a row of callers that each do one thing again and again, and wait for each answer.
+type calls struct {
+	setup
+	callers int
+	prepare func(ctx context.Context, t *task, m *members) error // before anything is measured; nil: nothing
+	caller  func(t *task, c *clients, i int, r *rand.Rand) caller
+	params  map[string]any // for the record
+}
+
+// showCalls is what a row of calls prints.
+var showCalls = []string{"ops_per_s", "server_us_per_op", "server_system_us_per_op", "client_us_per_op", "p50_us", "p99_us", "max_us",
+	"anonymous_mb", "resident_mb", "disk_mb", "others_cores"}
+
+func (l calls) run(ctx context.Context, t *task) error {
+	m, err := t.start(ctx, l.setup)
+	if err != nil {
+		return err
+	}
+	defer m.kill()
+	if l.prepare != nil {
+		t.status("preparing")
+		if err := l.prepare(ctx, t, m); err != nil {
+			return fmt.Errorf("prepare: %w", err)
+		}
+	}
+	n := t.n(l.callers, min(l.callers, 50))
+	c, err := m.dial(n)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	callers := make([]caller, n)
+	for i := range callers {
+		callers[i] = l.caller(t, c, i, t.random(i))
+	}
+	maps.Copy(t.record.Params, l.params)
+	t.record.Params["callers"], t.record.Params["connections"] = n, len(c.conns)
+	t.record.Params["measured_s"] = t.span(measureFor, measureShort).Seconds()
+	return t.measureCalls(ctx, m, callers)
+}
+
+// random is the source for caller i in this round: both sides get the same.
+func (t *task) random(i int) *rand.Rand {
+	return rand.New(rand.NewPCG(uint64(i), uint64(t.record.Round)))
+}
+
+// measureCalls lets callers warm up, measures for measureFor, and records what calls and servers took.
+func (t *task) measureCalls(ctx context.Context, m *members, callers []caller) error {
+	l := start(ctx, callers)
+	cost, failed := t.window(ctx, m, l)
+	took, err := l.end()
+	if err == nil { // a caller's error explains what else went wrong
+		err = failed
+	}
+	if err != nil {
+		return err
+	}
+	if len(took) == 0 {
+		return fmt.Errorf("no call ended within %v", measureFor)
+	}
+	cost.perOp(len(took), t.record.Values)
+	latencies(took, t.record.Values)
+	return t.held(m)
+}
+
+// window is the time that counts: what it cost, from the end of the warming up on.
+func (t *task) window(ctx context.Context, m *members, l *loop) (spent, error) {
+	t.status("warming up")
+	if err := pause(ctx, t.span(warmFor, warmShort)); err != nil {
+		return spent{}, err
+	}
+	t.status("measuring")
+	before, err := readMeter(m.pids()...)
+	if err != nil {
+		return spent{}, err
+	}
+	l.phase.Store(measuring)
+	if err := pause(ctx, t.span(measureFor, measureShort)); err != nil {
+		return spent{}, err
+	}
+	return before.since()
+}
