@@ -72,3 +72,14 @@ func tookIn(all []timed, from, to time.Duration) []time.Duration {
 	slices.Sort(took)
 	return took
 }
+
+// answeredPerSecond is how many calls were answered a second between from and to, whenever they were to begin.
+func answeredPerSecond(all []timed, from, to time.Duration) float64 {
+	n := 0
+	for _, one := range all {
+		if end := one.at + one.took; end >= from && end < to {
+			n++
+		}
+	}
+	return float64(n) / (to - from).Seconds()
+}

@@ -20,7 +20,8 @@ type row struct {
 
 // rows in the order in which they run. The row load comes first: what it writes is what many others start from.
 func rows() []row {
-	return slices.Concat(loadRows(), putRows(), getRows(), listRows(), jsonRows(), kubeRows(), watchRows(), authRows(), memberRows())
+	return slices.Concat(loadRows(), putRows(), pacedRows(), getRows(), listRows(), jsonRows(), kubeRows(), watchRows(), compactRows(),
+		[]row{bulkRow()}, authRows(), memberRows())
 }
 
 func loadRows() []row {
