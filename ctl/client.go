@@ -63,6 +63,9 @@ func (t *tool) clientSpec(cmd *cobra.Command) (*clientv3.ConfigSpec, error) {
 	if t.printer, err = output.New(t.flags.format, t.flags.hex, t.env.Stdout, t.env.Stderr); err != nil {
 		return nil, fail(exitBadFeature, err)
 	}
+	if t.layout, err = t.compatLayout(); err != nil {
+		return nil, err
+	}
 	serverName := t.flags.srvDomain
 	if t.flags.insecureDiscovery {
 		serverName = ""
@@ -144,7 +147,7 @@ func (t *tool) askPassword(question string) (string, error) {
 	}
 	fmt.Fprint(t.env.Stdout, question)
 	line, err := readLine(t.env.Stdin)
-	if err != nil {
+	if err != nil && !errors.Is(err, io.EOF) { // nothing there is an empty password
 		return "", fmt.Errorf("failed during password entry: %w", err)
 	}
 	fmt.Fprintln(t.env.Stdout)

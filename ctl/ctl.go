@@ -24,7 +24,8 @@ import (
 type tool struct {
 	env     Env
 	flags   globals
-	printer *output.Printer // set by configure, before anything is shown
+	printer *output.Printer // set with the client's description, before anything is shown
+	layout  output.Layout   // likewise
 }
 
 // Main runs the command that env holds and returns the exit code.
@@ -84,8 +85,10 @@ func Command(env Env) *cobra.Command {
 		&cobra.Group{ID: groupUtility, Title: "Utility commands"},
 	)
 	t.add(root, groupKV, t.get(), t.put(), t.del(), t.txn(), t.compaction(), t.watch(), t.lease())
+	t.add(root, groupCluster, t.alarm(), t.defrag(), t.downgrade(), t.endpoint(), t.member(), t.moveLeader(), t.snapshot())
 	t.add(root, groupConcurrency, t.lock(), t.elect())
-	t.add(root, groupUtility, t.version(), t.options(root), t.completion())
+	t.add(root, groupAuth, t.auth(), t.role(), t.user())
+	t.add(root, groupUtility, t.check(), t.makeMirror(), t.version(), t.options(root), t.completion())
 	root.SetHelpCommandGroupID(groupUtility)
 	hideGlobals(root)
 	return root

@@ -35,6 +35,14 @@ func fail(code int, err error) error {
 	return &failure{code: code, err: err}
 }
 
+// said gives err its exit code where the command has told what went wrong itself; nil stays nil.
+func said(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &failure{code: code, err: err, told: true}
+}
+
 // badArgs is a mistake in what was typed.
 func badArgs(format string, args ...any) error {
 	return &failure{code: exitBadArgs, err: fmt.Errorf(format, args...)}

@@ -23,6 +23,7 @@ type globals struct {
 	debug     bool
 	format    string
 	hex       bool
+	compat    string // version of etcd whose columns are shown; empty is the environment's, or the newest
 
 	dialTimeout      time.Duration
 	commandTimeout   time.Duration // of one short command, without the dialing
@@ -44,6 +45,7 @@ func (g *globals) register(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&g.endpoints, "endpoints", []string{"127.0.0.1:2379"}, "addresses of members; a name that has several addresses is one of them after the other")
 	fs.BoolVar(&g.debug, "debug", false, "log what the client does, and the value of each flag")
 	fs.StringVarP(&g.format, "write-out", "w", "simple", "form of answers ("+strings.Join(output.Formats(), ", ")+")")
+	fs.StringVar(&g.compat, "compat", "", "show the columns of this version of etcd (3.4, 3.5; also HOLDFAST_CTL_COMPAT)")
 	fs.BoolVar(&g.hex, "hex", false, "print byte strings and ids in hexadecimal")
 
 	fs.DurationVar(&g.dialTimeout, "dial-timeout", 2*time.Second, "how long to wait for a connection")

@@ -46,6 +46,7 @@ type Answer struct {
 	table   func() ([]string, [][]string) // head and rows; nil is no such form
 	json    func() any                    // in the place of message; nil is message
 	hexJSON func() any                    // in the place of json when ids are asked for in hexadecimal; nil is json
+	many    bool                          // message is a list of answers, which has no form in protobuf
 }
 
 // Printer writes answers in one format.
@@ -123,6 +124,9 @@ func jsonForm(w *page, a Answer) error {
 }
 
 func protobuf(w *page, a Answer) error {
+	if a.many {
+		return unsupported("protobuf not supported as output format")
+	}
 	m, ok := a.message.(proto.Message)
 	if !ok {
 		return unsupported(fmt.Sprintf("marshal unsupported for type %T (%v)", a.message, a.message))

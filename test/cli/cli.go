@@ -35,6 +35,8 @@ type Call struct {
 	Until int
 	// Loose says that the answer holds measured numbers; only its shape is compared.
 	Loose bool
+	// Cells says that the answer is a table whose columns are as wide as the numbers measured: its cells are compared.
+	Cells bool
 	// Part is the part of the protocol the call belongs to, if it is one that a server may lack.
 	Part string
 }
@@ -113,6 +115,9 @@ func (tl *Tool) Run(t *testing.T, c Call) string {
 	out := tl.Output(t, c)
 	if c.Lease {
 		tl.learnLease(t, out)
+	}
+	if c.Cells {
+		out = cells(out)
 	}
 	return tl.normal(out, c.Loose)
 }
@@ -255,6 +260,16 @@ func (tl *Tool) normal(text string, loose bool) string {
 		text = regexp.MustCompile(` +|-{2,}|─{2,}`).ReplaceAllString(text, " ")
 	}
 	return text
+}
+
+var (
+	border  = regexp.MustCompile(`[┌┬┐├┼┤└┴┘─]+`)
+	between = regexp.MustCompile(` *│ *`)
+)
+
+// cells takes the widths out of a table.
+func cells(text string) string {
+	return between.ReplaceAllString(border.ReplaceAllString(text, "─"), ", ")
 }
 
 // lines collects what is written and closes reached when limit lines are there; 0 is no limit.
