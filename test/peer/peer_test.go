@@ -62,6 +62,15 @@ func TestPeer(t *testing.T) {
 			t.Logf("seed %d with TLS, in JSON %v: nothing differs in %d operations", e.Seed, json, count)
 		}
 	})
+	t.Run("downgrade", func(t *testing.T) {
+		for _, json := range []bool{false, true} {
+			cfg := cfg
+			cfg.JSON = json
+			if err := RunDowngrade(t.Context(), cfg, tally); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 	t.Run("quota", func(t *testing.T) {
 		if err := RunQuota(t.Context(), cfg, tally); err != nil {
 			t.Fatal(err)
