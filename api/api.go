@@ -35,7 +35,7 @@ type Member interface {
 	ClusterID() uint64
 	ClusterVersion() string
 
-	Range(context.Context, *kv.RangeRequest) (*kv.RangeResult, error)
+	RangeWithin(context.Context, *kv.RangeRequest, mvcc.Room) (*kv.RangeResult, *mvcc.Rest, error)
 	Put(context.Context, *kv.PutRequest, kv.Draft) (*kv.PutResult, error)
 	DeleteRange(context.Context, *kv.DeleteRangeRequest, kv.Draft) (*kv.DeleteRangeResult, error)
 	Txn(context.Context, *kv.TxnRequest, kv.Draft) (*kv.TxnResult, error)
@@ -111,6 +111,8 @@ type Config struct {
 	// CallsMax bounds how many calls that change something are under way at once on all connections, and again how many
 	// that read, and how many log in; 0 is server.CallsDefault.
 	CallsMax int
+	// AnswerBytes bounds the answers to ranges that are being made or sent; 0 is server.AnswerBytesDefault.
+	AnswerBytes int64
 	// KeepAliveMin is the shortest pause between pings that a client may make; KeepAliveInterval is how often a quiet client
 	// is pinged, and KeepAliveTimeout how long it has to answer. 0 leaves gRPC's defaults.
 	KeepAliveMin, KeepAliveInterval, KeepAliveTimeout time.Duration
@@ -161,6 +163,7 @@ type API struct {
 	grpc    *grpc.Server
 	leaders *leaderWatch
 	load    *load
+	answers *answers
 	calls   *callStats
 	health  healthStats
 	// stopping is closed when streams are to end.
@@ -186,6 +189,7 @@ func New(member Member, cfg Config) *API {
 		member: member, cfg: cfg, log: cfg.Log, leaders: newLeaderWatch(), load: newLoad(cfg.CallsMax),
 		calls: newCallStats(cfg.Metrics), stopping: make(chan struct{}),
 	}
+	a.answers = newAnswers(cfg.AnswerBytes, a.load.writes.admitted, cfg.Log)
 	a.grpc = a.newGRPC()
 	cfg.Metrics.Sample(a.calls.sample)
 	cfg.Metrics.Sample(a.load.sample)

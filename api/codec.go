@@ -35,6 +35,10 @@ func (c codec) Name() string { return grpcproto.Name }
 
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if w, large := v.(*answer); large {
+		c.stats.sentBytes.Add(uint64(w.frames.Len()))
+		return w.frames, nil
+	}
 	parts, hot := v.(outbound)
 	if !hot {
 		out, err := c.generated.Marshal(v)
@@ -59,8 +63,11 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.generated.Unmarshal(data, v)
 }
 
-// rangeCall is a range that never enters the log.
-type rangeCall struct{ kv.RangeRequest }
+// rangeCall is a range that never enters the log, and what bounds its answer.
+type rangeCall struct {
+	kv.RangeRequest
+	answer answer
+}
 
 func (c *rangeCall) read(data mem.BufferSlice) error {
 	body := data.Materialize()

@@ -73,6 +73,7 @@ var wire = []struct{ err, on error }{
 	{server.ErrUnhealthy, rpctypes.ErrGRPCUnhealthy},
 	{server.ErrLearnerNotReady, rpctypes.ErrGRPCLearnerNotReady},
 	{server.ErrStopped, rpctypes.ErrGRPCStopped},
+	{mvcc.ErrNoRoom, status.Error(codes.Unknown, "etcdserver: too many requests")},
 	{server.ErrTooManyRequests, status.Error(codes.Unknown, "etcdserver: too many requests")},
 	{server.ErrDowngradeFormat, rpctypes.ErrGRPCWrongDowngradeVersionFormat},
 	{server.ErrDowngradeTarget, rpctypes.ErrGRPCInvalidDowngradeTargetVersion},

@@ -64,9 +64,9 @@ func (a *API) healthRead(ctx context.Context, serializable bool) (err error) {
 		return server.Identity{User: auth.Root, Revision: a.member.Auth().Revision()}, nil
 	})
 	for range healthReads {
-		_, err = a.member.Range(asRoot, &kv.RangeRequest{
+		_, _, err = a.member.RangeWithin(asRoot, &kv.RangeRequest{
 			KeyRange: kv.KeyRange{Key: []byte{0}}, KeysOnly: true, Limit: 1, Serializable: serializable,
-		})
+		}, nil)
 		if !errors.Is(err, auth.ErrOldRevision) {
 			break
 		}

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"math"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -53,11 +55,21 @@ func (a *API) rangeKeys(ctx context.Context, q *rangeCall) (any, error) {
 	if err := checkRange(&q.RangeRequest); err != nil {
 		return nil, err
 	}
-	r, err := a.member.Range(ctx, &q.RangeRequest)
+	r, err := a.rangeWithin(ctx, &q.RangeRequest, &q.answer)
 	if err != nil {
 		return nil, err
 	}
-	return outbound(r.Encode(a.member.Header())), nil
+	if q.answer.asked == 0 {
+		return outbound(r.Encode(a.member.Header())), nil
+	}
+	if q.answer.held > 0 && grpc.ServerTransportStreamFromContext(ctx) != nil {
+		// What a compressor makes has no bound, and it would take an answer that breaks off for a complete one.
+		if err := grpc.SetSendCompressor(ctx, "identity"); err != nil {
+			return nil, errors.Join(err, q.answer.drop())
+		}
+	}
+	head, tail := r.EncodeAround(a.member.Header())
+	return q.answer.send(r, head, tail), nil
 }
 
 func (a *API) put(ctx context.Context, q *putCall) (any, error) {
@@ -152,7 +164,7 @@ type chunks struct {
 }
 
 func (c *chunks) count() error {
-	r, err := c.member.Range(c.stream.Context(), &c.next)
+	r, _, err := c.member.RangeWithin(c.stream.Context(), &c.next, nil)
 	if err != nil {
 		return err
 	}
@@ -162,7 +174,8 @@ func (c *chunks) count() error {
 
 // send sends the next piece and tells whether it was the last.
 func (c *chunks) send() (done bool, err error) {
-	r, err := c.member.Range(c.stream.Context(), &c.next)
+	w := new(answer)
+	r, behind, err := c.rangePart(c.stream.Context(), &c.next, w)
 	if err != nil {
 		return false, err
 	}
@@ -176,31 +189,42 @@ func (c *chunks) send() (done bool, err error) {
 	n := int64(r.Rows.Len())
 	total := c.sent + r.Count // a piece counts what begins with its first key
 	c.sent, c.left = c.sent+n, c.left-n
-	if !r.More || c.left == 0 {
+	if behind == nil && (!r.More || c.left == 0) {
 		h := c.member.Header()
 		r.Revision, r.Count = c.rev, total
-		return true, c.stream.SendMsg(outbound(r.EncodeChunk(&h)))
+		return true, c.sendPart(w, r, &h)
 	}
-	more := *r
-	more.More, more.Count = false, 0
-	if err := c.stream.SendMsg(outbound(more.EncodeChunk(nil))); err != nil {
-		return false, err
+	if err := c.advance(r, behind); err != nil {
+		return false, errors.Join(err, w.drop())
 	}
-	return false, c.advance(r)
+	r.More, r.Count = false, 0
+	return false, c.sendPart(w, r, nil)
 }
 
-// advance sets the next piece to begin behind the last key of r.
-func (c *chunks) advance(r *kv.RangeResult) error {
-	var last []byte
-	for row := range r.Rows.All() {
-		last = row
+// sendPart sends a piece; with h it is the last.
+func (c *chunks) sendPart(w *answer, r *kv.RangeResult, h *kv.Header) error {
+	if w.asked == 0 {
+		return c.stream.SendMsg(outbound(r.EncodeChunk(h)))
 	}
-	v, err := kv.DecodeKeyValue(last)
-	if err != nil {
-		return err
+	head, tail := r.EncodeChunkAround(h)
+	return c.stream.SendMsg(w.send(r, head, tail))
+}
+
+// advance sets the next piece to begin at a key, or behind the last one of r.
+func (c *chunks) advance(r *kv.RangeResult, behind []byte) error {
+	if behind == nil {
+		var last []byte
+		for row := range r.Rows.All() {
+			last = row
+		}
+		v, err := kv.DecodeKeyValue(last)
+		if err != nil {
+			return err
+		}
+		behind = append(bytes.Clone(v.Key), 0)
 	}
-	c.next.Key = append(append([]byte(nil), v.Key...), 0)
-	c.next.Limit = min(chunkLimit(c.next.Limit, r.Rows.Size(), c.cfg.RequestBytesMax), c.left)
+	c.next.Key = behind
+	c.next.Limit = min(chunkLimit(int64(r.Rows.Len()), r.Rows.Size(), c.cfg.RequestBytesMax), c.left)
 	return nil
 }
 

@@ -162,9 +162,9 @@ func (p *pausedStream) run() []*mvccpb.KeyValue {
 	}
 	p.send = func(m any) error {
 		var r pb.RangeStreamResponse
-		var body []byte
-		for _, part := range m.(outbound) {
-			body = append(body, part...)
+		body, err := wholeOf(m)
+		if err != nil {
+			return err
 		}
 		if err := proto.Unmarshal(body, &r); err != nil {
 			return err

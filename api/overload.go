@@ -81,6 +81,7 @@ type callClass struct {
 
 	mu      sync.Mutex // guards the fields below, and the links of tickets
 	under   int        // calls admitted and not over
+	entered uint64     // since the start
 	refused uint64     // since the start
 	first   *ticket    // of those that do not run yet
 	swept   time.Time
@@ -107,12 +108,20 @@ func (k *callClass) enter(c *ticket) bool {
 		return false
 	}
 	k.under++
+	k.entered++
 	c.waits, c.next = true, k.first
 	if c.next != nil {
 		c.next.prev = c
 	}
 	k.first = c
 	return true
+}
+
+// admitted counts the calls that were let in since the start.
+func (k *callClass) admitted() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.entered
 }
 
 // sweep forgets the calls that are over and never ran, and tells whether there were any. Caller holds mu.

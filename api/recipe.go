@@ -70,10 +70,23 @@ func decodeAnswer[M proto.Message](answer any, err error, into M) (none M, _ err
 	if err != nil {
 		return none, asClient(err)
 	}
-	if err := proto.Unmarshal(bytes.Join(answer.(outbound), nil), into); err != nil {
+	body, err := wholeOf(answer)
+	if err == nil {
+		err = proto.Unmarshal(body, into)
+	}
+	if err != nil {
 		return none, err
 	}
 	return into, nil
+}
+
+// wholeOf is an encoded answer in one piece.
+func wholeOf(encoded any) ([]byte, error) {
+	w, large := encoded.(*answer)
+	if !large {
+		return bytes.Join(encoded.(outbound), nil), nil
+	}
+	return w.join()
 }
 
 // below is the prefix under which those who compete for a name have their keys.

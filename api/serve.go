@@ -65,6 +65,7 @@ func (a *API) Run(ctx context.Context, at Listeners) error {
 	}
 	g.Go(func() error { return a.watchLeader(serving) })
 	g.Go(func() error { return a.cfg.Logins.Run(serving) })
+	g.Go(func() error { return a.answers.tend(serving) })
 	g.Go(func() error {
 		<-serving.Done()
 		return a.stop(at, json, full, shared)
@@ -181,6 +182,7 @@ func (a *API) stop(at Listeners, json *gateway, servers ...*http.Server) error {
 	cut := time.AfterFunc(stopTimeout, a.grpc.Stop)
 	defer cut.Stop()
 	a.grpc.GracefulStop()
+	a.answers.close()
 	return errors.Join(append(errs, down.Wait(), json.close())...)
 }
 

@@ -23,6 +23,7 @@ import (
 	"holdfast/login"
 	"holdfast/membership"
 	"holdfast/metrics"
+	"holdfast/mvcc"
 	"holdfast/server"
 	"holdfast/token"
 )
@@ -55,15 +56,15 @@ type fakeMember struct {
 	holdLogins atomic.Pointer[chan struct{}] // logins do, where they ask the others
 }
 
-// Range implements Member.
-func (m *fakeMember) Range(ctx context.Context, q *kv.RangeRequest) (*kv.RangeResult, error) {
+// RangeWithin implements Member.
+func (m *fakeMember) RangeWithin(ctx context.Context, q *kv.RangeRequest, room mvcc.Room) (*kv.RangeResult, *mvcc.Rest, error) {
 	if hold := m.hold.Load(); hold != nil {
 		<-*hold
 	}
 	if m.rangeErr != nil {
-		return nil, m.rangeErr
+		return nil, nil, m.rangeErr
 	}
-	return m.Server.Range(ctx, q)
+	return m.Server.RangeWithin(ctx, q, room)
 }
 
 // AuthState implements Member.

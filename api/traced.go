@@ -5,6 +5,7 @@ import (
 
 	"holdfast/kv"
 	"holdfast/lease"
+	"holdfast/mvcc"
 	"holdfast/tracing"
 )
 
@@ -15,12 +16,12 @@ type traced struct {
 	to *tracing.Tracing
 }
 
-// Range implements Member.
-func (m traced) Range(ctx context.Context, q *kv.RangeRequest) (r *kv.RangeResult, err error) {
+// RangeWithin implements Member.
+func (m traced) RangeWithin(ctx context.Context, q *kv.RangeRequest, room mvcc.Room) (r *kv.RangeResult, rest *mvcc.Rest, err error) {
 	ctx, span := m.to.Begin(ctx, "range", tracing.Text("range_begin", q.Key), tracing.Text("range_end", q.End),
 		tracing.Int("rev", q.Revision), tracing.Int("limit", q.Limit), tracing.Bool("count_only", q.CountOnly), tracing.Bool("keys_only", q.KeysOnly))
 	defer func() { span.End(err) }()
-	return m.Member.Range(ctx, q)
+	return m.Member.RangeWithin(ctx, q, room)
 }
 
 // Put implements Member.

@@ -67,16 +67,33 @@ func (r *RangeResult) Encode(h Header) [][]byte {
 	return b.done()
 }
 
+// EncodeAround gives what stands before the rows of r in its RangeResponse, and what behind them.
+func (r *RangeResult) EncodeAround(h Header) (head, tail []byte) {
+	h.Revision = r.Revision
+	return AppendHeader(make([]byte, 0, headerMax), &h), r.appendTail(nil)
+}
+
 // EncodeChunk gives the RangeStreamResponse of r; with h, whose revision becomes r.Revision, the last of its stream.
 func (r *RangeResult) EncodeChunk(h *Header) [][]byte {
+	head, tail := r.EncodeChunkAround(h)
+	b := builder{cur: head}
+	b.rows(&r.Rows)
+	b.cur = append(b.cur, tail...)
+	return b.done()
+}
+
+// EncodeChunkAround is EncodeAround for EncodeChunk.
+func (r *RangeResult) EncodeChunkAround(h *Header) (head, tail []byte) {
 	size := r.Rows.Size() + sizeBool(r.More) + sizeInt(r.Count)
 	if h != nil {
 		h.Revision = r.Revision
 		size = r.size(h)
 	}
-	b := builder{cur: appendLen(make([]byte, 0, 2*headerMax), 1, size)}
-	r.build(&b, h)
-	return b.done()
+	head = appendLen(make([]byte, 0, 2*headerMax), 1, size)
+	if h != nil {
+		head = AppendHeader(head, h)
+	}
+	return head, r.appendTail(nil)
 }
 
 func (r *RangeResult) build(b *builder, h *Header) {
@@ -84,7 +101,11 @@ func (r *RangeResult) build(b *builder, h *Header) {
 		b.cur = AppendHeader(b.cur, h)
 	}
 	b.rows(&r.Rows)
-	b.cur = appendInt(appendBool(b.cur, 3, r.More), 4, r.Count)
+	b.cur = r.appendTail(b.cur)
+}
+
+func (r *RangeResult) appendTail(dst []byte) []byte {
+	return appendInt(appendBool(dst, 3, r.More), 4, r.Count)
 }
 
 func (r *RangeResult) size(h *Header) int {

@@ -1,7 +1,9 @@
 package kv
 
 import (
+	"io"
 	"iter"
+	"sync"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -17,12 +19,30 @@ type Rows struct {
 	field  protowire.Number
 }
 
-// Chunks double from chunkMin to chunkMax: a single small row costs one small allocation, a large answer few large
-// ones that still fit the allocator's size classes. A row larger than chunkMax gets a chunk of its own.
+// Chunks double from chunkMin to ChunkMax: a single small row costs one small allocation, a large answer few large
+// ones, which are used again (FreeChunk). A row larger than ChunkMax gets a chunk of its own.
 const (
 	chunkMin = 512
-	chunkMax = 64 << 10
+	ChunkMax = 256 << 10
 )
+
+// chunks are those of ChunkMax that nobody needs.
+var chunks = sync.Pool{New: func() any { return new([ChunkMax]byte) }}
+
+func newChunk(capacity int) []byte {
+	if capacity == ChunkMax {
+		return chunks.Get().(*[ChunkMax]byte)[:0]
+	}
+	return make([]byte, 0, capacity)
+}
+
+// FreeChunk lets a chunk of rows be used again, which nobody may read any more. Chunks that are not freed are left to the
+// garbage collector.
+func FreeChunk(chunk []byte) {
+	if cap(chunk) == ChunkMax {
+		chunks.Put((*[ChunkMax]byte)(chunk[:ChunkMax]))
+	}
+}
 
 // Field numbers that frame rows.
 const (
@@ -54,6 +74,31 @@ func (r *Rows) AppendKeyValue(v *KeyValue) {
 	*dst = v.Append(*dst)
 }
 
+// FramedSize is what a row of n bytes takes within its framing.
+func FramedSize(n int) int { return sizeMessage(n) }
+
+// NextChunk is the size of the chunk that has to be made for a row of n bytes, 0 if there is room for it.
+func (r *Rows) NextChunk(n int) int {
+	need := sizeMessage(n)
+	last := len(r.chunks) - 1
+	switch {
+	case last < 0:
+		return max(chunkMin, need)
+	case cap(r.chunks[last])-len(r.chunks[last]) >= need:
+		return 0
+	}
+	return max(min(2*cap(r.chunks[last]), ChunkMax), need)
+}
+
+// Reserve makes room for n bytes, framing included, in one chunk. It comes before the first row.
+func (r *Rows) Reserve(n int) {
+	capacity := n
+	if n <= ChunkMax && n > ChunkMax/2 {
+		capacity = ChunkMax
+	}
+	r.chunks = append(r.chunks, newChunk(capacity))
+}
+
 // grow frames a row of n bytes and returns the chunk that has room for it.
 func (r *Rows) grow(n int) *[]byte {
 	field := r.field
@@ -61,15 +106,10 @@ func (r *Rows) grow(n int) *[]byte {
 		field = fieldRangeKVs
 	}
 	need := sizeMessage(n)
-	last := len(r.chunks) - 1
-	if last < 0 || cap(r.chunks[last])-len(r.chunks[last]) < need {
-		capacity := chunkMin
-		if last >= 0 {
-			capacity = min(2*cap(r.chunks[last]), chunkMax)
-		}
-		r.chunks = append(r.chunks, make([]byte, 0, max(capacity, need)))
-		last++
+	if capacity := r.NextChunk(n); capacity > 0 {
+		r.chunks = append(r.chunks, newChunk(capacity))
 	}
+	last := len(r.chunks) - 1
 	r.n++
 	r.size += need
 	r.chunks[last] = appendLen(r.chunks[last], field, n)
@@ -92,4 +132,13 @@ func (r *Rows) All() iter.Seq[[]byte] {
 			}
 		}
 	}
+}
+
+// FirstRow is the first row of a chunk, without its framing.
+func FirstRow(chunk []byte) ([]byte, error) {
+	if len(chunk) == 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	row, n := protowire.ConsumeBytes(chunk[1:])
+	return row, protowire.ParseError(n)
 }

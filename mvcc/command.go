@@ -139,7 +139,7 @@ func (c *Command) Range(q *kv.RangeRequest) (*kv.RangeResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	result, err := answer(inside{c, at}, q)
+	result, err := answer(inside{c, at}, q, &collector{q: q})
 	if err != nil {
 		c.r.fail(err)
 		return nil, err

@@ -269,7 +269,7 @@ func TestCompactedUnderReader(t *testing.T) {
 	for _, q := range []*kv.RangeRequest{
 		{KeyRange: everything}, {KeyRange: kv.KeyRange{Key: []byte("k")}}, {KeyRange: everything, CountOnly: true},
 	} {
-		if _, err := answer(&before, q); err != ErrCompacted {
+		if _, err := answer(&before, q, &collector{q: q}); err != ErrCompacted {
 			t.Fatalf("read of %+v: %v", q, err)
 		}
 	}

@@ -25,26 +25,38 @@ type source interface {
 // Range answers q from what is published. A revision above the published one is ErrFutureRevision, one below the
 // compacted one ErrCompacted.
 func (s *Store) Range(ctx context.Context, q *kv.RangeRequest) (*kv.RangeResult, error) {
+	result, _, err := s.RangeWithin(ctx, q, nil)
+	return result, err
+}
+
+// RangeWithin is Range with as many rows in memory as there is room for. The others, which are the last, are in the rest, which
+// is to be released. It is nil where an answer is too small to ask for room, or cannot be read in pieces.
+func (s *Store) RangeWithin(ctx context.Context, q *kv.RangeRequest, room Room) (*kv.RangeResult, *Rest, error) {
 	s.totals.ranges.Add(1)
 	for {
 		now := s.published.Load()
 		at, err := now.resolve(q.Revision)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		v := view{s: s, now: now, at: at, ctx: ctx}
-		result, err := answer(&v, q)
+		rows := collector{s: s, q: q, at: at, room: room}
+		result, err := answer(&v, q, &rows)
+		var rest *Rest
+		if err == nil {
+			rest, err = rows.end()
+		}
 		switch {
 		case err == nil:
 			result.Revision = now.revision
 			if result.More && at == now.revision {
 				s.past.Remember(at, now.census) // the next page will ask for this revision
 			}
-			return result, nil
+			return result, rest, nil
 		case q.Revision <= 0 && errors.Is(err, ErrCompacted):
 			// The newest revision moved on and was compacted before this one was opened: read the new one.
 		default:
-			return nil, err
+			return nil, nil, err
 		}
 	}
 }
@@ -62,14 +74,14 @@ func (s *state) resolve(asked kv.Revision) (kv.Revision, error) {
 	return asked, nil
 }
 
-// answer carries q out on src, whose revision has been chosen. Result.Revision is the caller's to set.
-func answer(src source, q *kv.RangeRequest) (*kv.RangeResult, error) {
+// answer carries q out on src, whose revision has been chosen, and puts the rows into c. Result.Revision is the caller's to set.
+func answer(src source, q *kv.RangeRequest, c *collector) (*kv.RangeResult, error) {
 	result := new(kv.RangeResult)
 	if q.IsEmpty() {
 		return result, nil
 	}
 	if q.IsSingle() {
-		return result, answerOne(src, q, result)
+		return result, answerOne(src, q, c, result)
 	}
 	lo, hi := q.Bounds()
 	if q.CountOnly {
@@ -78,12 +90,12 @@ func answer(src source, q *kv.RangeRequest) (*kv.RangeResult, error) {
 		return result, err
 	}
 	if q.SortTarget == kv.SortByKey && q.SortOrder != kv.SortDescend {
-		return result, answerInOrder(src, q, result)
+		return result, answerInOrder(src, q, c, result)
 	}
-	return result, answerSorted(src, q, result)
+	return result, answerSorted(src, q, c, result)
 }
 
-func answerOne(src source, q *kv.RangeRequest, result *kv.RangeResult) error {
+func answerOne(src source, q *kv.RangeRequest, c *collector, result *kv.RangeResult) error {
 	row, err := src.get(q.Key)
 	if err != nil || row == nil {
 		return err
@@ -96,11 +108,11 @@ func answerOne(src source, q *kv.RangeRequest, result *kv.RangeResult) error {
 	if err != nil || !ok {
 		return err
 	}
-	return appendRow(&result.Rows, q, row)
+	return c.take(&result.Rows, row)
 }
 
 // answerInOrder streams rows in key order and stops behind the limit.
-func answerInOrder(src source, q *kv.RangeRequest, result *kv.RangeResult) error {
+func answerInOrder(src source, q *kv.RangeRequest, c *collector, result *kv.RangeResult) error {
 	lo, hi := q.Bounds()
 	seen := int64(0)
 	var fault error
@@ -108,11 +120,11 @@ func answerInOrder(src source, q *kv.RangeRequest, result *kv.RangeResult) error
 		seen++
 		ok, err := passes(q, row)
 		if err == nil && ok {
-			if q.Limit > 0 && int64(result.Rows.Len()) == q.Limit {
+			if q.Limit > 0 && c.taken == q.Limit {
 				result.More = true
 				return false
 			}
-			err = appendRow(&result.Rows, q, row)
+			err = c.take(&result.Rows, row)
 		}
 		fault = err
 		return err == nil
@@ -135,7 +147,7 @@ type sortable struct {
 
 // answerSorted collects the rows, sorts and cuts them. Equal rows stay in key order: etcd promises nothing here, but
 // every member gives the same answer.
-func answerSorted(src source, q *kv.RangeRequest, result *kv.RangeResult) error {
+func answerSorted(src source, q *kv.RangeRequest, c *collector, result *kv.RangeResult) error {
 	lo, hi := q.Bounds()
 	// As etcd does it: without an order only the first keys are read, and those are sorted.
 	firstOnly := q.Limit > 0 && q.SortOrder == kv.SortNone && !hasFilters(q)
@@ -150,6 +162,9 @@ func answerSorted(src source, q *kv.RangeRequest, result *kv.RangeResult) error 
 			return err == nil
 		}
 		r := sortable{row: bytes.Clone(row)}
+		if fault = c.hold(&r); fault != nil {
+			return false
+		}
 		if r.v, fault = kv.DecodeKeyValue(r.row); fault != nil {
 			return false
 		}
@@ -160,6 +175,7 @@ func answerSorted(src source, q *kv.RangeRequest, result *kv.RangeResult) error 
 		// Of a long range only the rows that can still be in the answer are kept.
 		if q.Limit > 0 && !firstOnly && int64(len(rows)) >= 2*min(q.Limit, sortKeepMax)+sortSlack {
 			rows, cut = sortAndCut(q, rows, cut)
+			c.holdOnly(rows)
 		}
 		return true
 	})
@@ -236,21 +252,27 @@ func passes(q *kv.RangeRequest, row []byte) (bool, error) {
 		(q.MaxCreate == 0 || v.Create <= q.MaxCreate) && (q.MinCreate == 0 || v.Create >= q.MinCreate), nil
 }
 
-// appendRow adds row as q wants to see it. With keys only the value goes, and the lease with it: etcd answers from its
-// index then, which has no leases, unless it has to read the values to sort by them.
+// appendRow adds row as q wants to see it.
 func appendRow(rows *kv.Rows, q *kv.RangeRequest, row []byte) error {
 	if !q.KeysOnly {
 		rows.Append(row)
 		return nil
 	}
-	v, err := kv.DecodeKeyValue(row)
+	v, err := withoutValue(q, row)
 	if err != nil {
 		return err
 	}
+	rows.AppendKeyValue(&v)
+	return nil
+}
+
+// withoutValue is row where only keys are asked for. The lease goes with the value: etcd answers from its index then, which has
+// no leases, unless it has to read the values to sort by them.
+func withoutValue(q *kv.RangeRequest, row []byte) (kv.KeyValue, error) {
+	v, err := kv.DecodeKeyValue(row)
 	v.Value = nil
 	if q.SortTarget != kv.SortByValue {
 		v.Lease = 0
 	}
-	rows.AppendKeyValue(&v)
-	return nil
+	return v, err
 }

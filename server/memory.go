@@ -23,6 +23,8 @@ type Memory struct {
 	QueueBytes, KeptBytes uint64
 	// Calls bounds how many calls that change something are under way, and again how many that read; 0 is CallsDefault.
 	Calls int
+	// AnswerBytes bounds the answers to ranges that are being made or sent; 0 is the api's default.
+	AnswerBytes int64
 	// BodyBytes bounds what requests in JSON hold while they are read; 0 is the api's default.
 	BodyBytes int64
 	// HeapBytes is where Go begins to collect garbage whatever it costs (GOMEMLIMIT); 0 is nowhere.
@@ -39,6 +41,8 @@ const (
 	queueBytesDefault = 64 << 20 // replica's
 	keptBytesDefault  = 16 << 20 // replica's
 	bodyBytesDefault  = 64 << 20 // api's
+	// AnswerBytesDefault is room for some dozens of large lists at once, or for 250 that are sent in pieces.
+	AnswerBytesDefault = 128 << 20
 )
 
 // What the parts need to work at all, however small the limit is.
@@ -51,6 +55,7 @@ const (
 	keptBytesMin     = 2 << 20   // two messages to a follower
 	callsMin         = 256       // a Kubernetes API server uses fewer
 	bodyBytesMin     = 8 << 20   // two of the largest requests
+	answerBytesMin   = 8 << 20   // sixteen answers that are sent in pieces
 	heapBytesMin     = 48 << 20  // all of the above, and what Go keeps free
 )
 
@@ -80,6 +85,7 @@ func MemoryFor(limit int64) Memory {
 		QueueBytes:    uint64(share(queueBytesDefault, queueBytesMin)),
 		KeptBytes:     uint64(share(keptBytesDefault, keptBytesMin)),
 		Calls:         int(share(CallsDefault, callsMin)),
+		AnswerBytes:   share(AnswerBytesDefault, answerBytesMin),
 		BodyBytes:     share(bodyBytesDefault, bodyBytesMin),
 		HeapBytes:     max(heapBytesMin, limit-min(limit/4, 256<<20)),
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 
 	"holdfast/apply"
 	"holdfast/kv"
@@ -20,20 +21,26 @@ func (s *Server) awaitCommitted(ctx context.Context) error {
 }
 
 // Range reads keys. Unless the request is serializable it sees every write that was acknowledged before it.
-func (s *Server) Range(ctx context.Context, q *kv.RangeRequest) (answer *kv.RangeResult, err error) {
+func (s *Server) Range(ctx context.Context, q *kv.RangeRequest) (*kv.RangeResult, error) {
+	answer, _, err := s.RangeWithin(ctx, q, nil)
+	return answer, err
+}
+
+// RangeWithin is Range as far as there is room for the rows; the others are left in the rest (mvcc.Store.RangeWithin).
+func (s *Server) RangeWithin(ctx context.Context, q *kv.RangeRequest, room mvcc.Room) (answer *kv.RangeResult, rest *mvcc.Rest, err error) {
 	began := s.cfg.Now()
 	reading := began
 	if !q.Serializable {
 		if err := s.awaitCommitted(ctx); err != nil {
 			s.seen.requests.Took("Range", false, s.cfg.Now().Sub(began))
-			return nil, err
+			return nil, nil, err
 		}
 		s.cfg.Tracing.Event(ctx, "Applied up to the read index")
 		reading = s.cfg.Now()
 	}
 	s.seen.reading.Add(1)
 	err = s.guard(ctx, func() []kv.Access { return q.Accesses(nil) }, func() (err error) {
-		answer, err = s.keys.Range(ctx, q)
+		answer, rest, err = s.keys.RangeWithin(ctx, q, room)
 		return err
 	})
 	s.seen.reading.Add(-1)
@@ -41,9 +48,9 @@ func (s *Server) Range(ctx context.Context, q *kv.RangeRequest) (answer *kv.Rang
 	s.seen.ranges.Took("", err == nil, ended.Sub(reading))
 	s.seen.requests.Took("Range", err == nil, ended.Sub(began))
 	if err != nil {
-		return nil, err
+		return nil, nil, errors.Join(err, rest.Release())
 	}
-	return answer, nil
+	return answer, rest, nil
 }
 
 // readTxn runs a transaction that only reads.

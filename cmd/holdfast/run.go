@@ -162,7 +162,7 @@ func nodeConfig(cfg config.Config, memory server.Memory, log *slog.Logger) (node
 			RequestBytesMax: int(cfg.MaxRequestBytes), TxnOpsMax: int(cfg.MaxTxnOps), StreamsMax: cfg.MaxStreams, CallsMax: memory.Calls,
 			KeepAliveMin: cfg.KeepAliveMinTime, KeepAliveInterval: cfg.KeepAliveInterval, KeepAliveTimeout: cfg.KeepAliveTimeout,
 			SlowCall: cfg.WarnUnary, Profiles: cfg.EnablePprof || cfg.Log.Level == "debug", CommandLine: config.Masked(os.Args),
-			Gateway: cfg.EnableGRPCGateway, BodyBytes: memory.BodyBytes, Origins: cfg.CORS, Hosts: cfg.HostAllow,
+			Gateway: cfg.EnableGRPCGateway, AnswerBytes: memory.AnswerBytes, BodyBytes: memory.BodyBytes, Origins: cfg.CORS, Hosts: cfg.HostAllow,
 			WatchProgress: cfg.WatchProgressTime, ElectionTimeout: cfg.ElectionTimeout(), Log: log,
 		},
 	}, nil
