@@ -4,17 +4,19 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+
+	"holdfast/test/names"
 )
 
 // TestClients: both services are asked, names lose their dot, and a domain without records is an error.
 func TestClients(t *testing.T) {
-	z := zone{srv: map[string][]string{
-		"_etcd-client-ssl._tcp.example.com":  {"a.example.com:2379"},
-		"_etcd-client._tcp.example.com":      {"b.example.com:2380", "c.example.com:2381"},
-		"_etcd-client-blue._tcp.example.com": {"d.example.com:2379"},
+	z := names.Zone{SRV: map[string][]string{
+		"_etcd-client-ssl._tcp.example.com":  {"0 0 2379 a.example.com"},
+		"_etcd-client._tcp.example.com":      {"0 0 2380 b.example.com", "0 0 2381 c.example.com"},
+		"_etcd-client-blue._tcp.example.com": {"0 0 2379 d.example.com"},
 	}}
 	find := func(domain, name string) string {
-		found, err := SRV{Domain: domain, Name: name, Resolver: z.resolver(t), Log: slog.New(slog.DiscardHandler)}.Clients(t.Context())
+		found, err := SRV{Domain: domain, Name: name, Resolver: z.Resolver(t), Log: slog.New(slog.DiscardHandler)}.Clients(t.Context())
 		if err != nil {
 			return "error"
 		}
