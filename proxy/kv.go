@@ -20,7 +20,7 @@ type kvService struct {
 func (s *kvService) Range(ctx context.Context, q *pb.RangeRequest) (*pb.RangeResponse, error) {
 	open := behalf(ctx).token == ""
 	if open && q.Serializable {
-		if answer, err := s.cache.get(q); answer != nil || err != nil {
+		if answer, err := s.cache.get(q); err != nil || answer != nil && s.inOrder(answer) {
 			return answer, err
 		}
 	}
@@ -37,6 +37,11 @@ func (s *kvService) Range(ctx context.Context, q *pb.RangeRequest) (*pb.RangeRes
 		s.cache.add(q, answer)
 	}
 	return answer, nil
+}
+
+// inOrder tells whether an answer from the cache may be given after the ones that were.
+func (s *kvService) inOrder(answer *pb.RangeResponse) bool {
+	return s.order == nil || answer.Header.GetRevision() >= s.order.seen.Load()
 }
 
 // Put implements pb.KVServer.

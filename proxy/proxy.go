@@ -14,7 +14,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/leasing"
 	"go.etcd.io/etcd/client/v3/namespace"
-	"go.etcd.io/etcd/client/v3/ordering"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
@@ -74,6 +73,7 @@ type Proxy struct {
 	conn    grpc.ClientConnInterface
 	kv      clientv3.KV // with leases on keys, if wanted
 	direct  clientv3.KV // without
+	order   *orderedKV  // below both; nil if not wanted
 	grpc    *grpc.Server
 	metrics *metrics.Set
 
@@ -125,7 +125,8 @@ func (p *Proxy) connect() error {
 		}
 	})
 	if p.cfg.Ordering {
-		client.KV = ordering.NewKV(client.KV, ordering.NewOrderViolationSwitchEndpointClosure(client))
+		p.order = &orderedKV{KV: client.KV, members: client.Endpoints}
+		client.KV = p.order
 		if err := p.awaitOrder(); err != nil {
 			return err
 		}
@@ -155,7 +156,7 @@ const dialTimeout = 5 * time.Second
 func (p *Proxy) awaitOrder() error {
 	p.log.Info("waiting for linearized read from cluster to recover ordering")
 	for {
-		_, err := p.client.KV.Get(p.ctx, "_", clientv3.WithKeysOnly())
+		_, err := p.order.Do(p.ctx, clientv3.OpGet("_", clientv3.WithKeysOnly()))
 		if err == nil {
 			return nil
 		}

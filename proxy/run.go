@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"net"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/credentials"
@@ -30,6 +31,9 @@ func (p *Proxy) Run(ctx context.Context, at Listeners) error {
 	for _, d := range at.Metrics {
 		g.Go(func() error { return metrics.Serve(serving, d) })
 	}
+	for side := range p.sides(at) {
+		g.Go(func() error { return side.Run(serving) }) // says what is wrong with its files, and what ends soon
+	}
 	if p.cfg.ResolverPrefix != "" {
 		g.Go(func() error {
 			p.again(serving, "failed to create a session", p.register)
@@ -48,6 +52,20 @@ func (p *Proxy) Run(ctx context.Context, at Listeners) error {
 	err := g.Wait()
 	p.close()
 	return err
+}
+
+// sides are what is shown to clients and members, each once.
+func (p *Proxy) sides(at Listeners) map[*tlsconf.Side]bool {
+	all := map[*tlsconf.Side]bool{}
+	if p.cfg.TLS != nil {
+		all[p.cfg.TLS] = true
+	}
+	for _, d := range slices.Concat(at.Clients, at.Metrics) {
+		if d.TLS != nil {
+			all[d.TLS] = true
+		}
+	}
+	return all
 }
 
 // sideCredentials shows a side to members, as its files are when a connection is made.

@@ -77,6 +77,12 @@ func (s *Side) advise() {
 
 func (s *Side) advisePair(warn func(flag, path, why string, cert *x509.Certificate), p *tls.Certificate) {
 	leaf := p.Leaf
+	if s.cfg.Dials {
+		if !usable(leaf, x509.ExtKeyUsageClientAuth) {
+			warn(flagCert, s.cfg.CertFile, "it is not meant to be shown by a client", leaf)
+		}
+		return
+	}
 	if leaf.IsCA && !s.cfg.AnyServer {
 		warn(flagCert, s.cfg.CertFile, "it is the certificate of a CA", leaf)
 	}

@@ -11,6 +11,9 @@ type Options struct {
 	// Flag is what stands before the names of this side's flags in errors: "" towards clients, "peer-" between members.
 	Flag string
 
+	// Dials is a side that connects and is never connected to. Its flags are those of etcd's clients: --cert, --key and --cacert.
+	Dials bool
+
 	// CertFile and KeyFile are shown to those who connect, and, unless ClientCertFile and ClientKeyFile are named, to those we
 	// connect to.
 	CertFile, KeyFile             string
@@ -65,9 +68,15 @@ const (
 	flagCRL        = "crl-file"
 )
 
+// dialFlags are the flags of a side that only connects.
+var dialFlags = map[string]string{flagCert: "--cert", flagKey: "--key", flagCA: "--cacert"}
+
 // flag is a flag of this side as it is typed.
 func (o *Options) flag(name string) string {
-	if name == flagCRL && o.Flag == "" {
+	switch {
+	case o.Dials && dialFlags[name] != "":
+		return dialFlags[name]
+	case name == flagCRL && o.Flag == "":
 		return "--client-crl-file"
 	}
 	return "--" + o.Flag + name

@@ -148,6 +148,7 @@ func (g *grpcProxy) tlsSettings() *config.Config {
 
 func (g *grpcProxy) run(ctx context.Context, log *slog.Logger) error {
 	g.proxy.Log = log
+	g.caFile = g.toCA // who vouches for members vouches for those that DNS names
 	found, err := g.discovered(ctx, log)
 	if err != nil {
 		return err
@@ -198,9 +199,9 @@ func (g *grpcProxy) towardsMembers(log *slog.Logger) (*tlsconf.Side, error) {
 	if err := g.errNamed(); err != nil {
 		return nil, err
 	}
-	side, err := tlsconf.Open(tlsconf.Options{CertFile: g.toCert, KeyFile: g.toKey, TrustedCAFile: g.toCA, AnyServer: g.anyServer, Log: log})
+	side, err := tlsconf.Open(tlsconf.Options{Dials: true, CertFile: g.toCert, KeyFile: g.toKey, TrustedCAFile: g.toCA, AnyServer: g.anyServer, Log: log})
 	if err != nil {
-		return nil, fmt.Errorf("TLS towards members (--cert, --key, --cacert): %w", err)
+		return nil, fmt.Errorf("TLS towards members: %w", err)
 	}
 	return side, nil
 }

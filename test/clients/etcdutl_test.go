@@ -13,8 +13,6 @@ import (
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"holdfast/test/cli"
 	"holdfast/test/etcd"
@@ -30,11 +28,7 @@ type raw struct {
 
 func dial(t *testing.T, s *run.Server) raw {
 	t.Helper()
-	conn, err := grpc.NewClient(s.Client, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() }) // fails only when closed already
+	conn := connect(t, s.Client)
 	return raw{pb.NewKVClient(conn), pb.NewLeaseClient(conn), pb.NewMaintenanceClient(conn)}
 }
 

@@ -17,34 +17,18 @@ import (
 	"holdfast/test/run"
 )
 
-// serveProxy starts a program's gRPC proxy before a server and stops it with the test. It is started by the name etcd.
+// serveProxy starts a program's gRPC proxy before a server and stops it with the test. It returns once it is healthy.
 func serveProxy(t *testing.T, program string, server *run.Server, flags ...string) (address string) {
 	t.Helper()
-	dir := t.TempDir()
-	link := filepath.Join(dir, "etcd")
-	if err := os.Symlink(program, link); err != nil {
-		t.Fatal(err)
-	}
-	address = etcd.FreeAddress(t)
-	p := &run.Process{Log: filepath.Join(dir, "proxy.log")}
-	argv := append([]string{link, "grpc-proxy", "start", "--listen-addr", address, "--advertise-client-url", address,
-		"--endpoints", server.Client, "--data-dir", dir}, flags...)
-	if err := p.Exec(argv, nil); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the proxy's last words:\n%s", p.LogTail(15))
-		}
-		p.Kill()
-	})
+	address = run.Beside{Program: program, Kind: "grpc-proxy", Flags: append([]string{"--endpoints", server.Client}, flags...)}.Start(t)
+	body := ""
 	for range 1000 {
-		if _, body := httpGet(t.Context(), "http://"+address+"/proxy/health"); strings.Contains(body, `"true"`) {
+		if _, body = httpGet(t.Context(), "http://"+address+"/proxy/health"); strings.Contains(body, `"true"`) {
 			return address
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	t.Fatalf("the proxy is not healthy:\n%s", p.LogTail(15))
+	t.Fatalf("the proxy is not healthy: %s", body)
 	return ""
 }
 

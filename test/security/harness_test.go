@@ -47,8 +47,7 @@ func newParty(t *testing.T) *party {
 // client is somebody with a certificate of one authority who believes others.
 func (p *party) client(name string, by *tlstest.Pair, believes ...*tlstest.Pair) *tls.Config {
 	p.t.Helper()
-	pair := by.Issue(p.t, tlstest.Leaf{Name: name, ClientOnly: true})
-	return p.configOf(pair, believes...)
+	return p.configOf(by.Issue(p.t, tlstest.Leaf{Name: name, ClientOnly: true}), believes...)
 }
 
 func (p *party) configOf(pair *tlstest.Pair, believes ...*tlstest.Pair) *tls.Config {
