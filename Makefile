@@ -1,6 +1,6 @@
 # Holdfast: what a developer types. Needs Go and make; the rest is built or fetched here, into .cache and bin.
 
-.PHONY: run build install check test fmt lint peer mixed crash sim cluster ops hosts kube clients metrics security fuzz bench tidy clean
+.PHONY: run build install check test fmt lint peer mixed crash sim cluster ops hosts kube clients metrics security fuzz bench microbench report tidy clean
 
 # Start a member on 127.0.0.1:2379 with its data in ./default.etcd.
 run: build
@@ -83,6 +83,14 @@ fuzz:
 # Beside etcd, some 75 minutes, recorded in bench/results: ROWS= is a regular expression over the rows, ROUNDS= how often each.
 bench: build
 	go run ./test/legs bench
+
+# The benchmarks beside the hot paths, compared with bench/micro.txt: COUNT= how often, RECORD=true replaces it.
+microbench:
+	go run ./test/legs microbench
+
+# Tables and plots of all that is recorded.
+report: build
+	bin/holdfast bench --results=bench/results --report=bench/results/report
 
 clean:
 	rm -rf bin .cache default.etcd

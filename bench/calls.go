@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
+
+	"google.golang.org/grpc/status"
 )
 
 // How long a closed loop runs: first without being counted, then counted.
@@ -25,7 +28,7 @@ type calls struct {
 
 // showCalls is what a row of calls prints.
 var showCalls = []string{"ops_per_s", "server_us_per_op", "server_system_us_per_op", "client_us_per_op", "p50_us", "p99_us", "max_us",
-	"anonymous_mb", "resident_mb", "disk_mb", "others_cores"}
+	"anonymous_mb", "resident_mb", "disk_mb", "turned_away", "others_cores"}
 
 func (l calls) run(ctx context.Context, t *task) error {
 	m, err := t.start(ctx, l.setup)
@@ -46,13 +49,35 @@ func (l calls) run(ctx context.Context, t *task) error {
 	}
 	defer c.close()
 	callers := make([]caller, n)
+	var turnedAway atomic.Int64
 	for i := range callers {
-		callers[i] = l.caller(t, c, i, t.random(i))
+		callers[i] = patient(l.caller(t, c, i, t.random(i)), &turnedAway)
 	}
 	maps.Copy(t.record.Params, l.params)
 	t.record.Params["callers"], t.record.Params["connections"] = n, len(c.conns)
 	t.record.Params["measured_s"] = t.span(measureFor, measureShort).Seconds()
-	return t.measureCalls(ctx, m, callers)
+	err = t.measureCalls(ctx, m, callers)
+	t.record.Values["turned_away"] = float64(turnedAway.Load())
+	return err
+}
+
+// turnedAwayPause is before a call that was turned away is made again: about what a full queue needs to have room.
+const turnedAwayPause = 5 * time.Millisecond
+
+// patient makes a call again, as clients of etcd do, while the server says that it has too many; the time counts as that of one call.
+func patient(call caller, turnedAway *atomic.Int64) caller {
+	return func(ctx context.Context) error {
+		for {
+			err := call(ctx)
+			if status.Convert(err).Message() != "etcdserver: too many requests" {
+				return err
+			}
+			turnedAway.Add(1)
+			if err := pause(ctx, turnedAwayPause); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // random is the source for caller i in this round: both sides get the same.

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"crypto/sha256"
-	"debug/buildinfo"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -11,7 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -155,11 +154,11 @@ func (s *suite) openResults() error {
 	return nil
 }
 
-// commit names what the binary was built from: what the go tool noted in it or, where it noted nothing, the state of the
+// commit names what the binary was built from: what it says itself or, where it does not know, the state of the
 // checkout in which this runs, which make builds from just before.
 func commit(binary string) string {
-	if info, err := buildinfo.ReadFile(binary); err == nil {
-		if name := stamped(info.Settings); name != "" {
+	if text, err := exec.Command(binary, "version").Output(); err == nil {
+		if name := stamped(string(text)); name != "" {
 			return name
 		}
 	}
@@ -182,21 +181,16 @@ const (
 	dirty        = "-dirty"
 )
 
-// stamped is the commit among the settings of a build, "" if there is none.
-func stamped(settings []debug.BuildSetting) string {
-	name, changed := "", ""
-	for _, s := range settings {
-		switch {
-		case s.Key == "vcs.revision" && len(s.Value) >= commitDigits:
-			name = s.Value[:commitDigits]
-		case s.Key == "vcs.modified" && s.Value == "true":
-			changed = dirty
-		}
-	}
-	if name == "" {
+// stamp is the line of `holdfast version` that names a commit.
+var stamp = regexp.MustCompile(`(?m)^Git SHA: ([0-9a-f]{10})[0-9a-f]*(-dirty)?$`)
+
+// stamped is the commit that a program names as its version, "" if it names none.
+func stamped(text string) string {
+	found := stamp.FindStringSubmatch(text)
+	if found == nil {
 		return ""
 	}
-	return name + changed
+	return found[1] + found[2]
 }
 
 // run makes every measurement that is missing: per row the rounds, per round one side after the other.

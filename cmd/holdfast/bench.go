@@ -32,7 +32,7 @@ func runBench(args []string) {
 
 func benchCommand() *cobra.Command {
 	cfg := bench.Config{Out: os.Stdout}
-	var rows string
+	var rows, report string
 	var list bool
 	c := &cobra.Command{
 		Use:   "bench",
@@ -46,6 +46,9 @@ func benchCommand() *cobra.Command {
 			if list {
 				bench.List(os.Stdout)
 				return nil
+			}
+			if report != "" {
+				return bench.Report(cfg.Results, report)
 			}
 			var err error
 			if cfg.Rows, err = regexp.Compile(rows); err != nil {
@@ -70,6 +73,7 @@ func benchCommand() *cobra.Command {
 	f.StringVar(&cfg.Dir, "dir", "holdfast-bench", "folder for data: on the disk that counts, not in memory")
 	f.StringVar(&cfg.Results, "results", "holdfast-bench/results", "folder for what was measured")
 	f.BoolVar(&cfg.Keep, "keep", false, "leave prepared data in the folder for the next run")
+	f.StringVar(&report, "report", "", "measure nothing: write a page with plots of all results into this folder")
 	f.BoolVar(&list, "list", false, "print the rows and what they ask")
 	return c
 }

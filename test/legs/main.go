@@ -1,7 +1,7 @@
 // Command legs runs the tests of this repository in parts, one after the other or two at a time, and prints for each what it may
 // take and what it took. A part that fails or exceeds its budget fails the run; the others are run all the same.
 //
-//	legs check | test | peer | mixed | crash | sim | cluster | ops | hosts | kube | clients | metrics | security | fuzz | bench
+//	legs check | test | peer | mixed | crash | sim | cluster | ops | hosts | kube | clients | metrics | security | fuzz | bench | microbench
 package main
 
 import (
@@ -118,6 +118,24 @@ done`
 // bench measures what the environment says: ROWS, ROUNDS, HOLDFAST, KEEP.
 const bench = `DIR="${DIR:-.cache/bench}" bin/holdfast bench --etcd=.cache/etcd-3.7.3/etcd --results=bench/results`
 
+// microbench runs the benchmarks beside the hot paths COUNT times and compares them with bench/micro.txt, which RECORD=true replaces.
+const microbench = `(cd test/tools && go build -o ../../.cache/benchstat golang.org/x/perf/cmd/benchstat)
+now=.cache/microbench.txt
+: >$now
+while read -r pkg pattern; do
+	go test -run '^$' -bench "$pattern" -benchmem -count "${COUNT:-6}" -benchtime "${BENCHTIME:-200ms}" "$pkg" | tee -a $now
+done <<-'END'
+	./api ^BenchmarkCodec$
+	./apply ^BenchmarkPut$
+	./mvcc ^(BenchmarkPut|BenchmarkRange|BenchmarkCount100k|BenchmarkPage500of100k)$
+	./mvcc/census ^(BenchmarkCreate|BenchmarkLocate)$
+	./watch ^(BenchmarkFanout|BenchmarkAppend)$
+	./raftlog ^(BenchmarkEncodeEntry|BenchmarkAppend)$
+	./replica ^BenchmarkPropose$
+	./transport ^BenchmarkMsgAppStream$
+END
+if test -n "${RECORD:-}"; then cp $now bench/micro.txt; else .cache/benchstat bench/micro.txt $now; fi`
+
 // fuzzAll runs each fuzz target for FUZZTIME.
 const fuzzAll = `for pkg in $(go list ./... | grep -v '^holdfast/test'); do
 	for target in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz' || true); do
@@ -152,8 +170,9 @@ var long = map[string][]leg{
 		shell("security, decisions", 5*time.Minute, "go test -count=1 -v -run TestEveryRequest ./auth -auth.exhaustive"),
 		shell("security, members", 20*time.Minute, "go test -count=1 -v -timeout 20m ./test/security -security.long"),
 		shell("security, strangers at every port", 10*time.Minute, strangers)},
-	"fuzz":  {shell("fuzz", 60*time.Minute, fuzzAll)},
-	"bench": {prepareEtcd, shell("bench", 90*time.Minute, bench)},
+	"fuzz":       {shell("fuzz", 60*time.Minute, fuzzAll)},
+	"bench":      {prepareEtcd, shell("bench", 90*time.Minute, bench)},
+	"microbench": {shell("microbench", 20*time.Minute, microbench)},
 	"kube": {prepareEtcd, prepareKube, shell("kube", 30*time.Minute,
 		"cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 -v -timeout 20m -run TestKube . -args -objects=10000 -limit=15m")},
 }
@@ -173,7 +192,7 @@ func legsOf(what string) ([]leg, error) {
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|mixed|crash|sim|cluster|ops|hosts|kube|clients|metrics|security|fuzz|bench")
+		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|mixed|crash|sim|cluster|ops|hosts|kube|clients|metrics|security|fuzz|bench|microbench")
 		os.Exit(2)
 	}
 	legs, err := legsOf(os.Args[1])
