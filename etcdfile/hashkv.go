@@ -90,6 +90,15 @@ func (d *Database) living(rev kv.Revision) (map[kv.Rev]bool, error) {
 	return living, nil
 }
 
+// Revision returns the current revision of the keys. It reads all rows.
+func (d *Database) Revision() (kv.Revision, error) {
+	meta, err := d.Meta()
+	if err != nil {
+		return 0, err
+	}
+	return d.revision(meta)
+}
+
 // revision returns the current revision: that of the last row, or the compacted one if compaction took the rows above.
 func (d *Database) revision(m Meta) (kv.Revision, error) {
 	current := max(firstRevision, m.Compacted())

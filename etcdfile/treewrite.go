@@ -24,6 +24,7 @@ type treeWriter struct {
 	branches []*node // branches[0] stands above the leaves
 	last     []byte  // the key added last
 	count    int
+	seen     func(...[]byte) // may be nil; told of each key and value
 }
 
 func newTreeWriter(out *pageWriter) *treeWriter {
@@ -45,6 +46,9 @@ func (t *treeWriter) add(flags uint32, key, value []byte) error {
 		if err := t.flushLeaf(); err != nil {
 			return err
 		}
+	}
+	if t.seen != nil {
+		t.seen(key, value)
 	}
 	t.leaf.add(element{flags: flags}, key, value)
 	t.last = append(t.last[:0], key...)

@@ -30,46 +30,58 @@ type Stats struct {
 // not exist; on an error none is left behind. After a crash, what stands under the name is worth nothing unless Write
 // returned and the caller then synced the folder.
 func Write(disk vfs.FS, path string, src Source) (Stats, error) {
+	w := &writer{src: src}
+	size, err := writeNew(disk, path, func(pages *pageWriter) (uint64, error) {
+		w.pages = pages
+		return w.buckets()
+	})
+	if err != nil {
+		return Stats{}, err
+	}
+	w.stats.Bytes = size
+	return w.stats, nil
+}
+
+// writeNew makes a database file of what build writes, which returns the root of the tree of buckets.
+func writeNew(disk vfs.FS, path string, build func(*pageWriter) (uint64, error)) (size int64, err error) {
 	switch _, err := disk.Stat(path); {
 	case err == nil:
-		return Stats{}, fmt.Errorf("write database %s: %w", path, fs.ErrExist)
+		return 0, fmt.Errorf("write database %s: %w", path, fs.ErrExist)
 	case !errors.Is(err, fs.ErrNotExist):
-		return Stats{}, fmt.Errorf("write database %s: %w", path, err)
+		return 0, fmt.Errorf("write database %s: %w", path, err)
 	}
-	stats, err := writeFile(disk, path, src)
+	size, err = writeFile(disk, path, build)
 	if err != nil {
 		if gone := disk.Remove(path); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
 			err = errors.Join(err, fmt.Errorf("remove what was written: %w", gone))
 		}
-		return Stats{}, fmt.Errorf("write database %s: %w", path, err)
+		return 0, fmt.Errorf("write database %s: %w", path, err)
 	}
-	return stats, nil
+	return size, nil
 }
 
-func writeFile(disk vfs.FS, path string, src Source) (stats Stats, err error) {
+func writeFile(disk vfs.FS, path string, build func(*pageWriter) (uint64, error)) (size int64, err error) {
 	f, err := disk.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
-		return Stats{}, err
+		return 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	pages := newPageWriter(f)
-	w := &writer{src: src, pages: pages}
-	root, err := w.buckets()
+	root, err := build(pages)
 	if err != nil {
-		return Stats{}, err
+		return 0, err
 	}
 	if err := pages.flush(); err != nil {
-		return Stats{}, err
+		return 0, err
 	}
 	// The headers come last because the root and the number of pages are known last.
 	for id := range uint64(headerPages) {
 		h := header{pageSize: pageSize, root: root, pages: pages.next, transaction: id}
 		if _, err := f.WriteAt(encodeHeader(id, h), int64(id)*pageSize); err != nil {
-			return Stats{}, err
+			return 0, err
 		}
 	}
-	w.stats.Bytes = int64(pages.next) * pageSize
-	return w.stats, f.Sync()
+	return int64(pages.next) * pageSize, f.Sync()
 }
 
 // writer fills the buckets of one file.
@@ -77,6 +89,8 @@ type writer struct {
 	src   Source
 	pages *pageWriter
 	stats Stats
+	// seen, if set, is told of all names of buckets, keys and values in their order.
+	seen func(...[]byte)
 }
 
 // buckets writes all buckets and returns the root of their tree.
@@ -104,16 +118,20 @@ func (w *writer) buckets() (uint64, error) {
 		{bucketRemovedMembers, small(w.removedMembers)},
 		{bucketMeta, small(func() (fields, error) { return meta.fields(bucketMeta) })},
 	} {
-		if err := w.bucket(root, b.name, b.fill); err != nil {
+		if w.seen != nil {
+			w.seen([]byte(b.name))
+		}
+		if err := writeBucket(root, b.name, w.seen, b.fill); err != nil {
 			return 0, fmt.Errorf("bucket %s: %w", b.name, err)
 		}
 	}
 	return root.finishRoot()
 }
 
-// bucket writes one bucket and enters it into the tree of buckets.
-func (w *writer) bucket(root *treeWriter, name string, fill func(*treeWriter) error) error {
-	t := newTreeWriter(w.pages)
+// writeBucket writes one bucket and enters it into the tree of buckets.
+func writeBucket(root *treeWriter, name string, seen func(...[]byte), fill func(*treeWriter) error) error {
+	t := newTreeWriter(root.out)
+	t.seen = seen
 	if err := fill(t); err != nil {
 		return err
 	}

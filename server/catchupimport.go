@@ -41,7 +41,7 @@ func (i *importer) run() error {
 		err = i.rest(meta)
 	}
 	if err != nil {
-		return fmt.Errorf("import the database received for entry %d: %w", i.at.Index, err)
+		return fmt.Errorf("import the database of entry %d: %w", i.at.Index, err)
 	}
 	return nil
 }

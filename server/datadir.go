@@ -17,6 +17,9 @@ import (
 // what a newer one wrote.
 const formatVersion = "1"
 
+// ErrInUse says that another process holds a data directory.
+var ErrInUse = errors.New("in use by another process")
+
 // dataDir is the directory of one member:
 //
 //	member/FORMAT   the format version, one line
@@ -25,6 +28,8 @@ const formatVersion = "1"
 //	member/STORE    the name of the directory with the store, once a received state has replaced the first one
 //	member/wal/     the raft log, in etcd's format; elsewhere if the configuration says so
 //	member/tmp/     files of the present run; emptied at start
+//
+// One that belongs to etcd is taken over if no etcd has run on it yet (takeover.go).
 type dataDir struct {
 	fs   vfs.FS
 	root string
@@ -69,18 +74,31 @@ func openDataDir(disk vfs.FS, root, wal string) (*dataDir, error) {
 	if err := d.refuseForeign(); err != nil {
 		return nil, err
 	}
-	if err := disk.MkdirAll(d.path(), 0o700); err != nil {
-		return nil, fmt.Errorf("create data directory %s: %w", root, err)
+	if err := d.hold(); err != nil {
+		return nil, err
 	}
-	lock, err := disk.Lock(d.path("LOCK"))
-	if err != nil {
-		return nil, fmt.Errorf("data directory %s is in use by another process (%w): stop that process, or give this member a directory of its own with --data-dir", root, err)
-	}
-	d.lock = lock
 	if err := errors.Join(d.checkFormat(), d.emptyTemp()); err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, d.lock.Close())
 	}
 	return d, nil
+}
+
+// hold keeps other processes out of the directory until the lock is closed.
+func (d *dataDir) hold() error {
+	if err := d.fs.MkdirAll(d.path(), 0o700); err != nil {
+		return fmt.Errorf("create data directory %s: %w", d.root, err)
+	}
+	lock, err := d.fs.Lock(d.path("LOCK"))
+	if err != nil {
+		return fmt.Errorf("data directory %s is %w (%w): stop that process, or give this member a directory of its own with --data-dir", d.root, ErrInUse, err)
+	}
+	d.lock = lock
+	return nil
+}
+
+// isEtcds tells whether the data here is in etcd's files.
+func (d *dataDir) isEtcds() bool {
+	return !d.hasStore() && (d.has(d.path("snap", "db")) || d.has(d.path(snapTaken, "db")))
 }
 
 // refuseForeign finds directories that belong to etcd.
@@ -92,8 +110,8 @@ func (d *dataDir) refuseForeign() error {
 	switch {
 	case etcd && ours:
 		return fmt.Errorf("data directory %s holds both an etcd database and a Holdfast store: a take-over from etcd was interrupted; move member/store away to return to etcd", d.root)
-	case etcd:
-		return fmt.Errorf("data directory %s belongs to etcd (it holds member/snap/db): this version does not take over such a directory; choose another --data-dir, or start etcd on this one", d.root)
+	case etcd && !newEtcdDir(d.fs, d.root, d.wal).untouched():
+		return fmt.Errorf("data directory %s belongs to etcd (it holds member/snap/db): choose another --data-dir, or start etcd on this one; to make it Holdfast's, stop that etcd and run: holdfast utl import --in-place %s", d.root, d.root)
 	}
 	return nil
 }
@@ -106,8 +124,13 @@ func (d *dataDir) has(path string) bool {
 // checkFormat reads the format version, or writes it into a new directory.
 func (d *dataDir) checkFormat() error {
 	found, err := d.hasFormat()
-	if err != nil || found {
+	switch {
+	case err != nil || found:
 		return err
+	case d.isEtcds():
+		return nil // a take-over writes it
+	case d.hasStore() || d.has(d.path("wal")):
+		return fmt.Errorf("data directory %s holds member/store or member/wal but no member/FORMAT: it was not made by Holdfast, or is damaged; choose another --data-dir, or restore it whole", d.root)
 	}
 	return d.writeFormat()
 }
@@ -133,9 +156,6 @@ func (d *dataDir) hasFormat() (bool, error) {
 
 // writeFormat writes the format version into a new directory.
 func (d *dataDir) writeFormat() error {
-	if d.hasStore() || d.has(d.path("wal")) {
-		return fmt.Errorf("data directory %s holds member/store or member/wal but no member/FORMAT: it was not made by Holdfast, or is damaged; choose another --data-dir, or restore it whole", d.root)
-	}
 	err := d.writeFile("FORMAT", formatVersion+"\n", failpointFormatBeforeRename, failpointFormatAfterRename)
 	for _, dir := range []string{d.root, d.fs.PathDir(d.root)} {
 		if err == nil {

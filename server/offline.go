@@ -29,7 +29,8 @@ type OfflineConfig struct {
 	FS vfs.FS // of all directories; nil is the operating system's
 	// DataDir and WALDir are the member's. Nothing in them is changed.
 	DataDir, WALDir string
-	// Work is a directory for a copy of the store; it must not exist. Its parent must.
+	// Work is a directory for a copy of the store; it must not exist. Its parent must. If it is empty, what is made of the state
+	// stays in memory: about as much as the log has behind the store.
 	Work string
 	// Link lets the copy share files with the original that neither ever writes to again.
 	Link bool
@@ -50,7 +51,7 @@ type LogState struct {
 }
 
 // errRunning says that files belong to a member that runs.
-var errRunning = errors.New("the member is running: stop it first")
+var errRunning = fmt.Errorf("the member is running: stop it first (%w)", ErrInUse)
 
 // Offline is the state of a member that does not run: its store as it was last made durable, and the entries that its log has
 // behind that, which Apply carries out. One goroutine uses it.
@@ -152,12 +153,7 @@ func (o *Offline) open() error {
 	if err != nil {
 		return err
 	}
-	cfg := storage.Config{FS: o.cfg.FS, Dir: o.cfg.Work, Log: o.cfg.Log}
-	if o.dir.has(o.dir.path(name)) {
-		err = copyStore(o.cfg.FS, o.dir.path(name), o.cfg.Work, o.cfg.Link)
-	} else { // the member crashed before it had one, and everything is in its log
-		err = storage.Create(cfg)
-	}
+	cfg, err := o.workOn(o.dir.path(name))
 	if err != nil {
 		return err
 	}
@@ -180,6 +176,23 @@ func (o *Offline) open() error {
 	o.applied, o.term, o.state = uint64(applied.Index), uint64(applied.Term), logState(o.rec)
 	o.state.Committed = max(o.state.Committed, o.applied)
 	return o.load()
+}
+
+// workOn makes a store, of the state of the member's own, that may be changed.
+func (o *Offline) workOn(original string) (cfg storage.Config, err error) {
+	cfg = storage.Config{FS: o.cfg.FS, Dir: o.cfg.Work, Log: o.cfg.Log}
+	there := o.dir.has(original) // if not, the member crashed before it had one, and everything is in its log
+	switch {
+	case there && o.cfg.Work != "":
+		return cfg, copyStore(o.cfg.FS, original, o.cfg.Work, o.cfg.Link)
+	case there:
+		cfg.Dir, cfg.ManualCompactions = original, true
+		cfg.FS, err = storage.Scratch(o.cfg.FS, original)
+		return cfg, err
+	case o.cfg.Work == "":
+		cfg.FS, cfg.Dir = vfs.NewMem(), storeFirst
+	}
+	return cfg, storage.Create(cfg)
 }
 
 // load opens what lives in the store.
@@ -256,6 +269,15 @@ func (o *Offline) Cluster() *membership.Cluster { return o.cluster }
 
 // Keys are those after what was applied so far.
 func (o *Offline) Keys() *mvcc.Store { return o.keys }
+
+// Acknowledged is the last entry that the member may have answered for: what is known to be committed, and where it is the only
+// voter everything that it has.
+func (o *Offline) Acknowledged() uint64 {
+	if voters := o.conf.GetVoters(); len(voters) == 1 && voters[0] == uint64(o.state.Member) {
+		return o.state.Last
+	}
+	return o.state.Committed
+}
 
 // applyOfflineMax bounds how many entries are applied in one go.
 const applyOfflineMax = 1000

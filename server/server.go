@@ -159,6 +159,9 @@ func (s *Server) storeConfig(dir string) storage.Config {
 
 // openState opens the store and what lives in it.
 func (s *Server) openState() error {
+	if err := s.takeOver(); err != nil {
+		return err
+	}
 	dir, err := s.dir.settleStore(s.log)
 	if err != nil {
 		return err

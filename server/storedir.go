@@ -146,15 +146,8 @@ func (d *dataDir) recordedState() (uint64, error) {
 // after are called around the renaming.
 func (d *dataDir) writeFile(name, text string, before, after func()) error {
 	fresh := d.path(name + ".tmp")
-	f, err := d.fs.Create(fresh, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	_, err = io.WriteString(f, text)
+	err := writeSynced(d.fs, fresh, []byte(text))
 	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
 		before()
 		err = d.fs.Rename(fresh, d.path(name))
 		after()
@@ -163,4 +156,17 @@ func (d *dataDir) writeFile(name, text string, before, after func()) error {
 		return err
 	}
 	return durable.Names(d.fs, d.path())
+}
+
+// writeSynced makes a file; its name is not durable yet.
+func writeSynced(disk vfs.FS, path string, content []byte) error {
+	f, err := disk.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
 }

@@ -1,56 +1,62 @@
 package utl
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"holdfast/etcdfile"
+	"holdfast/server"
 )
 
 // snapshot is the group of commands about snapshots.
 func (t *tool) snapshot() *cobra.Command {
 	cmd := &cobra.Command{Use: "snapshot <subcommand>", Short: "Manages etcd node snapshots"}
-	cmd.AddCommand(t.snapshotStatus())
+	cmd.AddCommand(t.snapshotStatus(), t.snapshotRestore())
 	return cmd
 }
 
 func (t *tool) snapshotStatus() *cobra.Command {
-	return &cobra.Command{
+	var walDir string
+	cmd := &cobra.Command{
 		Use:   "status <filename>",
 		Short: "Gets backend snapshot status of a given file",
 		Long: `When --write-out is set to simple, this command prints out comma-separated status lists for each endpoint.
 The items in the lists are hash, revision, total keys, total size.
 
-The whole file is read and checked.
+The whole file is read and checked. Of a data directory the status is that of a snapshot of it.
 `,
-		Example: "  " + t.name() + " snapshot status backup.db\n  " + t.name() + " snapshot status backup.db -w table",
+		Example: "  " + t.name() + " snapshot status backup.db\n  " + t.name() + " snapshot status backup.db -w table\n  " + t.name() + " snapshot status default.etcd",
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return coded{exitBadArgs, errors.New("snapshot status requires exactly one argument")}
 			}
-			if _, err := os.Stat(args[0]); err != nil {
+			if _, _, err := look(args[0]); err != nil {
 				return err
 			}
-			return t.show(cmd, func() (result, error) { return t.status(args[0]) })
+			return t.show(cmd, func() (result, error) { return t.view(cmd, args[0], walDir, viewers{databaseStatus, memberStatus}) })
 		}),
 	}
+	t.walFlag(cmd, &walDir)
+	return cmd
 }
 
-func (t *tool) status(path string) (r result, err error) {
-	db, err := t.openDatabase(path)
-	if err != nil {
-		return result{}, err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
+func databaseStatus(db *etcdfile.Database) (result, error) {
 	s, err := db.Status()
+	return statusResult(s), err
+}
+
+func memberStatus(o *server.Offline) (r result, err error) {
+	src, done, err := o.Source(context.Background())
 	if err != nil {
 		return result{}, err
 	}
-	return statusResult(s), nil
+	defer func() { err = errors.Join(err, done()) }()
+	status, err := etcdfile.StatusOf(src)
+	return statusResult(status), err
 }
 
 func statusResult(s etcdfile.Status) result {
