@@ -40,6 +40,9 @@ func (t *totals) add(one *tally, txns uint64) {
 	t.txns.Add(txns)
 }
 
+// Ranges counts the ranges that were answered.
+func (s *Store) Ranges() uint64 { return s.totals.ranges.Load() }
+
 // Stats returns the numbers of now.
 func (s *Store) Stats() Stats {
 	st := Stats{
