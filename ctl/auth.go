@@ -50,7 +50,7 @@ func (t *tool) authSwitch(name, short, said string, do func(context.Context, *cl
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer t.close(c)
 			ctx, cancel := t.limit(cmd.Context())
 			defer cancel()
 			if err := do(ctx, c); err != nil {

@@ -9,15 +9,18 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/client/pkg/v3/logutil"
 	"go.etcd.io/etcd/client/pkg/v3/srv"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"google.golang.org/grpc"
 
 	"holdfast/ctl/output"
 	"holdfast/ctl/term"
 )
 
-// connect reads flags and environment and makes a client. The caller closes it.
+// connect reads flags and environment and makes a client, which the caller gives to close.
 func (t *tool) connect(cmd *cobra.Command) (*clientv3.Client, error) {
 	spec, err := t.clientSpec(cmd)
 	if err != nil {
@@ -26,12 +29,13 @@ func (t *tool) connect(cmd *cobra.Command) (*clientv3.Client, error) {
 	return t.dial(spec)
 }
 
-// dial makes a client of a description. The caller closes it.
+// dial makes a client of a description, which the caller gives to close.
 func (t *tool) dial(spec *clientv3.ConfigSpec) (*clientv3.Client, error) {
 	cfg, err := clientv3.NewClientConfig(spec, nil)
 	if err != nil {
 		return nil, fail(exitBadArgs, err)
 	}
+	cfg.Logger = t.clientLog()
 	if dialer := t.nameDialer(spec.Endpoints); dialer != nil {
 		cfg.DialOptions = append(cfg.DialOptions, grpc.WithContextDialer(dialer))
 	}
@@ -40,6 +44,20 @@ func (t *tool) dial(spec *clientv3.ConfigSpec) (*clientv3.Client, error) {
 		return nil, fail(exitBadConnection, err)
 	}
 	return c, nil
+}
+
+// clientLog writes what the client says of its tries to standard error, in the form in which etcd's tool does.
+func (t *tool) clientLog() *zap.Logger {
+	t.logLevel.SetLevel(clientv3.ClientLogLevel())
+	lines := zapcore.NewJSONEncoder(logutil.DefaultZapLoggerConfig.EncoderConfig)
+	core := zapcore.NewCore(lines, zapcore.Lock(zapcore.AddSync(t.env.Stderr)), t.logLevel)
+	return zap.New(core, zap.AddCaller(), zap.AddStacktrace(zapcore.ErrorLevel)).Named("etcd-client")
+}
+
+// close ends a client. What it says of calls that end with it is of no interest.
+func (t *tool) close(c *clientv3.Client) {
+	t.logLevel.SetLevel(zapcore.FatalLevel)
+	_ = c.Close() // all that was asked for has been answered
 }
 
 // clientSpec is what flags and environment say of the client; with it, how answers are shown is settled too.
@@ -154,14 +172,14 @@ func (t *tool) askPassword(question string) (string, error) {
 	return strings.TrimSpace(line), nil
 }
 
-// readLine reads up to the end of a line and not a byte more, so that the rest is there for who reads next.
+// readLine reads up to the end of a line, or of the input, and not a byte more, so that the rest is there for who reads next.
 func readLine(r io.Reader) (string, error) {
 	var line []byte
 	b := make([]byte, 1)
 	for {
 		n, err := r.Read(b)
 		switch {
-		case n == 1 && b[0] == '\n', errors.Is(err, io.EOF) && len(line) > 0:
+		case n == 1 && b[0] == '\n', errors.Is(err, io.EOF):
 			return string(line), nil
 		case n == 1:
 			line = append(line, b[0])

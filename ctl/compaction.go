@@ -31,7 +31,7 @@ func (t *tool) compaction() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer t.close(c)
 			ctx, cancel := t.limit(cmd.Context())
 			defer cancel()
 			if _, err := c.Compact(ctx, rev, opts...); err != nil {

@@ -16,16 +16,18 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"holdfast/ctl/output"
 )
 
 // tool is one run of the program: its world, its global flags, and how it answers.
 type tool struct {
-	env     Env
-	flags   globals
-	printer *output.Printer // set with the client's description, before anything is shown
-	layout  output.Layout   // likewise
+	env      Env
+	flags    globals
+	printer  *output.Printer // set with the client's description, before anything is shown
+	layout   output.Layout   // likewise
+	logLevel zap.AtomicLevel // of what clients say
 }
 
 // Main runs the command that env holds and returns the exit code.
@@ -62,7 +64,7 @@ const (
 
 // Command is the tree of all commands.
 func Command(env Env) *cobra.Command {
-	t := &tool{env: env}
+	t := &tool{env: env, logLevel: zap.NewAtomicLevel()}
 	name := env.Program[strings.LastIndexByte(env.Program, ' ')+1:]
 	root := &cobra.Command{
 		Use:   name,

@@ -43,7 +43,7 @@ func (t *tool) defragOne(cmd *cobra.Command, spec *clientv3.ConfigSpec, endpoint
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer t.close(c)
 	ctx, cancel := t.limit(cmd.Context())
 	defer cancel()
 	start := time.Now()

@@ -44,7 +44,7 @@ func (t *tool) del() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer t.close(c)
 			ctx, cancel := t.limit(cmd.Context())
 			defer cancel()
 			r, err := c.Do(ctx, op)

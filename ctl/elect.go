@@ -39,7 +39,7 @@ its environment.`,
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer t.close(c)
 			s, err := t.session(cmd.Context(), c, electSeconds)
 			if err != nil {
 				return err

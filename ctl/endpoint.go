@@ -158,7 +158,7 @@ func each[T any](t *tool, cmd *cobra.Command, cluster bool, ask func(context.Con
 				all[i].err = err
 				return
 			}
-			defer c.Close()
+			defer t.close(c)
 			all[i].answer, all[i].err = ask(cmd.Context(), c, endpoint)
 		})
 	}
@@ -182,7 +182,7 @@ func (t *tool) asking(ctx context.Context, spec *clientv3.ConfigSpec, cluster bo
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
+	defer t.close(c)
 	ctx, cancel := t.limit(ctx)
 	defer cancel()
 	answer, err := c.MemberList(ctx)

@@ -71,7 +71,7 @@ func (t *tool) getKeys(cmd *cobra.Command, args []string, f *getFlags) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer t.close(c)
 	ctx, cancel := t.limit(cmd.Context())
 	defer cancel()
 	var r *clientv3.GetResponse

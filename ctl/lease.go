@@ -39,7 +39,7 @@ func (t *tool) leaseGrant() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer t.close(c)
 			ctx, cancel := t.limit(cmd.Context())
 			defer cancel()
 			r, err := c.Grant(ctx, ttl)
@@ -69,7 +69,7 @@ func (t *tool) leaseRevoke() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer t.close(c)
 			ctx, cancel := t.limit(cmd.Context())
 			defer cancel()
 			r, err := c.Revoke(ctx, id)
@@ -96,7 +96,7 @@ func (t *tool) leaseTimeToLive() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer t.close(c)
 			id, err := leaseID(args[0])
 			if err != nil {
 				return err
@@ -128,7 +128,7 @@ func (t *tool) leaseList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer t.close(c)
 			ctx, cancel := t.limit(cmd.Context())
 			defer cancel()
 			r, err := c.Leases(ctx)
@@ -159,7 +159,7 @@ func (t *tool) leaseKeepAlive() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer t.close(c)
 			if !once {
 				return t.keepAlive(cmd, c, id)
 			}

@@ -31,11 +31,14 @@ The command finds ETCD_LOCK_KEY and ETCD_LOCK_REV in its environment.`,
 			if len(args) == 0 {
 				return badArgs("lock takes a lock name argument and an optional command to execute")
 			}
+			if ttl <= 0 {
+				return badArgs("a lock's --ttl is a number of seconds, and not %d", ttl)
+			}
 			c, err := t.connect(cmd)
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer t.close(c)
 			return t.holdLock(cmd.Context(), c, ttl, args[0], args[1:])
 		}),
 	}

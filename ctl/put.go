@@ -42,7 +42,7 @@ func (t *tool) put() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer t.close(c)
 			ctx, cancel := t.limit(cmd.Context())
 			defer cancel()
 			r, err := c.Do(ctx, op)

@@ -18,7 +18,7 @@ func (t *tool) ask(cmd *cobra.Command, do asking) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer t.close(c)
 	ctx, cancel := t.limit(cmd.Context())
 	defer cancel()
 	answer, err := do(ctx, c)

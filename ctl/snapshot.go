@@ -81,7 +81,7 @@ func (t *tool) saveSnapshot(ctx context.Context, spec *clientv3.ConfigSpec, path
 	if err != nil {
 		return "", err
 	}
-	defer c.Close()
+	defer t.close(c)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream
 	start := time.Now()

@@ -41,7 +41,7 @@ A request is put, get or del with its arguments and flags, as on the command lin
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer t.close(c)
 			say := io.Discard
 			if interactive {
 				say = t.env.Stdout

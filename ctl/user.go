@@ -115,7 +115,7 @@ func (t *tool) userGet() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer c.Close()
+			defer t.close(c)
 			ctx, cancel := t.limit(cmd.Context())
 			defer cancel()
 			answer, err := c.UserGet(ctx, args[0])

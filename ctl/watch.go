@@ -116,7 +116,7 @@ func (t *tool) watchOne(cmd *cobra.Command, f *watchFlags, what, command []strin
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer t.close(c)
 	events, err := f.open(cmd.Context(), c, what)
 	if err != nil {
 		return err
@@ -175,7 +175,7 @@ func (t *tool) watchInteractively(cmd *cobra.Command, envKey, envRange string) e
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer t.close(c)
 	ctx, stop := context.WithCancel(cmd.Context())
 	var watches sync.WaitGroup
 	defer watches.Wait()

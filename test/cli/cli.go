@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
 	"holdfast/test/run"
 )
 
@@ -37,6 +39,8 @@ type Call struct {
 	Loose bool
 	// Cells says that the answer is a table whose columns are as wide as the numbers measured: its cells are compared.
 	Cells bool
+	// Hushed says that which of several errors is met first is chance: standard error is not compared.
+	Hushed bool
 	// Part is the part of the protocol the call belongs to, if it is one that a server may lack.
 	Part string
 }
@@ -64,16 +68,16 @@ type Tool struct {
 func New(t *testing.T, path string, server *run.Server) *Tool {
 	t.Helper()
 	tl := &Tool{Path: path, Server: server, Dir: t.TempDir()}
-	out := tl.Output(t, Call{Args: []string{"get", "x", "-w", "json"}})
-	m := regexp.MustCompile(`"member_id":([0-9]+)`).FindStringSubmatch(out)
-	if m == nil {
-		t.Fatalf("%s: no member answers: %s", path, out)
-	}
-	var id uint64
-	if _, err := fmt.Sscan(m[1], &id); err != nil {
+	conn, err := server.Dial()
+	if err != nil {
 		t.Fatal(err)
 	}
-	tl.member = fmt.Sprintf("%x", id)
+	defer conn.Close()
+	r, err := pb.NewMaintenanceClient(conn).Status(t.Context(), &pb.StatusRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tl.member = fmt.Sprintf("%x", r.GetHeader().GetMemberId())
 	return tl
 }
 
@@ -108,10 +112,9 @@ func (tl *Tool) Run(t *testing.T, c Call) string {
 		for n, lease := range tl.leases {
 			arg = strings.ReplaceAll(arg, fmt.Sprintf("LEASE%d", n+1), lease)
 		}
-		arg = strings.ReplaceAll(arg, "MEMBER", tl.member)
-		args[i] = strings.ReplaceAll(arg, "DIR", tl.Dir)
+		args[i] = arg
 	}
-	c.Args = args
+	c.Args, c.Env = tl.fill(args), tl.fill(c.Env)
 	out := tl.Output(t, c)
 	if c.Lease {
 		tl.learnLease(t, out)
@@ -120,6 +123,16 @@ func (tl *Tool) Run(t *testing.T, c Call) string {
 		out = cells(out)
 	}
 	return tl.normal(out, c.Loose)
+}
+
+// fill puts the names of this side into the place of MEMBER, SERVER and DIR.
+func (tl *Tool) fill(words []string) []string {
+	r := strings.NewReplacer("MEMBER", tl.member, "SERVER", tl.Server.Client, "DIR", tl.Dir)
+	out := make([]string, len(words))
+	for i, word := range words {
+		out[i] = r.Replace(word)
+	}
+	return out
 }
 
 // Output runs the program and writes its exit code before what it wrote.
@@ -163,6 +176,9 @@ func (tl *Tool) Output(t *testing.T, c Call) string {
 	if c.Until > 0 {
 		return code + "\n" + out.text() // what the interruption makes of standard error is chance
 	}
+	if c.Hushed {
+		return code + "\n" + out.text()
+	}
 	said := stderr.String()
 	for _, d := range tl.Drop {
 		said = d.ReplaceAllString(said, "")
@@ -198,7 +214,7 @@ func (tl *Tool) OK(t *testing.T, args ...string) string {
 
 var (
 	leaseText = regexp.MustCompile(`lease ([0-9a-f]{16}) granted`)
-	leaseJSON = regexp.MustCompile(`"ID":([0-9]+)`)
+	leaseJSON = regexp.MustCompile(`"ID" ?: ?([0-9]+)`)
 )
 
 // learnLease notes the id that the answer grants.

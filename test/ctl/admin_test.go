@@ -76,7 +76,7 @@ func TestAdmin(t *testing.T) {
 	onBothServers(t, func(t *testing.T, sides [2]*cli.Tool) {
 		readDifferences(t).compare(t, sides, calls)
 		t.Logf("%d calls", len(calls))
-	}, "--quota-backend-bytes=2147483648") // it is shown, and etcd's differs
+	}, flags("--quota-backend-bytes=2147483648")) // it is shown, and etcd's differs
 }
 
 // TestUsers makes the commands about users and roles in every format, with authentication off and on.
@@ -131,5 +131,5 @@ func TestUsers(t *testing.T) {
 	onBothServers(t, func(t *testing.T, sides [2]*cli.Tool) {
 		readDifferences(t).compare(t, sides, calls)
 		t.Logf("%d calls", len(calls))
-	}, "--quota-backend-bytes=2147483648", "--bcrypt-cost=4")
+	}, flags("--quota-backend-bytes=2147483648", "--bcrypt-cost=4"))
 }
