@@ -1,6 +1,6 @@
 # Holdfast: what a developer types. Needs Go and make; the rest is built or fetched here, into .cache and bin.
 
-.PHONY: run build install check test fmt lint peer mixed crash sim cluster ops hosts kube clients metrics security fuzz bench microbench report tidy clean
+.PHONY: run build install manual check test fmt lint peer mixed crash sim cluster ops hosts kube clients metrics security fuzz bench microbench report tidy clean
 
 # Start a member on 127.0.0.1:2379 with its data in ./default.etcd.
 run: build
@@ -13,11 +13,16 @@ build:
 PREFIX = /usr/local
 install: build
 	install -D -m 0755 bin/holdfast $(DESTDIR)$(PREFIX)/bin/holdfast
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/share/man/man1 docs/man/*.1
 	for name in etcdctl etcdutl; do \
 		link=$(DESTDIR)$(PREFIX)/bin/$$name; \
 		if test -e $$link && ! test -L $$link; then echo "$$link is there and no link of ours" >&2; exit 1; fi; \
 		ln -sfn holdfast $$link; \
 	done
+
+# The pages about the tools' commands, from the commands: docs/commands.md and docs/man.
+manual:
+	go test -count=1 ./ctl/manual -run TestPagesAreFresh -rewrite
 
 # What a commit runs: under two minutes.
 check:
