@@ -105,6 +105,8 @@ type Config struct {
 	Observer Observer
 	// Wanted tells whether a request waits at this member. What only the answer needs is skipped where none does.
 	Wanted func(id uint64) bool
+	// WantsPrev tells whether who receives the changes asks what was there before them; nil says yes.
+	WantsPrev func() bool
 }
 
 // Machine applies committed entries. All its methods belong to one goroutine.
@@ -158,6 +160,9 @@ func (m *Machine) run(entries []Entry, results *[]Result) (int, error) {
 	b := m.Store.NewBatch()
 	defer b.Close()
 	r := run{Machine: m, batch: b, keys: m.Keys.Begin(b)}
+	if m.WantsPrev != nil && !m.WantsPrev() {
+		r.keys.Bare()
+	}
 	m.Observer.Applying()
 	n := 0
 	for ; n < len(entries) && (n == 0 || r.keys.Len() < runBytesMax) && !r.permits; n++ {

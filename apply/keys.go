@@ -56,10 +56,11 @@ func (s *step) applyPut(q *kv.PutRequest) *kv.PutResult {
 			id = present.Lease
 		}
 	}
-	prev := s.Put(q.Key, value, id)
-	s.move(q.Key, prev, id)
+	tells := q.PrevKV && s.wanted()
+	prev, from := s.Set(q.Key, value, id, tells)
+	s.move(q.Key, from, id)
 	answer := &kv.PutResult{Revision: s.Revision()}
-	if q.PrevKV && s.wanted() {
+	if tells {
 		answer.Prev = prev
 	}
 	return answer
@@ -85,15 +86,10 @@ func decode(encoded []byte) kv.KeyValue {
 }
 
 // move hangs a key on another lease than that of its previous version.
-func (s *step) move(key, prev []byte, to kv.LeaseID) {
-	if s.Leases.Len() == 0 {
-		return
+func (s *step) move(key []byte, from, to kv.LeaseID) {
+	if s.Leases.Len() > 0 {
+		s.Leases.Move(s.batch, key, from, to)
 	}
-	var from kv.LeaseID
-	if prev != nil {
-		from = decode(prev).Lease
-	}
-	s.Leases.Move(s.batch, key, from, to)
 }
 
 func (r *run) deleteRange(c *kv.Command) Result {
@@ -110,7 +106,8 @@ func (s *step) applyDeleteRange(q *kv.DeleteRangeRequest) *kv.DeleteRangeResult 
 			answer.Prev.Append(prev)
 		}
 		if leases {
-			s.move(decode(prev).Key, prev, 0)
+			v := decode(prev)
+			s.move(v.Key, v.Lease, 0)
 		}
 	})
 	answer.Revision = s.Revision()

@@ -21,6 +21,8 @@ type Event struct {
 	KV []byte
 	// Prev is the encoded KeyValue before the change; nil if there was none or it has been compacted away.
 	Prev []byte
+	// NoPrev says that there was one and it is not given, because nobody asked for it.
+	NoPrev bool
 	// Lease is the lease of the new KeyValue, PrevLease that of the one before.
 	Lease, PrevLease LeaseID
 }

@@ -49,9 +49,10 @@ func putRun(b *testing.B, st *storage.Store, s *Store, i, n int, value []byte) {
 func putEach(b *testing.B, st *storage.Store, s *Store, n int, value []byte, key func(int) []byte) {
 	batch := st.NewBatch()
 	run := s.Begin(batch)
+	run.Bare()
 	for j := range n {
 		c := run.Command()
-		c.Put(key(j), value, 0)
+		c.Set(key(j), value, 0, false)
 		c.End()
 	}
 	if err := run.Seal(); err != nil {

@@ -148,45 +148,61 @@ func (c *Command) Range(q *kv.RangeRequest) (*kv.RangeResult, error) {
 	return result, nil
 }
 
-// Put sets key and returns the encoded KeyValue it had before, nil if it is new. It keeps copies only.
+// Put is Set with the previous KeyValue.
 func (c *Command) Put(key, value []byte, lease kv.LeaseID) (prev []byte) {
-	if c.r.err != nil {
-		return nil
+	prev, _ = c.Set(key, value, lease, true)
+	return prev
+}
+
+// Set sets key and returns the lease it hung on before and, if wanted, the encoded KeyValue it had; nil if it is new. It keeps
+// copies only.
+func (c *Command) Set(key, value []byte, lease kv.LeaseID, wanted bool) (prev []byte, from kv.LeaseID) {
+	r := c.r
+	if r.err != nil {
+		return nil, 0
 	}
-	prev, old := c.current(key)
-	if c.r.err != nil {
-		return nil
+	prev, was := c.before(key, wanted || !r.bare)
+	if r.err != nil {
+		return nil, 0
 	}
 	c.tally.puts++
 	c.tally.putBytes += uint64(len(key) + len(value))
 	rev := c.next()
 	v := kv.KeyValue{Key: key, Value: value, Create: rev.Main, Mod: rev.Main, Version: 1, Lease: lease}
 	rec := record{kind: kindCreate, key: key}
-	event := kv.Event{Rev: rev, Type: kv.EventPut, Prev: prev, Lease: lease}
-	if prev != nil {
-		before, err := kv.DecodeKeyValue(prev)
-		if err != nil {
-			c.r.fail(fmt.Errorf("put %q: %w", key, err))
-			return nil
-		}
-		v.Create, v.Version = before.Create, before.Version+1
-		rec.kind, rec.hasOld, rec.old, rec.oldSize = kindUpdate, true, old, len(prev)
-		event.PrevLease = before.Lease
+	event := kv.Event{Rev: rev, Type: kv.EventPut, Prev: prev, Lease: lease, PrevLease: was.lease}
+	if was.lives() {
+		v.Create, v.Version = was.create, was.version+1
+		rec.kind, rec.hasOld, rec.old, rec.oldSize = kindUpdate, true, was.rev, was.size
+		event.NoPrev = prev == nil
 	} else {
-		c.r.edit.Create(key)
+		r.edit.Create(key)
 	}
-	if prev != nil && old.Main == rev.Main {
-		event.Prev = c.before(key)
+	if prev != nil && was.rev.Main == rev.Main {
+		event.Prev = c.rowBefore(key)
 	}
 	row := v.Append(make([]byte, 0, v.Size()))
 	event.KV, event.Key = row, keyOf(row)
-	rec.sum, rec.size = c.r.summer.sum(rev, false, row), len(row)
+	rec.sum, rec.size = r.summer.sum(rev, false, row), len(row)
 	c.written += rec.bytes()
-	c.r.puts += len(row)
-	c.r.setRecord(rev, &rec)
-	c.r.over.set(event.Key, rev, row, prev != nil)
+	r.puts += len(row)
+	r.setRecord(rev, &rec)
+	now := standing{rev: rev, create: v.Create, version: v.Version, lease: lease, size: len(row)}
+	r.over.set(event.Key, row, now, was.lives())
 	c.record(event)
-	return prev
+	return prev, was.lease
+}
+
+// before tells how key stands before a put, with its row if that is wanted.
+func (c *Command) before(key []byte, wanted bool) (row []byte, was standing) {
+	if wanted {
+		row, rev := c.current(key)
+		return row, c.r.standingOf(row, rev)
+	}
+	if was, known := c.r.over.stands(key); known {
+		return nil, was
+	}
+	return nil, c.r.baseStands(key)
 }
 
 // current returns the newest row of key and when it was written; nil if key does not live.
@@ -216,7 +232,7 @@ func (c *Command) DeleteRange(kr kv.KeyRange, each func(prev []byte)) int64 {
 			each(prev)
 		}
 		key := keyOf(prev)
-		c.r.over.set(key, c.erase(key, old, prev), nil, true)
+		c.r.over.set(key, nil, standing{rev: c.erase(key, old, prev)}, true)
 		return 1
 	}
 	return c.deleteInterval(kr, each)
@@ -253,10 +269,10 @@ func (c *Command) deleteInterval(kr kv.KeyRange, each func(prev []byte)) int64 {
 		plain = nil
 	}
 	for _, d := range chains {
-		c.r.over.set(d.key, d.rev, nil, true)
+		c.r.over.set(d.key, nil, standing{rev: d.rev}, true)
 	}
 	for _, d := range plain {
-		c.r.over.set(d.key, d.rev, nil, true)
+		c.r.over.set(d.key, nil, standing{rev: d.rev}, true)
 	}
 	return n
 }
@@ -283,15 +299,15 @@ func (c *Command) erase(key []byte, old kv.Rev, prev []byte) kv.Rev {
 	row := gone.Append(make([]byte, 0, gone.Size()))
 	event := kv.Event{Rev: rev, Type: kv.EventDelete, Key: keyOf(row), KV: row, Prev: bytes.Clone(prev), PrevLease: before.Lease}
 	if old.Main == rev.Main {
-		event.Prev = c.before(key)
+		event.Prev = c.rowBefore(key)
 	}
 	c.record(event)
 	return rev
 }
 
-// before returns the row that key had at the revision before the command: what a watcher is told was there, also where
+// rowBefore returns the row that key had at the revision before the command: what a watcher is told was there, also where
 // the command has changed the key already.
-func (c *Command) before(key []byte) []byte { return c.rowAt(key, c.begin) }
+func (c *Command) rowBefore(key []byte) []byte { return c.rowAt(key, c.begin) }
 
 // next gives out the place of the next change.
 func (c *Command) next() kv.Rev {

@@ -42,16 +42,24 @@ const firstRevision kv.Revision = 1
 type Config struct {
 	// RowCacheBytes bounds the cache of newest rows; 0 means RowCacheBytesDefault, less than 0 none.
 	RowCacheBytes int64
+	// RecentBytes bounds what is remembered of the keys written last, so that writing them again takes no look into the store; 0
+	// means RecentBytesDefault, less than 0 nothing.
+	RecentBytes int64
 }
 
 // RowCacheBytesDefault holds the newest rows of some ten thousand hot keys.
 const RowCacheBytesDefault = 16 << 20
+
+// RecentBytesDefault is enough for 100,000 to 200,000 keys of 30 bytes: all that most clusters have.
+const RecentBytesDefault = 20 << 20
 
 // Store is the key space in one storage.Store. Reads may come from any goroutine; Begin and what it returns belong to
 // one goroutine, CompactStep to one other.
 type Store struct {
 	st    *storage.Store
 	cache *rowCache
+	// recent belongs to the writer.
+	recent *recent
 	// published is what readers see; only Run.Publish replaces it.
 	published atomic.Pointer[state]
 	compactor compactor
@@ -100,7 +108,10 @@ func Open(st *storage.Store, cfg Config) (*Store, error) {
 	if cfg.RowCacheBytes == 0 {
 		cfg.RowCacheBytes = RowCacheBytesDefault
 	}
-	s := &Store{st: st, cache: newRowCache(cfg.RowCacheBytes)}
+	if cfg.RecentBytes == 0 {
+		cfg.RecentBytes = RecentBytesDefault
+	}
+	s := &Store{st: st, cache: newRowCache(cfg.RowCacheBytes), recent: newRecent(cfg.RecentBytes)}
 	now := &state{revision: firstRevision, compacted: NeverCompacted}
 	row, ok, err := st.Get(stateKey)
 	if err != nil {

@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"bytes"
+	"math"
 	"slices"
 
 	"holdfast/kv"
@@ -23,6 +24,8 @@ type chain struct {
 	versions []version
 	// updated says that the key lived before the run.
 	updated bool
+	// now is how the key stands after the last version.
+	now standing
 	// first is the room for the only version that most keys get.
 	first [1]version
 }
@@ -47,8 +50,9 @@ func (o *overlay) find(key []byte) (i int, ok bool) {
 	return slices.BinarySearchFunc(o.chains, key, func(c *chain, key []byte) int { return bytes.Compare(c.key, key) })
 }
 
-// set adds a version; it keeps key and row. lived tells whether the version replaces a living one.
-func (o *overlay) set(key []byte, rev kv.Rev, row []byte, lived bool) {
+// set adds a version, after which the key stands as now says; it keeps key and row, nil for a deletion. lived tells whether the
+// version replaces a living one.
+func (o *overlay) set(key, row []byte, now standing, lived bool) {
 	i, ok := o.find(key)
 	if !ok {
 		c := &chain{key: key, updated: lived}
@@ -56,7 +60,16 @@ func (o *overlay) set(key []byte, rev kv.Rev, row []byte, lived bool) {
 		o.chains = slices.Insert(o.chains, i, c)
 	}
 	c := o.chains[i]
-	c.versions = append(c.versions, version{rev, row})
+	c.versions = append(c.versions, version{now.rev, row})
+	c.now = now
+}
+
+// stands tells how key stands at the newest revision; known is false if the database has to be asked.
+func (o *overlay) stands(key []byte) (s standing, known bool) {
+	if i, ok := o.find(key); ok {
+		return o.chains[i].now, true
+	}
+	return standing{}, o.isSpanned(key, math.MaxInt64)
 }
 
 // get tells what the overlay knows of key at revision at: known is false if the database has to be asked.

@@ -64,8 +64,9 @@ func (p *pair) open() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	// A small cache, so that rows are evicted.
-	if p.s, err = Open(p.st, Config{RowCacheBytes: 64 << 10}); err != nil {
+	// Small caches, so that they forget, or one that never does.
+	recent := []int64{-1, 1 << 10, 8 << 10, 0}[p.rng.IntN(4)]
+	if p.s, err = Open(p.st, Config{RowCacheBytes: 64 << 10, RecentBytes: recent}); err != nil {
 		p.t.Fatal(err)
 	}
 	p.index = p.st.Applied().Index
@@ -135,6 +136,9 @@ func (p *pair) run() {
 	batch := p.st.NewBatch()
 	run := p.s.Begin(batch)
 	defer run.Drop()
+	if p.rng.IntN(2) == 0 {
+		run.Bare()
+	}
 	for range 1 + p.rng.IntN(6) {
 		if p.rng.IntN(12) == 0 {
 			rev := kv.Revision(p.rng.Int64N(int64(p.m.revision) + 2))
@@ -178,6 +182,14 @@ func (p *pair) command(run *Run) {
 			touched = append(touched, k)
 			old := p.m.newest(k, mc.rev.Main)
 			mc.put(k, v, lease)
+			lived := old != nil && !old.tombstone
+			if p.rng.IntN(2) == 0 {
+				got, from := c.Set(k, v, lease, false)
+				if run.bare && lived && old.rev.Main < mc.rev.Main && got != nil || lived && from != old.v.Lease || !lived && from != 0 {
+					p.t.Fatalf("put %q: previous row %x, lease %d, not %+v", k, got, from, old)
+				}
+				continue
+			}
 			got := c.Put(k, v, lease)
 			if old != nil && !old.tombstone != (got != nil) || old != nil && !old.tombstone && !bytes.Equal(got, old.row()) {
 				p.t.Fatalf("put %q: previous row %x, not %+v", k, got, old)
@@ -248,7 +260,13 @@ func (p *pair) compareRange(q *kv.RangeRequest, got *kv.RangeResult, err error, 
 func (p *pair) compareChange(c kv.Change) {
 	want := p.m.clone()
 	want.compacted = -1
-	if events := want.events(kv.Rev{Main: c.Revision}, c.Revision); !equalEvents(c.Events, events) {
+	events := want.events(kv.Rev{Main: c.Revision}, c.Revision)
+	for i := range c.Events {
+		if e := &c.Events[i]; e.NoPrev && e.Prev == nil { // whoever wants it reads it
+			e.Prev, e.NoPrev = events[min(i, len(events)-1)].Prev, false
+		}
+	}
+	if !equalEvents(c.Events, events) {
 		p.t.Fatalf("change of revision %s:\n got %+v\nwant %+v", c.Revision, c.Events, events)
 	}
 	for _, e := range c.Events {

@@ -15,6 +15,7 @@ func (s *Store) Replace(next *Store) {
 	s.published.Store(&between)
 	s.st.Replace(next.st)
 	s.cache.purge(after.revision)
+	s.recent.forget()
 	s.past.Forget()
 	s.compactor.follow(&next.compactor)
 	s.dropped.Store(next.dropped.Load())

@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"bytes"
+	"fmt"
 
 	"holdfast/kv"
 	"holdfast/mvcc/census"
@@ -30,7 +31,10 @@ type Run struct {
 	cmd     Command
 	open    bool // cmd is between Command and End
 	visits  bool // a visit is in progress
-	err     error
+	bare    bool // events need not say what was there before
+	// allKnown says that recent knows every key that lived when the run began.
+	allKnown bool
+	err      error
 	// tally and txns count what the ended commands did.
 	tally tally
 	txns  uint64
@@ -49,8 +53,14 @@ type Run struct {
 func (s *Store) Begin(batch *storage.Batch) *Run {
 	base := s.published.Load()
 	_, finished := s.Compaction()
-	return &Run{s: s, batch: batch, base: base, now: *base, edit: base.census.Edit(finished), records: s.st.NewBatch()}
+	return &Run{
+		s: s, batch: batch, base: base, now: *base, edit: base.census.Edit(finished), records: s.st.NewBatch(),
+		allKnown: s.recent.living() == base.census.Keys(),
+	}
 }
+
+// Bare says that nobody asks what was there before: changes are without Prev then, which saves reading it, and say so.
+func (r *Run) Bare() { r.bare = true }
 
 // Len is how many bytes the run is going to put into its batch, about.
 func (r *Run) Len() int { return r.batch.Len() + r.records.Len() + r.puts }
@@ -130,12 +140,14 @@ func (r *Run) Publish() {
 	}
 	if len(r.over.spans) > 0 {
 		r.s.cache.purge(r.now.revision)
+		r.s.recent.forget()
 	}
 	for _, c := range r.over.chains {
 		last := c.versions[len(c.versions)-1]
 		// A key written for the first time is not cached: most keys are written once and read in lists.
 		admit := len(c.versions) > 1 || c.updated
 		r.s.cache.change(c.key, last.rev, last.row, admit)
+		r.s.recent.set(c.key, c.now)
 	}
 	now := r.now
 	if now.compacted != r.base.compacted {
@@ -178,7 +190,7 @@ func (r *Run) baseRow(key []byte) ([]byte, kv.Rev) {
 	if row, rev := r.s.cache.get(key, r.base.revision); row != nil {
 		return row, rev
 	}
-	if r.err != nil {
+	if s, known := r.s.recent.get(key); r.err != nil || known && !s.lives() || !known && r.allKnown {
 		return nil, kv.Rev{}
 	}
 	if r.gets == nil {
@@ -190,6 +202,29 @@ func (r *Run) baseRow(key []byte) ([]byte, kv.Rev) {
 		r.gets = it
 	}
 	return r.readAt(r.gets, key, r.base.revision)
+}
+
+// baseStands tells how key stood when the run began.
+func (r *Run) baseStands(key []byte) standing {
+	if s, known := r.s.recent.get(key); known {
+		return s
+	}
+	if r.allKnown {
+		return standing{}
+	}
+	return r.standingOf(r.baseRow(key))
+}
+
+// standingOf tells how a key stands whose newest row was written at rev; nil is that of a key that does not live.
+func (r *Run) standingOf(row []byte, rev kv.Rev) standing {
+	if row == nil {
+		return standing{}
+	}
+	v, err := kv.DecodeKeyValue(row)
+	if err != nil {
+		r.fail(fmt.Errorf("read the version of revision %s: %w", rev, err))
+	}
+	return standing{rev: rev, create: v.Create, version: v.Version, lease: v.Lease, size: len(row)}
 }
 
 // baseAt is baseRow at an earlier revision.

@@ -16,6 +16,8 @@ type Memory struct {
 	FlushBytes int64
 	// RowCacheBytes bounds the cache of the newest rows; 0 is mvcc.RowCacheBytesDefault.
 	RowCacheBytes int64
+	// RecentBytes bounds what is remembered of the keys written last; 0 is mvcc.RecentBytesDefault.
+	RecentBytes int64
 	// WatchLogBytes bounds the log of events that watchers share; 0 is WatchLogBytesDefault.
 	WatchLogBytes int
 	// QueueBytes bounds the requests that wait to be written, and again those being written; KeptBytes the log entries kept for
@@ -50,6 +52,7 @@ const (
 	cacheBytesMin    = 4 << 20   // a few hundred blocks: a scan still finds the indexes it has just used
 	memTableBytesMin = 4 << 20   // two or three of the largest requests
 	rowCacheBytesMin = 256 << 10 // 64 shards of a few rows
+	recentBytesMin   = 64 << 10  // a few hundred keys
 	watchLogBytesMin = 2 << 20   // one event of the largest request
 	queueBytesMin    = 8 << 20   // twice what raft is given in one proposal
 	keptBytesMin     = 2 << 20   // two messages to a follower
@@ -81,6 +84,7 @@ func MemoryFor(limit int64) Memory {
 		MemTableBytes: uint64(share(storage.MemTableBytesDefault, memTableBytesMin)),
 		FlushBytes:    share(storage.FlushBytesDefault, memTableBytesMin/2), // the ratio of the defaults, so that the flush rule acts first
 		RowCacheBytes: share(mvcc.RowCacheBytesDefault, rowCacheBytesMin),
+		RecentBytes:   share(mvcc.RecentBytesDefault, recentBytesMin),
 		WatchLogBytes: int(share(WatchLogBytesDefault, watchLogBytesMin)),
 		QueueBytes:    uint64(share(queueBytesDefault, queueBytesMin)),
 		KeptBytes:     uint64(share(keptBytesDefault, keptBytesMin)),

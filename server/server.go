@@ -176,7 +176,7 @@ func (s *Server) openState() error {
 		return err
 	}
 	s.space.pending = s.store.Unflushed
-	if s.keys, err = mvcc.Open(s.store, mvcc.Config{RowCacheBytes: s.cfg.Memory.RowCacheBytes}); err != nil {
+	if s.keys, err = mvcc.Open(s.store, mvcc.Config{RowCacheBytes: s.cfg.Memory.RowCacheBytes, RecentBytes: s.cfg.Memory.RecentBytes}); err != nil {
 		return err
 	}
 	if s.leases, err = lease.Load(s.store, s.cfg.leaseTTLMin()); err != nil {
@@ -197,7 +197,7 @@ func (s *Server) openState() error {
 	s.hub.SetHead(s.keys.Revision())
 	s.machine = apply.New(apply.Config{
 		Store: s.store, Keys: s.keys, Leases: s.leases, Auth: s.auth, Cluster: s.cluster, Quota: s.cfg.Quota,
-		Publish: s.hub.Append, Watch: seenLeases{s.clock, s.seen}, Observer: s.seen, Tokens: s.cfg.Tokens, Wanted: s.waiters.waits,
+		Publish: s.hub.Append, Watch: seenLeases{s.clock, s.seen}, Observer: s.seen, Tokens: s.cfg.Tokens, Wanted: s.waiters.waits, WantsPrev: s.hub.WantsPrev,
 	})
 	return nil
 }

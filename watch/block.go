@@ -18,8 +18,10 @@ type block struct {
 
 	// large marks a revision of the log whose events are not in memory; the block has no items.
 	large bool
-	// withPrev tells that items of the history carry the previous KeyValue. Those of the log always do.
+	// withPrev tells that items of the history carry the previous KeyValue. Those of the log do, unless it is bare.
 	withPrev bool
+	// bare marks a block of the log with an item that lacks its previous KeyValue. Who wants these reads the history.
+	bare bool
 	// bytes is the memory the block stands for: items, encodings asked for, and the hits that refer to it.
 	bytes int
 	// groups are those with hits on the block's items: they forget them when the block leaves the log.

@@ -3,6 +3,7 @@ package watch
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -61,6 +62,17 @@ func (h *history) apply(ops ...op) kv.Change {
 		c.Events = append(c.Events, e)
 	}
 	h.changes = append(h.changes, c)
+	return c
+}
+
+// bare is c as it comes when nobody wants to know what was there before.
+func bare(c kv.Change) kv.Change {
+	c.Events = slices.Clone(c.Events)
+	for i := range c.Events {
+		if e := &c.Events[i]; e.Prev != nil {
+			e.Prev, e.NoPrev = nil, true
+		}
+	}
 	return c
 }
 

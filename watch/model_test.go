@@ -159,6 +159,9 @@ func (w *world) append() {
 		if w.rnd.IntN(12) == 0 {
 			c.Large, c.Events = true, nil
 		}
+		if w.rnd.IntN(3) == 0 { // whether or not somebody wants it: the writer asks before it begins
+			c = bare(c)
+		}
 		changes = append(changes, c)
 	}
 	w.head = w.history.rev

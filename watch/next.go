@@ -210,6 +210,8 @@ func (s *Stream) approach(c *cursor) act {
 	switch b := h.log.find(c.next); {
 	case b == nil:
 		s.source.upTo = h.log.first(h.head) - 1
+	case b.bare && c.group.withPrev():
+		s.source.upTo = b.next.Main - 1
 	case b.large:
 		s.source.upTo = b.from.Main
 	default:

@@ -27,6 +27,9 @@ func TestConcurrent(t *testing.T) {
 			if rev%50 == 0 {
 				c.Events, c.Large = nil, true
 			}
+			if !hub.WantsPrev() {
+				c = bare(c)
+			}
 			hub.Append([]kv.Change{c})
 		}
 	})

@@ -17,6 +17,7 @@ package watch
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -51,6 +52,7 @@ type Hub struct {
 	fragmentBytes int
 	history       *blockCache
 	encodings     atomic.Int64
+	withPrev      atomic.Int64 // groups that want previous KeyValues; changed under mu
 
 	mu      sync.Mutex // guards the fields below and those of streams, groups and cursors that say so; no I/O under it
 	head    kv.Revision
@@ -80,6 +82,10 @@ func (h *Hub) Head() kv.Revision {
 	defer h.mu.Unlock()
 	return h.head
 }
+
+// WantsPrev tells whether somebody watches who is told what was there before a change. Events that are appended without it are
+// read from the history for those who come later.
+func (h *Hub) WantsPrev() bool { return h.withPrev.Load() > 0 }
 
 // SetHead moves the head to a revision whose events were not appended: that of the store at start, or of a snapshot
 // that replaced the store. Watchers read what lies between from the history, which must have it by now.
@@ -138,34 +144,41 @@ func (h *Hub) addLarge(rev kv.Revision) {
 func (h *Hub) addEvents(c *kv.Change) {
 	b := h.log.growing(c.Revision)
 	items := make([]item, len(c.Events))
+	bare := slices.ContainsFunc(c.Events, func(e kv.Event) bool { return e.NoPrev })
+	b.bare = b.bare || bare
 	for i := range items {
 		it := &items[i]
 		it.init(c.Events[i])
 		b.items = append(b.items, it)
 		h.log.charge(it.bytes())
-		h.match(it)
+		h.match(it, bare)
 	}
 	h.log.finish(c.Revision)
 }
 
-// match finds the groups that have a live cursor for it and gives them a hit.
-func (h *Hub) match(it *item) {
+// match finds the groups that have a live cursor for it and gives them a hit. bare says that events of its revision lack what was
+// there before: whoever wants that reads the whole revision from the history.
+func (h *Hub) match(it *item, bare bool) {
 	h.matched = h.index.match(h.matched[:0], it.Key)
-	var bare, full bool
+	var wanted, full bool
 	for _, g := range h.matched {
 		if !g.live() || !g.wants(it) {
 			continue
 		}
-		h.hit(g, hit{rev: it.Rev.Main, item: it})
 		h.counts.matches++
+		if bare && g.withPrev() {
+			h.hit(g, hit{rev: it.Rev.Main})
+			continue
+		}
+		h.hit(g, hit{rev: it.Rev.Main, item: it})
 		if it.form(g.withPrev()) == &it.full {
 			full = true
 		} else {
-			bare = true
+			wanted = true
 		}
 	}
 	clear(h.matched)
-	if bare {
+	if wanted {
 		h.log.charge(it.bare.size)
 	}
 	if full {
@@ -200,6 +213,9 @@ func (h *Hub) join(span kv.KeyRange, opts options) *group {
 		g = &group{span: span, opts: opts, at: len(h.groups)}
 		h.groups = append(h.groups, g)
 		h.index.add(g)
+		if g.withPrev() {
+			h.withPrev.Add(1)
+		}
 	}
 	g.cursors++
 	return g
@@ -212,6 +228,9 @@ func (h *Hub) quit(g *group) {
 		return
 	}
 	h.index.remove(g)
+	if g.withPrev() {
+		h.withPrev.Add(-1)
+	}
 	last := h.groups[len(h.groups)-1]
 	h.groups[g.at], last.at = last, g.at
 	h.groups[len(h.groups)-1] = nil

@@ -34,6 +34,6 @@ func divideMemory(cfg config.Config, log *slog.Logger) server.Memory {
 	}
 	log.Info("memory is divided", "limit-bytes", limit, "from", from, "gc-limit-bytes", debug.SetMemoryLimit(-1),
 		"block-cache-bytes", memory.CacheBytes, "memtable-bytes", memory.MemTableBytes, "flush-bytes", memory.FlushBytes,
-		"row-cache-bytes", memory.RowCacheBytes, "watch-log-bytes", memory.WatchLogBytes, "queue-bytes", memory.QueueBytes, "calls", memory.Calls, "answer-bytes", memory.AnswerBytes)
+		"row-cache-bytes", memory.RowCacheBytes, "recent-keys-bytes", memory.RecentBytes, "watch-log-bytes", memory.WatchLogBytes, "queue-bytes", memory.QueueBytes, "calls", memory.Calls, "answer-bytes", memory.AnswerBytes)
 	return memory
 }
