@@ -30,7 +30,7 @@ func (t *tool) check() *cobra.Command {
 		Long:    "commands for checking properties of the etcd cluster",
 		Example: t.examples("ctl check perf --load=m", "ctl check latency --cluster"),
 	}
-	c.AddCommand(t.checkPerf(), t.checkDatascale(), t.checkLatency())
+	c.AddCommand(t.checkPerf(), t.checkDatascale(), t.checkLatency(), t.checkTLS())
 	return c
 }
 

@@ -90,7 +90,7 @@ func Command(env Env) *cobra.Command {
 	t.add(root, groupCluster, t.alarm(), t.defrag(), t.downgrade(), t.endpoint(), t.member(), t.moveLeader(), t.snapshot())
 	t.add(root, groupConcurrency, t.lock(), t.elect())
 	t.add(root, groupAuth, t.auth(), t.role(), t.user())
-	t.add(root, groupUtility, t.check(), t.makeMirror(), t.version(), t.options(root), t.completion())
+	t.add(root, groupUtility, t.check(), t.makeMirror(), t.pki(), t.version(), t.options(root), t.completion())
 	root.SetHelpCommandGroupID(groupUtility)
 	hideGlobals(root)
 	return root

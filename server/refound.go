@@ -131,13 +131,9 @@ func (o *Offline) newLog(part *dataDir, r Refounding, at raftlog.SnapshotRecord)
 	if err != nil {
 		return err
 	}
-	ids := make([]kv.MemberID, len(r.Founders))
-	for i := range r.Founders {
-		ids[i] = r.Founders[i].ID
-	}
 	l, err := raftlog.Create(
 		raftlog.Config{FS: part.fs, Dir: part.wal, Log: o.cfg.Log, SegmentBytes: space.segmentBytes()},
-		raftlog.Metadata{NodeID: uint64(r.Self), ClusterID: membership.ClusterID(ids)},
+		raftlog.Metadata{NodeID: uint64(r.Self), ClusterID: clusterOf(r.Founders)},
 		raftlog.Save{Snapshot: &at, State: raftlog.HardState{Term: at.Term, Commit: at.Index}})
 	if err != nil {
 		return err

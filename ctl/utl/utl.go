@@ -81,7 +81,7 @@ func Command(asEtcdutl bool) *cobra.Command {
 	f.DurationVar(&t.timeout, "timeout", 10*time.Second, "time to wait to obtain a file lock on db file, 0 to block indefinitely")
 	f.StringVarP(&t.format, "write-out", "w", "simple", "set the output format (fields, json, protobuf, simple, table)")
 	must(root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions([]string{"fields", "json", "protobuf", "simple", "table"}, cobra.ShellCompDirectiveDefault)))
-	root.AddCommand(t.snapshot(), t.hashKV(), t.defrag(), t.migrate(), t.importData(), t.exportData(), t.version(), t.completion())
+	root.AddCommand(t.snapshot(), t.hashKV(), t.defrag(), t.migrate(), t.importData(), t.exportData(), t.version(), t.completion(), t.recoverCommand(), t.member())
 	return root
 }
 

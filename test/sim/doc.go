@@ -30,6 +30,9 @@
 //	go test -tags plant_stale_read ./test/sim -run TestPlanted
 //	go test -tags plant_all ./test/sim -run TestClusters -seed=1 -rounds=1 -plant=stale-read
 //
+// recover_test.go stops such runs at any moment, lets a minority survive, and holds what server.Recovery makes of its disks against
+// the history.
+//
 // What it does not do yet: fail single reads and writes, run the API above the server.
 //
 //	Shape   world: queue, network, members, clients, watchers, faults; judge: what is right
