@@ -53,10 +53,12 @@ func describe(c *cobra.Command) entry {
 	if text == "" {
 		text = c.Short
 	}
-	return entry{
-		path: c.CommandPath(), usage: c.UseLine(), text: strings.TrimSpace(text), example: unindent(c.Example),
-		flags: flagsOf(c.NonInheritedFlags()),
+	flags := flagsOf(c.NonInheritedFlags())
+	usage := strings.TrimSuffix(c.UseLine(), " [flags]") // which is there or not, with what was asked of the command before
+	if len(flags) > 0 && !strings.Contains(usage, "[options]") {
+		usage += " [options]"
 	}
+	return entry{path: c.CommandPath(), usage: usage, text: strings.TrimSpace(text), example: unindent(c.Example), flags: flags}
 }
 
 func flagsOf(fs *pflag.FlagSet) []option {

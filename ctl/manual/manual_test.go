@@ -2,6 +2,7 @@ package manual
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"io"
 	"os"
@@ -45,9 +46,12 @@ func pages() map[string]func(io.Writer) error {
 func TestPagesAreFresh(t *testing.T) {
 	for name, write := range pages() {
 		path := filepath.Join("..", "..", "docs", filepath.FromSlash(name))
-		var want bytes.Buffer
-		if err := write(&want); err != nil {
+		var want, again bytes.Buffer
+		if err := errors.Join(write(&want), write(&again)); err != nil {
 			t.Fatal(err)
+		}
+		if want.String() != again.String() {
+			t.Errorf("%s differs from one writing to the next", name)
 		}
 		if *rewrite {
 			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
