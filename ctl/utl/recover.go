@@ -2,6 +2,7 @@ package utl
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,7 +34,7 @@ func (t *tool) recoverCommand() *cobra.Command {
 		Use:   "recover <data directory>[=<wal directory>]... --data-dir <new directory> [options]",
 		Short: "Makes a new cluster of what the loss of a majority has left",
 		Long: `Makes a new cluster of the data directories that are left when a majority of the members is lost for good. Name all of them: the
-more there are, the less is lost. Their members must be stopped. Nothing in them is changed, so keep them until all is well again.
+more there are, the less is lost. Their members must be stopped; they may be etcd's. Nothing in them is changed, so keep them until all is well again.
 
 It shows for each how far its log goes, and takes the one that is ahead by raft's rule (highest last term, then highest last index):
 its log has everything of the others that was ever committed. The whole log is kept. Members, cluster id and member ids are new, the revision
@@ -71,6 +72,16 @@ func (t *tool) recover(cmd *cobra.Command, r recovery, args []string) error {
 		dir, wal, _ := strings.Cut(arg, "=")
 		work.Survivors = append(work.Survivors, server.Survivor{DataDir: filepath.Clean(dir), WALDir: wal})
 	}
+	named := slices.Clone(work.Survivors)
+	imported, err := r.importEtcds(cmd.Context(), work.Survivors)
+	defer func() { // it is a copy, and what is made does not rest on it
+		if gone := os.RemoveAll(imported); gone != nil {
+			work.Log.Warn("could not remove what was imported from etcd", "dir", imported, "error", gone)
+		}
+	}()
+	if err != nil {
+		return err
+	}
 	all, chosen, err := work.Survey()
 	if err != nil {
 		return err
@@ -87,10 +98,36 @@ func (t *tool) recover(cmd *cobra.Command, r recovery, args []string) error {
 	if err != nil {
 		return err
 	}
+	for i := range found.Survivors {
+		found.Survivors[i].DataDir = named[i].DataDir
+	}
 	if t.format == "json" {
 		return showRecoveredJSON(cmd.OutOrStdout(), found, work)
 	}
 	return showRecovered(cmd.OutOrStdout(), found, work, self)
+}
+
+// importEtcds makes directories of ours, beside the new one, of those that are etcd's, which are only read. It returns where they are.
+func (r *recovery) importEtcds(ctx context.Context, survivors []server.Survivor) (place string, err error) {
+	place = filepath.Clean(r.dataDir) + ".import"
+	for i := range survivors {
+		s := &survivors[i]
+		if _, err := os.Stat(filepath.Join(s.DataDir, "member", "snap", "db")); err != nil {
+			continue // it is ours, or nothing; which, Survey says
+		}
+		to := filepath.Join(place, fmt.Sprint(i))
+		if err := os.RemoveAll(to); err != nil {
+			return place, fmt.Errorf("remove what an earlier try left: %w", err)
+		}
+		if err := os.MkdirAll(place, 0o700); err != nil {
+			return place, err
+		}
+		if err := (server.TakeOver{From: s.DataDir, FromWAL: s.WALDir, To: to, Log: nothing}).Run(ctx); err != nil {
+			return place, fmt.Errorf("read the etcd in %s: %w", s.DataDir, err)
+		}
+		s.DataDir, s.WALDir = to, ""
+	}
+	return place, nil
 }
 
 // showRecovered says what was found, what is kept, what cannot be known, and what to do next.

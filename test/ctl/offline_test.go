@@ -44,11 +44,11 @@ func must(t *testing.T, words ...string) string {
 // three are members of one cluster, with their processes.
 type three []*run.Server
 
-func startThree(t *testing.T) three {
+func startThree(t *testing.T, binary string) three {
 	t.Helper()
 	var all three
 	for i := range 3 {
-		s, err := run.Place(run.Config{Binary: run.Holdfast(t), Dir: t.TempDir(), Name: fmt.Sprint("m", i)})
+		s, err := run.Place(run.Config{Binary: binary, Dir: t.TempDir(), Name: fmt.Sprint("m", i)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +105,7 @@ func (all three) stop(t *testing.T) {
 // TestSetURLs stops three members, gives all of them other addresses in each data directory, and starts them there: the same
 // data, in the same cluster.
 func TestSetURLs(t *testing.T) {
-	all := startThree(t)
+	all := startThree(t, run.Holdfast(t))
 	all.ctl(t, 0, "put", "k", "v")
 	before := all.ctl(t, 0, "member", "list", "-w", "json")
 	if out, err := holdfast(t, "utl", "member", "set-urls", "--data-dir", all[1].Data, "m1=http://127.0.0.1:1"); err == nil || !strings.Contains(out, "in use by another process") {
@@ -152,7 +152,7 @@ func TestSetURLs(t *testing.T) {
 // TestRecover kills three members, loses two of them, and goes on with a new cluster made of what the third has left, which stays as
 // it is.
 func TestRecover(t *testing.T) {
-	all := startThree(t)
+	all := startThree(t, run.Holdfast(t))
 	for i := range 20 {
 		all.ctl(t, i%3, "put", fmt.Sprint("k", i), "v")
 	}
@@ -208,6 +208,45 @@ func TestRecover(t *testing.T) {
 	}
 	if out, err := holdfast(t, "utl", "recover", left, "--data-dir", into); err == nil || !strings.Contains(out, "is there already") {
 		t.Errorf("into what is there: %v\n%s", err, out)
+	}
+}
+
+// TestRecoverEtcd makes a cluster of Holdfast of what two etcds have left, one of which has heard less, and leaves their files alone.
+func TestRecoverEtcd(t *testing.T) {
+	all := startThree(t, etcd.Binary(t, "etcd"))
+	all.ctl(t, 0, "put", "k", "old")
+	all[2].Kill()
+	for i := range 20 {
+		all.ctl(t, 0, "put", "k", fmt.Sprint(i))
+	}
+	all.ctl(t, 1, "get", "k") // it has heard of all
+	for _, s := range all {
+		s.Kill()
+	}
+	before := sumsOf(t, all[1].Data) + sumsOf(t, all[2].Data)
+	fresh, err := run.Place(run.Config{Binary: run.Holdfast(t), Dir: t.TempDir(), Name: "default"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fresh.Kill)
+	fresh.Data = filepath.Join(t.TempDir(), "new")
+	out := must(t, "utl", "recover", all[2].Data, all[1].Data, "--data-dir", fresh.Data,
+		"--initial-cluster", "default="+fresh.PeerURL(), "--initial-advertise-peer-urls", fresh.PeerURL())
+	if !strings.Contains(out, "taken  "+all[1].Data) || !strings.Contains(out, "2 of 3 voting members are left, a majority") {
+		t.Errorf("it says\n%s", out)
+	}
+	if after := sumsOf(t, all[1].Data) + sumsOf(t, all[2].Data); after != before {
+		t.Errorf("the files of etcd have changed from\n%s\nto\n%s", before, after)
+	}
+	if err := fresh.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	one := three{fresh}
+	if got := one.ctl(t, 0, "get", "k", "--print-value-only"); got != "19\n" {
+		t.Errorf("k is %q", got)
+	}
+	if _, err := os.Stat(fresh.Data + ".import"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what was imported is still there: %v", err)
 	}
 }
 
