@@ -66,11 +66,23 @@ func (p *parser) environment() *Stop {
 	}
 	for _, pair := range p.src.Environ {
 		name, _, _ := strings.Cut(pair, "=")
-		if _, left := env[name]; left && strings.HasPrefix(name, "ETCD_") && !named[name] {
+		_, left := env[name]
+		if !left || !strings.HasPrefix(name, "ETCD_") || named[name] {
+			continue
+		}
+		if why := idle[name]; why != "" {
+			p.notes.info("environment variable has no effect here", slog.String("environment-variable", name), slog.String("why", why))
+		} else {
 			p.notes.warn("unrecognized environment variable", slog.String("environment-variable", name))
 		}
 	}
 	return nil
+}
+
+// idle are variables that are no flags and do something in etcd, and why they do nothing here.
+var idle = map[string]string{
+	"ETCD_VERIFY":           "what it has etcd check is always checked",
+	"ETCD_UNSUPPORTED_ARCH": "no architecture is refused",
 }
 
 // sortedByName is the table in the order in which etcd reads variables, so that the first wrong one is the same.
