@@ -65,13 +65,13 @@ func newClient(cfg Config, read, write time.Duration) *http.Transport {
 	return client
 }
 
-// UseTLS makes client ask for the configuration anew at each connection to an https URL, so that it follows files. Through a proxy it
-// is the one of now for good. With a nil config nothing changes.
+// UseTLS makes client ask for the configuration anew at each connection to an https URL, so that it follows files, also through a proxy
+// of HTTP. Through other proxies (https, socks5) it is the one of now for good. With a nil config nothing changes.
 func UseTLS(client *http.Transport, config func(host string) *tls.Config) {
 	if config == nil {
 		return
 	}
-	dial, timeout := client.DialContext, client.TLSHandshakeTimeout
+	dial, timeout := tunnels(client), client.TLSHandshakeTimeout
 	client.TLSClientConfig = config("")
 	client.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 		host, _, err := net.SplitHostPort(address)
