@@ -1,81 +1,24 @@
 package api
 
 import (
-	"context"
 	"log/slog"
-	"net"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
 	"holdfast/tracing"
+	"holdfast/tracing/tracetest"
 )
 
-// spanBox is a collector that keeps what it gets.
-type spanBox struct {
-	collector.UnimplementedTraceServiceServer
-	mu       sync.Mutex // guards the fields below
-	resource map[string]string
-	got      []*tracepb.Span
-}
-
-// Export implements collector.TraceServiceServer.
-func (s *spanBox) Export(_ context.Context, q *collector.ExportTraceServiceRequest) (*collector.ExportTraceServiceResponse, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, of := range q.ResourceSpans {
-		for _, a := range of.Resource.Attributes {
-			s.resource[a.Key] = a.Value.GetStringValue()
-		}
-		for _, in := range of.ScopeSpans {
-			s.got = append(s.got, in.Spans...)
-		}
-	}
-	return &collector.ExportTraceServiceResponse{}, nil
-}
-
-// named returns the spans of a name.
-func (s *spanBox) named(name string) (found []*tracepb.Span) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, span := range s.got {
-		if span.Name == name {
-			found = append(found, span)
-		}
-	}
-	return found
-}
-
-func startCollector(t *testing.T) (*spanBox, string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, server := &spanBox{resource: map[string]string{}}, grpc.NewServer()
-	collector.RegisterTraceServiceServer(server, s)
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(l) }()
-	t.Cleanup(func() {
-		server.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return s, l.Addr().String()
-}
-
 // traceService runs a member that sends its spans to a collector.
-func traceService(t *testing.T, perMillion int) (*service, *spanBox, *tracing.Tracing) {
-	to, address := startCollector(t)
+func traceService(t *testing.T, perMillion int) (*service, *tracetest.Collector, *tracing.Tracing) {
+	to := tracetest.Start(t)
 	traces, err := tracing.Start(t.Context(), tracing.Config{
-		Address: address, Service: "etcd", Instance: "m0", PerMillion: perMillion, Log: slog.New(slog.DiscardHandler),
+		Address: to.Address, Service: "etcd", Instance: "m0", PerMillion: perMillion, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -125,21 +68,21 @@ func TestTraces(t *testing.T) {
 	if err := traces.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if to.resource["service.name"] != "etcd" || to.resource["service.instance.id"] != "m0" {
-		t.Errorf("the spans are of %v", to.resource)
+	if to.Of("service.name") != "etcd" || to.Of("service.instance.id") != "m0" {
+		t.Errorf("the spans are of %q, %q", to.Of("service.name"), to.Of("service.instance.id"))
 	}
 	for name, n := range map[string]int{
 		"put": 1, "range": 2, "txn": 1, "delete_range": 1, "lease_grant": 1, "lease_revoke": 1, "compact": 1,
 		"etcdserverpb.KV/Put": 1, "etcdserverpb.KV/Range": 2, "etcdserverpb.Lease/LeaseGrant": 1,
 	} {
-		if got := len(to.named(name)); got != n {
+		if got := len(to.Named(name)); got != n {
 			t.Errorf("%d spans are called %s, want %d", got, name, n)
 		}
 	}
 	if t.Failed() {
 		return
 	}
-	put, call := to.named("put")[0], to.named("etcdserverpb.KV/Put")[0]
+	put, call := to.Named("put")[0], to.Named("etcdserverpb.KV/Put")[0]
 	if !slices.Equal(put.ParentSpanId, call.SpanId) || !slices.Equal(put.TraceId, call.TraceId) {
 		t.Error("the put is not within its call")
 	}
@@ -153,16 +96,16 @@ func TestTraces(t *testing.T) {
 	if !slices.Equal(events, []string{"Send raft proposal", "Receive raft result"}) {
 		t.Errorf("the put waited for %q", events)
 	}
-	if read := to.named("range")[0]; len(read.Events) != 1 || read.Status.GetCode() == tracepb.Status_STATUS_CODE_ERROR {
+	if read := to.Named("range")[0]; len(read.Events) != 1 || read.Status.GetCode() == tracepb.Status_STATUS_CODE_ERROR {
 		t.Errorf("the range waited for %v, and is %v", read.Events, read.Status)
 	}
-	if bad := to.named("range")[1]; bad.Status.GetCode() != tracepb.Status_STATUS_CODE_ERROR {
+	if bad := to.Named("range")[1]; bad.Status.GetCode() != tracepb.Status_STATUS_CODE_ERROR {
 		t.Errorf("the range of a future revision is %v", bad.Status)
 	}
-	if says := attributes(to.named("txn")[0]); says["success_first_key"] != `string_value:"in-txn"` || says["success_len"] != "int_value:1" {
+	if says := attributes(to.Named("txn")[0]); says["success_first_key"] != `string_value:"in-txn"` || says["success_len"] != "int_value:1" {
 		t.Errorf("the txn says %v", says)
 	}
-	for _, span := range to.got {
+	for _, span := range to.Spans() {
 		if strings.Contains(span.String(), "the-secret-value") {
 			t.Errorf("a value is in a span: %v", span)
 		}
@@ -182,10 +125,10 @@ func TestTracesAsked(t *testing.T) {
 	if err := traces.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(to.named("put")); n != 1 {
+	if n := len(to.Named("put")); n != 1 {
 		t.Fatalf("%d puts were traced", n)
 	}
-	if id := to.named("put")[0].TraceId; !slices.Equal(id, []byte("\x0a\xf7\x65\x19\x16\xcd\x43\xdd\x84\x48\xeb\x21\x1c\x80\x31\x9c")) {
+	if id := to.Named("put")[0].TraceId; !slices.Equal(id, []byte("\x0a\xf7\x65\x19\x16\xcd\x43\xdd\x84\x48\xeb\x21\x1c\x80\x31\x9c")) {
 		t.Errorf("the trace is %x", id)
 	}
 }
