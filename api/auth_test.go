@@ -455,22 +455,28 @@ func TestGatewayRefusesNames(t *testing.T) {
 	})
 }
 
-// TestPromotionByOtherMembers: a member that passes a promotion on shows its client's token; the peer port is no way around
-// the users.
+// TestPromotionByOtherMembers: a member that passes a promotion on shows its client's token, or has a certificate that counts; the peer port
+// is no way around the users.
 func TestPromotionByOtherMembers(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *service) {
 		u := withUsers(t, s)
 		for _, test := range []struct {
-			token string
-			code  int
+			token  string
+			proven bool
+			code   int
 		}{
-			{"", http.StatusInternalServerError},
-			{"worth nothing", http.StatusInternalServerError},
-			{u.token("bob"), http.StatusInternalServerError},
-			{u.token("root"), http.StatusNotFound}, // there is no such member
-			{bearer + u.token("root"), http.StatusNotFound},
+			{"", false, http.StatusForbidden},
+			{"worth nothing", false, http.StatusInternalServerError}, // it may be known here in a moment
+			{u.token("bob"), false, http.StatusForbidden},
+			{u.token("root"), false, http.StatusNotFound}, // there is no such member
+			{bearer + u.token("root"), false, http.StatusNotFound},
+			{"", true, http.StatusNotFound},
 		} {
 			q := httptest.NewRequest(http.MethodPost, promotePath+"77", nil)
+			q.TLS = &tls.ConnectionState{}
+			if test.proven {
+				q.TLS.VerifiedChains = [][]*x509.Certificate{{{}}}
+			}
 			if test.token != "" {
 				q.Header.Set("Authorization", test.token)
 			}

@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc/status"
 
+	"holdfast/auth"
 	"holdfast/kv"
 	"holdfast/login"
 	"holdfast/membership"
@@ -45,7 +46,9 @@ func RefuseStarting(w http.ResponseWriter, with string) {
 // promotePath is followed by the id of a learner, in decimal.
 const promotePath = "/members/promote/"
 
-// promote gives a learner a vote, for an administrator whose token came along. Other members ask the leader for it here, and tell the refusals apart by their text.
+// promote gives a learner a vote, for an administrator whose token came along, or for a member that has proved by its certificate to be one:
+// it has asked itself whether its client may, who is known there by a certificate, too, or it is an etcd, which passes no tokens on.
+// Other members ask the leader for it here, and tell the refusals apart by their text.
 func (a *API) promote(w http.ResponseWriter, r *http.Request) {
 	if !peerMethod(w, r, http.MethodPost) {
 		return
@@ -61,7 +64,9 @@ func (a *API) promote(w http.ResponseWriter, r *http.Request) {
 	if text := r.Header.Get("Authorization"); text != "" {
 		ctx = a.withCredentials(ctx, login.Credentials{Token: new(strings.TrimPrefix(text, bearer))})
 	}
-	err = a.member.CheckAdmin(ctx)
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
+		err = a.member.CheckAdmin(ctx)
+	}
 	var members []membership.Member
 	if err == nil {
 		members, err = a.member.MemberPromote(ctx, kv.MemberID(id))
@@ -82,6 +87,8 @@ func refusePromotion(w http.ResponseWriter, err error) {
 		http.Error(w, membership.ErrNotLearner.Error(), http.StatusPreconditionFailed)
 	case errors.Is(err, server.ErrLearnerNotReady):
 		http.Error(w, status.Convert(toWire(err)).Message(), http.StatusPreconditionFailed)
+	case errors.Is(err, auth.ErrPermissionDenied), errors.Is(err, auth.ErrUserEmpty):
+		http.Error(w, status.Convert(toWire(err)).Message(), http.StatusForbidden)
 	default:
 		writeJSON(w, http.StatusInternalServerError, "application/json", struct {
 			Message string `json:"message"`

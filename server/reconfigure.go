@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"holdfast/apply"
+	"holdfast/auth"
 	"holdfast/kv"
 	"holdfast/membership"
 )
@@ -118,6 +119,8 @@ func readPromoted(answer *peerAnswer) (members []membership.Member, err error) {
 		return nil, ErrLearnerNotReady
 	case answer.status == http.StatusPreconditionFailed && says(membership.ErrNotLearner):
 		return nil, membership.ErrNotLearner
+	case answer.status == http.StatusForbidden:
+		return nil, auth.ErrPermissionDenied
 	}
 	return nil, fmt.Errorf("%w: status %d: %.200s", errNotForwarded, answer.status, answer.body)
 }
