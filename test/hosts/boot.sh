@@ -1,15 +1,15 @@
 #!/bin/sh
-# boot.sh NAME ROOT: boots systemd in namespaces of its own, on an overlay of / whose changes stay in memory. What lies in ROOT/files
+# boot.sh NAME ROOT TARGET: boots systemd up to a target in namespaces of its own, on an overlay of / whose changes stay in memory. What lies in ROOT/files
 # is copied over it. Prints the id of systemd's process, and ends it, and everything below it, when standard input is closed.
 set -eu
-name=$1 root=$2
+name=$1 root=$2 target=$3
 groups="/sys/fs/cgroup/systemd /sys/fs/cgroup/unified"
 for group in $groups; do
 	mkdir "$group/$name"
 	echo $$ >"$group/$name/cgroup.procs"
 done
 unshare --mount --pid --fork --kill-child --net --uts --ipc --cgroup sh -euc '
-	name=$1 root=$2
+	name=$1 root=$2 target=$3
 	mount --make-rprivate /
 	mount -t tmpfs tmpfs "$root/layer"
 	mkdir "$root/layer/upper" "$root/layer/work" "$root/layer/host"
@@ -29,8 +29,8 @@ unshare --mount --pid --fork --kill-child --net --uts --ipc --cgroup sh -euc '
 	mkdir -p outside
 	pivot_root . outside
 	umount -l /outside
-	exec env -i container=holdfast /lib/systemd/systemd --unit=basic.target
-' sh "$name" "$root" </dev/null >"$root/console" 2>&1 &
+	exec env -i container=holdfast /lib/systemd/systemd --unit="$target"
+' sh "$name" "$root" "$target" </dev/null >"$root/console" 2>&1 &
 outer=$!
 inner=
 while test -z "$inner" && kill -0 $outer; do

@@ -89,8 +89,34 @@ func launch(t *testing.T, argv ...string) (line string) {
 	return line
 }
 
-// Boot boots a host. files are put into it before, by their paths there; a path that is a source on this machine is copied.
+// Boot boots a host without services. files are put into it before, by their paths there; a path that is a source on this machine is
+// copied.
 func (n *Network) Boot(name, ip string, files ...File) *Host {
+	n.t.Helper()
+	h := n.boot("basic.target", name, ip, files)
+	h.Await("systemd", func() error {
+		state, err := h.Try("systemctl", "is-system-running")
+		if state == "running" || state == "degraded" { // whatever else is installed here may fail
+			return nil
+		}
+		return fmt.Errorf("%s, %v", state, err)
+	})
+	return h
+}
+
+// BootServices boots a host with the services that are enabled, and does not wait for them. As on many machines its network is there
+// only after some of them have begun.
+func (n *Network) BootServices(name, ip string, files ...File) *Host {
+	n.t.Helper()
+	h := n.boot("multi-user.target", name, ip, files)
+	h.Await("systemd", func() error {
+		_, err := h.Try("systemctl", "show", "--property=Version")
+		return err
+	})
+	return h
+}
+
+func (n *Network) boot(target, name, ip string, files []File) *Host {
 	n.t.Helper()
 	root := n.t.TempDir()
 	for _, dir := range []string{"layer", "files"} {
@@ -105,20 +131,13 @@ func (n *Network) Boot(name, ip string, files ...File) *Host {
 	}
 	n.hosts++
 	group := fmt.Sprintf("holdfast-%d-%d", os.Getpid(), n.hosts)
-	h := &Host{Name: name, IP: ip, t: n.t, pid: launch(n.t, "sh", "-c", bootScript, "sh", group, root)}
+	h := &Host{Name: name, IP: ip, t: n.t, pid: launch(n.t, "sh", "-c", bootScript, "sh", group, root, target)}
 	n.t.Cleanup(func() {
 		if console, err := os.ReadFile(filepath.Join(root, "console")); n.t.Failed() && err == nil {
 			n.t.Logf("console of %s:\n%s", name, console)
 		}
 	})
 	n.plug(h)
-	h.Await("systemd", func() error {
-		state, err := h.Try("systemctl", "is-system-running")
-		if state == "running" || state == "degraded" { // whatever else is installed here may fail
-			return nil
-		}
-		return fmt.Errorf("%s, %v", state, err)
-	})
 	return h
 }
 
@@ -139,17 +158,20 @@ func (n *Network) plug(h *Host) {
 	}
 }
 
-// File is something that a host has from the beginning: Text, or a copy of From.
+// File is something that a host has from the beginning: Text, a copy of From, or a link to To.
 type File struct {
-	Path       string
-	Text, From string
-	Mode       os.FileMode
+	Path           string
+	Text, From, To string
+	Mode           os.FileMode // of a link: nothing
 }
 
 func (f File) put(root string) (err error) {
 	path := filepath.Join(root, f.Path)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
+	}
+	if f.To != "" {
+		return os.Symlink(f.To, path)
 	}
 	if f.From == "" {
 		return os.WriteFile(path, []byte(f.Text), f.Mode)
