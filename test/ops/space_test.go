@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"flag"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -34,10 +35,12 @@ func onDisk(t *testing.T, data string) (total int64) {
 
 const mega = 1 << 20
 
+var megabytes = flag.Int64("ops.mb", 64, "how much is written to see the sizes that a member tells, in MiB")
+
 // TestA6Sizes writes, deletes, compacts and defragments, and holds the sizes a member tells against what it was given and what its
 // files take. Space comes back whether it is defragmented or not.
 func TestA6Sizes(t *testing.T) {
-	const written = 64 * mega
+	written := *megabytes * mega
 	server := one(t, t.TempDir())
 	c := dial(t, server.Client)
 	for i := range written / mega {
@@ -60,7 +63,8 @@ func TestA6Sizes(t *testing.T) {
 	if compacted.DbSize < compacted.DbSizeInUse {
 		t.Errorf("the size is %d, with %d in use", compacted.DbSize, compacted.DbSizeInUse)
 	}
-	t.Logf("size after the compaction: %d, in use %d", compacted.DbSize, compacted.DbSizeInUse)
+	t.Logf("%d bytes written: size %d, in use %d; when all is deleted and compacted: size %d, in use %d, in files %d",
+		written, full.DbSize, full.DbSizeInUse, compacted.DbSize, compacted.DbSizeInUse, onDisk(t, server.Data))
 	if _, err := c.Defragment(c.ctx, &pb.DefragmentRequest{}); err != nil {
 		t.Fatal(err)
 	}
