@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -58,12 +59,8 @@ var headsThatMatter = []string{
 	"Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers", "Www-Authenticate",
 }
 
-func (e exchange) send(t *testing.T, client *http.Client, base string) heard {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
-	if e.for_ > 0 {
-		ctx, cancel = context.WithTimeout(t.Context(), e.for_)
-	}
+func (e exchange) send(ctx context.Context, client *http.Client, base string) heard {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(e.for_, callTimeout))
 	defer cancel()
 	q, err := http.NewRequestWithContext(ctx, e.method, base+e.path, strings.NewReader(e.body))
 	if err != nil {
@@ -208,8 +205,8 @@ func TestHTTP(t *testing.T) {
 				}
 				var want, got heard
 				var both sync.WaitGroup
-				both.Go(func() { want = e.send(t, client, at[0]) })
-				both.Go(func() { got = e.send(t, client, at[1]) })
+				both.Go(func() { want = e.send(t.Context(), client, at[0]) })
+				both.Go(func() { got = e.send(t.Context(), client, at[1]) })
 				both.Wait()
 				if c.tls != nil && got.head[callKind] == "" {
 					delete(want.head, callKind) // differences.txt, at its end

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -300,6 +302,7 @@ func (c *crew) play(ctx context.Context) error {
 		return err
 	}
 	c.askLearner(ctx, learner)
+	c.askLearnerHTTP(ctx, learner)
 	err = c.await(ctx, "the learner is ready", func(ctx context.Context) bool {
 		_, err := pb.NewClusterClient(first.conn).MemberPromote(ctx, &pb.MemberPromoteRequest{ID: learner.id})
 		return err == nil || !strings.Contains(err.Error(), "in sync with leader")
@@ -408,5 +411,39 @@ func (c *crew) askLearner(ctx context.Context, m *sailor) {
 		_ = c.step(ctx, "learner: "+call.name, m, func(ctx context.Context, _ *grpc.ClientConn) ([]*pb.Member, error) {
 			return nil, call.call(ctx)
 		})
+	}
+}
+
+// learnerExchanges are requests over HTTP to a learner that follows: what it says of its health, and calls through the gateway of each
+// kind: those that it serves, and those that it does not.
+var learnerExchanges = []exchange{
+	get("/health"), get("/health?serializable=true"), get("/livez?verbose"), get("/readyz"), get("/readyz?verbose"),
+	get("/readyz?verbose&exclude=non_learner"), get("/readyz/non_learner"), get("/readyz/linearizable_read?verbose"), get("/version"),
+	post("/v3/kv/range", `{"key":"Zm9v","serializable":true}`), post("/v3/kv/range", `{"key":"Zm9v"}`),
+	post("/v3/kv/put", `{"key":"Zm9v","value":"YmFy"}`), post("/v3/kv/txn", `{"success":[{"request_range":{"key":"Zm9v"}}]}`),
+	post("/v3/maintenance/status", `{}`), post("/v3/maintenance/hash", `{}`), post("/v3/maintenance/alarm", `{}`),
+	post("/v3/cluster/member/list", `{}`), post("/v3/lease/leases", `{}`), post("/v3/auth/status", `{}`),
+	post("/v3/watch", `{"create_request":{"key":"Zm9v"}}`), post("/v3/lease/keepalive", `{"ID":"7"}`),
+}
+
+// ofEachSide are fields of JSON answers that the two clusters have for themselves besides those of freeNumbers: who they are, the quota
+// (differences.txt), and the version of the storage, which a young etcd raises within half a minute.
+var ofEachSide = []string{"cluster_id", "member_id", "leader", "dbSizeQuota", "storage", "storageVersion"}
+
+// freeShown finds a field that is free as it is written down; one that is 0 is not there.
+var freeShown = regexp.MustCompile(`\w+:free ?`)
+
+// askLearnerHTTP asks a learner over HTTP, and writes down what it says.
+func (c *crew) askLearnerHTTP(ctx context.Context, m *sailor) {
+	free := freeNumbers(loadDifferences(differencesText))
+	for _, name := range ofEachSide {
+		free[name] = true
+	}
+	client := &http.Client{Transport: &http.Transport{}}
+	defer client.CloseIdleConnections()
+	for _, e := range learnerExchanges {
+		got := e.send(ctx, client, m.ClientURL())
+		body := strings.ReplaceAll(freeShown.ReplaceAllString(fmt.Sprint(plain(free, got.body)), ""), " ]", "]")
+		c.said = append(c.said, c.names(fmt.Sprintf("learner: %s -> %d %s %s", e, got.status, got.head["Content-Type"], body)))
 	}
 }
