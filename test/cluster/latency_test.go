@@ -61,6 +61,58 @@ func TestA3Latency(t *testing.T) {
 	}
 }
 
+// Goal: TestA3Latency fails when it should. Method: while clients work, the leader is cut off for a while, or everything takes longer than
+// an election timeout on its way, which takes a minute to be found and belongs to the long form; both must be.
+func TestA3SeesWhatIsLost(t *testing.T) {
+	for what, planted := range map[string]condition{"loss": {cut: true}, "delay": {delay: 3 * time.Second}} {
+		t.Run(what, func(t *testing.T) {
+			if planted.delay > 0 && *roundsFlag <= roundsShort {
+				t.Skip("the long form plants a delay, too")
+			}
+			c := startCluster(t, chosen(t), 3, false)
+			leader, err := c.leader()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var ways []way
+			for w := range c.net.links {
+				if w.from == leader.name || w.to == leader.name {
+					ways = append(ways, w)
+				}
+			}
+			over := make(chan struct{})
+			var plant sync.WaitGroup
+			plant.Go(func() {
+				for { // clients work for longer than the first pause
+					if err := c.net.set(condition{}, ways...); err != nil {
+						t.Error(err)
+					}
+					select {
+					case <-over:
+						return
+					case <-time.After(300 * time.Millisecond):
+					}
+					if err := c.net.set(planted, ways...); err != nil {
+						t.Error(err)
+					}
+					select {
+					case <-over:
+						return
+					case <-time.After(5 * time.Second):
+					}
+				}
+			})
+			_, _, err = c.atDelay()
+			close(over)
+			plant.Wait()
+			if err == nil {
+				t.Error("nothing was found")
+			}
+			t.Logf("found: %.300v", err)
+		})
+	}
+}
+
 // atDelay lets clients work at every member. It returns how long each request took, how late the test was woken at worst, and what
 // failed.
 func (c *cluster) atDelay() (took []time.Duration, stall time.Duration, err error) {
