@@ -24,6 +24,8 @@ type client struct {
 	w      *world
 	id     int
 	member int // the one it talks to
+	// user is who it says it is, with a token once it has logged in; none where there are no users.
+	user, token string
 }
 
 // op is one request and what became of it.
@@ -35,6 +37,7 @@ type op struct {
 	query        *kv.RangeRequest // of a question; then payload is nil
 	txn          *kv.TxnRequest   // of a transaction that only reads; then both are nil
 	sees         bool             // everything acknowledged before: it is not serializable
+	after        int              // index of the last entry of which a client knew when it was asked
 	call, answer int64            // moments; answer is 0 while there is none
 	got          result
 }
@@ -79,7 +82,12 @@ func (c *client) send(l *life) {
 	case p < 38:
 		c.renew()
 	default:
-		o.payload = c.command(o, p)
+		user, revision, known := c.identify(l)
+		if !known {
+			c.login(l)
+			return
+		}
+		o.payload = c.command(kv.CommandHeader{ID: o.id, Username: user, AuthRevision: revision}, o, p)
 		w.note("client %d asks %s, request %x: %d bytes", c.id, l.member, o.id, len(o.payload))
 		w.judge.began(o)
 		l.propose(o.id, o.payload, requestTimeout, func(r *apply.Result, err error) { c.answered(o, r, err) })
@@ -93,7 +101,9 @@ func (c *client) span() (key, end []byte) {
 	key = []byte(c.key())
 	switch c.w.rnd.IntN(4) {
 	case 0:
-		return key, []byte("k12")
+		if end := []byte("k12"); c.user == "" || !empty(key, end) {
+			return key, end
+		}
 	case 1:
 		return []byte("k"), []byte("l")
 	}
@@ -110,28 +120,28 @@ func (c *client) value(o *op) []byte {
 }
 
 // command draws a command; p is from 38 to 99.
-func (c *client) command(o *op, p int) []byte {
+func (c *client) command(h kv.CommandHeader, o *op, p int) []byte {
 	w := c.w
 	switch {
 	case p < 62:
-		return sealed(o.id, kv.KindPut, &pb.PutRequest{Key: []byte(c.key()), Value: c.value(o), PrevKv: w.chance(30)})
+		return sealed(h, kv.KindPut, &pb.PutRequest{Key: []byte(c.key()), Value: c.value(o), PrevKv: w.chance(30)})
 	case p < 69:
-		return sealed(o.id, kv.KindPut, &pb.PutRequest{Key: []byte(c.key()), Value: c.value(o), Lease: int64(w.judge.someLease())})
+		return sealed(h, kv.KindPut, &pb.PutRequest{Key: []byte(c.key()), Value: c.value(o), Lease: int64(w.judge.someLease())})
 	case p < 76:
 		key, end := c.span()
 		if w.chance(80) {
 			end = nil
 		}
-		return sealed(o.id, kv.KindDeleteRange, &pb.DeleteRangeRequest{Key: key, RangeEnd: end, PrevKv: w.chance(30)})
+		return sealed(h, kv.KindDeleteRange, &pb.DeleteRangeRequest{Key: key, RangeEnd: end, PrevKv: w.chance(30)})
 	case p < 92:
-		return sealed(o.id, kv.KindTxn, c.txn(o, &distinct{first: w.rnd.IntN(keysPerRun)}, 0))
+		return sealed(h, kv.KindTxn, c.txn(o, &distinct{first: w.rnd.IntN(keysPerRun)}, 0))
 	case p < 96:
-		return kv.DraftLeaseGrant(&kv.LeaseGrantRequest{TTL: c.ttl(), ID: w.judge.newLease()}).Seal(kv.CommandHeader{ID: o.id})
+		return kv.DraftLeaseGrant(&kv.LeaseGrantRequest{TTL: c.ttl(), ID: w.judge.newLease()}).Seal(h)
 	case p < 98:
-		return kv.DraftLeaseRevoke(&kv.LeaseRevokeRequest{ID: w.judge.someLease()}).Seal(kv.CommandHeader{ID: o.id})
+		return kv.DraftLeaseRevoke(&kv.LeaseRevokeRequest{ID: w.judge.someLease()}).Seal(h)
 	}
 	rev := max(1, w.judge.now.revision-kv.Revision(w.rnd.IntN(200)))
-	return kv.DraftCompact(&kv.CompactRequest{Revision: rev}).Seal(kv.CommandHeader{ID: o.id})
+	return kv.DraftCompact(&kv.CompactRequest{Revision: rev}).Seal(h)
 }
 
 // ttl draws the life of a lease: short, or at times long enough for the members to agree on what is left of it.
@@ -142,12 +152,12 @@ func (c *client) ttl() int64 {
 	return 1 + c.w.rnd.Int64N(8)
 }
 
-func sealed(id uint64, kind kv.Kind, m proto.Message) []byte {
+func sealed(h kv.CommandHeader, kind kv.Kind, m proto.Message) []byte {
 	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
 	if err != nil {
 		panic(err)
 	}
-	return kv.DraftOf(kind, body).Seal(kv.CommandHeader{ID: id})
+	return kv.DraftOf(kind, body).Seal(h)
 }
 
 // txn draws a transaction that writes: in each branch, what is nested in it included, every key is changed once at most, as
@@ -225,6 +235,7 @@ func (c *client) answered(o *op, r *apply.Result, err error) {
 		c.w.note("client %d gives up request %x", c.id, o.id)
 	default:
 		o.answer, o.got = c.w.moment(), showResult(r)
+		c.w.judge.acknowledged(o)
 		c.w.note("client %d has request %x: %v", c.id, o.id, o.got)
 	}
 	c.think()
@@ -240,8 +251,9 @@ func (c *client) get(l *life, o *op, linearizable bool) {
 	if !linearizable && c.w.chance(40) {
 		o.query.Revision = max(1, l.keys.Revision()-kv.Revision(c.w.rnd.IntN(60)))
 	}
+	o.after = c.w.judge.known
 	read := func(err error) {
-		if err == nil {
+		if err == nil && c.mayRead(l, o, o.query) {
 			var answer *kv.RangeResult
 			if answer, err = l.rangeNow(o.query); err == nil {
 				o.got = result{revision: answer.Revision, text: showRange(answer.Count, answer.More, showRows(&answer.Rows))}
@@ -261,9 +273,9 @@ func (c *client) get(l *life, o *op, linearizable bool) {
 
 func (c *client) readTxn(l *life, o *op) {
 	q := &kv.TxnRequest{Success: []kv.Op{{Range: &kv.RangeRequest{KeyRange: kv.KeyRange{Key: []byte(c.key())}}}, {Range: &kv.RangeRequest{KeyRange: kv.KeyRange{Key: []byte("k"), End: []byte("l")}}}}}
-	o.txn, o.sees = q, true
+	o.txn, o.sees, o.after = q, true, c.w.judge.known
 	l.whenCommitted(func(err error) {
-		if err == nil {
+		if err == nil && c.mayRead(l, o, q.Success[0].Range, q.Success[1].Range) {
 			answer, err := apply.ReadTxn(context.Background(), l.keys, q)
 			if err != nil {
 				c.w.fail("%v: %v", o, err)

@@ -70,7 +70,7 @@ func (l *life) agree(leases []lease.Lease, done func(*apply.Result, error)) (req
 func (l *life) tendLeases() {
 	over, checkpoints := l.leaseClock.Due()
 	for _, id := range over {
-		payload, request := l.w.judge.ends(id)
+		payload, request := l.w.judge.ends(l, id)
 		l.w.counts["expirations proposed"]++
 		l.w.note("%s: lease %d is over, request %x in term %d", l.member, int64(id), request, l.led)
 		l.enqueue(l.led, request, payload, tendRetry, func(*apply.Result, error) {})

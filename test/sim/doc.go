@@ -16,6 +16,7 @@
 //	upkeep_test.go          upkeep.go: flush, release of the log, physical compaction
 //	snapshot_test.go        catchup.go: a received state takes the place of the present one; the directories are server's own
 //	membership_test.go      reconfigure.go, peers.go: changes of the membership, and what an operator does about them
+//	users_test.go           login.go, read.go: who asks, and whether a read is permitted; login's table of simple tokens is token's own
 //	failover_test.go        failover.go: elections when the leader is known to be down, handing over, leaving when removed
 //
 // Pebble's own compactions are off, for their time is not the queue's; the upkeep merges the tables now and then instead.

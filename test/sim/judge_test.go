@@ -32,6 +32,8 @@ type judge struct {
 	sent    map[uint64]*vfs.MemFS // snapshots on their way, by index
 	roster  roster                // after log
 	rosters map[uint64]verdict    // of the configuration changes, by index
+	permits []*users              // by index of the entry that they are after
+	known   int                   // index of the last entry of which a client knows
 
 	ops  []*op // of clients and of lease clocks
 	byID map[uint64]*op
@@ -58,7 +60,7 @@ func newJudge(w *world) *judge {
 	s := emptyState()
 	return &judge{
 		w: w, now: s, states: []*state{s, s}, changes: [][]change{nil, nil}, results: map[uint64]result{}, moments: map[uint64]int64{}, places: map[uint64]int{}, begins: []int{0, 0},
-		roster: roster{}, rosters: map[uint64]verdict{}, sent: map[uint64]*vfs.MemFS{}, byID: map[uint64]*op{}, ending: map[uint64]kv.LeaseID{},
+		permits: []*users{s.users}, roster: roster{}, rosters: map[uint64]verdict{}, sent: map[uint64]*vfs.MemFS{}, byID: map[uint64]*op{}, ending: map[uint64]kv.LeaseID{},
 		lives: map[kv.LeaseID]promise{}, gone: map[kv.LeaseID]int64{}, hashes: map[hashOf]uint32{},
 	}
 }
@@ -88,6 +90,7 @@ func (j *judge) applied(m *member, e apply.Entry) {
 	if len(e.Payload) > 0 {
 		j.command(e)
 	}
+	j.permits = append(j.permits, j.now.users)
 }
 
 func (j *judge) command(e apply.Entry) {
@@ -164,10 +167,10 @@ func (j *judge) renewed(id kv.LeaseID, called time.Duration, call int64) {
 }
 
 // ends makes a request to end a lease that is over.
-func (j *judge) ends(id kv.LeaseID) (payload []byte, request uint64) {
+func (j *judge) ends(l *life, id kv.LeaseID) (payload []byte, request uint64) {
 	request = uint64(j.w.moment())<<1 | 1
 	j.ending[request] = id
-	payload = kv.DraftLeaseRevoke(&kv.LeaseRevokeRequest{ID: id}).Seal(kv.CommandHeader{ID: request})
+	payload = kv.DraftLeaseRevoke(&kv.LeaseRevokeRequest{ID: id}).Seal(l.asRoot(request))
 	return j.ofLeader(payload, request), request
 }
 
@@ -332,6 +335,9 @@ func (j *judge) level(m *member) {
 	got, want := showRange(r.Count, r.More, showRows(&r.Rows)), j.now.answer(all)
 	if got != want || r.Revision != j.now.revision {
 		j.w.fail("%s holds at the end, revision %d,\n%s\nthe model, revision %d,\n%s", m, r.Revision, got, j.now.revision, want)
+	}
+	if got, want := showUsers(l.auth.State()), j.now.users.String(); got != want {
+		j.w.fail("%s holds users at the end: %s\nthe model: %s", m, got, want)
 	}
 	if got, want := rosterOf(l.cluster), j.roster.String(); got != want {
 		j.w.fail("%s knows at the end %s, there are %s", m, got, want)

@@ -19,6 +19,7 @@ import (
 	"holdfast/replica"
 	"holdfast/server"
 	"holdfast/storage"
+	"holdfast/token"
 	"holdfast/watch"
 )
 
@@ -100,6 +101,7 @@ type life struct {
 	keys    *mvcc.Store
 	leases  *lease.Set
 	auth    *auth.Store
+	tokens  *token.Simple // who is logged in; as in earnest it is gone with the process
 	cluster *membership.Cluster
 	machine *apply.Machine
 	hub     *watch.Hub
@@ -136,6 +138,7 @@ func (m *member) start() {
 	m.lives++
 	l := &life{member: m, number: m.lives, waiting: map[uint64]*request{}}
 	l.leaseClock = server.NewLeaseClock(l.wallClock, true)
+	l.tokens = token.NewSimple(token.SimpleConfig{Now: l.wallClock})
 	m.life = l
 	m.w.note("%s starts, life %d", m, l.number)
 	err := l.open()
@@ -209,7 +212,7 @@ func (l *life) openStore(dir string) (err error) {
 	l.hub = watch.New(watch.Config{LogBytes: l.w.tuning.watchLogBytes, FragmentBytes: 1 << 20, History: historyOf{l}})
 	l.hub.SetHead(l.keys.Revision())
 	l.machine = apply.New(apply.Config{
-		Store: l.store, Keys: l.keys, Leases: l.leases, Auth: l.auth, Cluster: l.cluster, Publish: l.publish, Watch: l.leaseClock.Events(),
+		Store: l.store, Keys: l.keys, Leases: l.leases, Auth: l.auth, Cluster: l.cluster, Publish: l.publish, Watch: l.leaseClock.Events(), Tokens: tokensOf{l.tokens},
 		Wanted: func(id uint64) bool { return l.waiting[id] != nil },
 	})
 	return nil

@@ -21,10 +21,11 @@ type state struct {
 	revision, compacted kv.Revision
 	keys                map[string]kv.KeyValue
 	leases              map[kv.LeaseID]int64 // whole life
+	users               *users
 }
 
 func emptyState() *state {
-	return &state{revision: 1, compacted: -1, keys: map[string]kv.KeyValue{}, leases: map[kv.LeaseID]int64{}}
+	return &state{revision: 1, compacted: -1, keys: map[string]kv.KeyValue{}, leases: map[kv.LeaseID]int64{}, users: nobody()}
 }
 
 // result is what a command or a question is answered.
@@ -56,7 +57,7 @@ type next struct {
 
 // apply carries out a command.
 func (s *state) apply(c *kv.Command) (*state, result, []change) {
-	n := &next{state: &state{revision: s.revision, compacted: s.compacted, keys: maps.Clone(s.keys), leases: maps.Clone(s.leases)}}
+	n := &next{state: &state{revision: s.revision, compacted: s.compacted, keys: maps.Clone(s.keys), leases: maps.Clone(s.leases), users: s.users}}
 	text, err := n.command(c)
 	if err != nil {
 		return s, result{err: err, revision: s.revision}, nil
@@ -68,7 +69,12 @@ func (s *state) apply(c *kv.Command) (*state, result, []change) {
 }
 
 func (n *next) command(c *kv.Command) (string, error) {
+	if err := n.users.permit(c.Username, c.AuthRevision, n.wants(c)); err != nil {
+		return "", err
+	}
 	switch {
+	case c.Cold != nil:
+		return "", n.manage(c)
 	case c.Put != nil:
 		if err := n.checkPut(c.Put); err != nil {
 			return "", err

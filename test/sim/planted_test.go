@@ -14,12 +14,13 @@ import (
 // slips are the places at which a mistake can be made on purpose, to see that the judge finds it. All lie in what stands
 // between the product's parts; the product carries none. The zero value makes no mistake.
 type slips struct {
-	unsynced  bool                                 // the log is not synced
-	unasked   func(*life) bool                     // whether a read does not ask the cluster
-	publish   func(*life, []kv.Change) []kv.Change // what watchers get of what a run changed
-	proposed  func(context.Context, *life, []byte) // after a client's command was proposed
-	recovered func(*life, *raftlog.Recovered)      // after a log was read
-	idle      func(*watcher)                       // now and then, on a stream of watchers
+	keepsUsers bool                                 // users stay as they were when a received state comes into force
+	unsynced   bool                                 // the log is not synced
+	unasked    func(*life) bool                     // whether a read does not ask the cluster
+	publish    func(*life, []kv.Change) []kv.Change // what watchers get of what a run changed
+	proposed   func(context.Context, *life, []byte) // after a client's command was proposed
+	recovered  func(*life, *raftlog.Recovered)      // after a log was read
+	idle       func(*watcher)                       // now and then, on a stream of watchers
 }
 
 // plants are the mistakes this build can make, by name. Each lies behind a build tag, in a file named after it: -tags plant_stale_read

@@ -3,8 +3,10 @@ package sim
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/cryptotest"
@@ -70,7 +72,7 @@ func TestClusters(t *testing.T) {
 			t.Errorf("no %s in all of this", f.name)
 		}
 	}
-	for _, what := range changes {
+	for _, what := range slices.Concat(slices.Collect(maps.Values(changes)), usersSeen) {
 		if total[what] == 0 {
 			t.Errorf("no %s in all of this", what)
 		}

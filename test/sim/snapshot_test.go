@@ -218,7 +218,9 @@ func (s snapshotsOf) Commit(snapshot *raftpb.Snapshot) error {
 	old := s.store.Dir()
 	s.keys.Replace(next.keys)
 	s.leases.Replace(next.leases)
-	s.auth.Replace(next.auth)
+	if !s.w.slips.keepsUsers {
+		s.auth.Replace(next.auth)
+	}
 	s.cluster.Replace(next.cluster)
 	s.machine.Restart()
 	s.hub.SetHead(s.keys.Revision())

@@ -168,8 +168,15 @@ func (w *world) begin(size int) {
 	}
 	for i := range clientsPerRun {
 		c := &client{w: w, id: i, member: w.rnd.IntN(size)}
+		if hasUsers(w.seed) {
+			c.user = userName(i % usersPerRun)
+		}
 		w.clients = append(w.clients, c)
 		w.after(w.between(0, time.Second), c.next)
+	}
+	if hasUsers(w.seed) {
+		a := &administrator{w: w, id: clientsPerRun}
+		w.after(w.between(0, time.Second), a.next)
 	}
 	for i := range watchersPerRun {
 		wt := newWatcher(w, i)
