@@ -53,6 +53,9 @@ func exportedErrors(t *testing.T, name string) (names []string) {
 	return names
 }
 
+// unserved are errors that no client meets: a member that has one does not serve.
+var unserved = map[string]bool{"server.ErrInUse": true}
+
 // TestEveryErrorHasARow reads the sources of the packages below for exported errors and asks that the table in errors.go
 // has a row for each: a new error must not leave the member with the code Unknown because nobody thought of it.
 func TestEveryErrorHasARow(t *testing.T) {
@@ -74,7 +77,7 @@ func TestEveryErrorHasARow(t *testing.T) {
 	for _, name := range []string{"apply", "mvcc", "lease", "auth", "membership", "server"} {
 		for _, e := range exportedErrors(t, name) {
 			found++
-			if !rows[e] {
+			if !rows[e] && !unserved[e] {
 				t.Errorf("%s has no row in errors.go: say what clients are told", e)
 			}
 		}
