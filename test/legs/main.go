@@ -158,7 +158,7 @@ var long = map[string][]leg{
 		shell("sim, planted mistakes", 30*time.Minute, planted),
 	},
 	"cluster": {prepareEtcd, shell("cluster", 150*time.Minute, cluster)},
-	"ops":     {prepareEtcd, shell("ops", 10*time.Minute, "go test -count=1 -v ./test/ops -ops.mb=1024")},
+	"ops":     {prepareEtcd, shell("ops", 15*time.Minute, "go test -count=1 -v -timeout 14m ./test/ops -ops.mb=1024")},
 	"hosts":   {prepareEtcd, shell("hosts", 10*time.Minute, "go test -count=1 -v ./test/hosts")},
 	"metrics": {prepareEtcd, shell("metrics", 15*time.Minute, "HOLDFAST_METRICS=long go test -count=1 -v -timeout 14m ./test/metrics")},
 	"clients": {prepareEtcd, shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients")},
