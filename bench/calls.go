@@ -14,7 +14,7 @@ import (
 // How long a closed loop runs: first without being counted, then counted.
 const (
 	warmFor, warmShort       = time.Second, 50 * time.Millisecond
-	measureFor, measureShort = 4 * time.Second, 300 * time.Millisecond
+	measureFor, measureShort = 3 * time.Second, 150 * time.Millisecond
 )
 
 // calls is a row of callers that each do one thing again and again, and wait for each answer.

@@ -90,10 +90,10 @@ func (p *puts) Put(_ context.Context, q *pb.PutRequest, _ ...grpc.CallOption) (*
 
 // TestEachOnce expects that callers together write every key exactly once, for the numbers of keys that are used.
 func TestEachOnce(t *testing.T) {
-	for _, n := range []int{keysShort, keysFew, keysMembers} {
+	for n, batch := range map[int]int{keysShort: manyBatch, keysFew: 0, keysMembers: manyBatch} {
 		store := &puts{keys: map[string]int{}}
 		c := &clients{kvs: []pb.KVClient{store, store, store, store}}
-		if _, err := start(t.Context(), writes{n: n}.callers(c)).wait(); err != nil {
+		if _, err := start(t.Context(), writes{n: n, batch: batch}.callers(c)).wait(); err != nil {
 			t.Fatal(err)
 		}
 		if len(store.keys) != n {
@@ -105,6 +105,15 @@ func TestEachOnce(t *testing.T) {
 			}
 		}
 	}
+}
+
+func (p *puts) Txn(ctx context.Context, q *pb.TxnRequest, _ ...grpc.CallOption) (*pb.TxnResponse, error) {
+	for _, op := range q.Success {
+		if _, err := p.Put(ctx, op.GetRequestPut()); err != nil {
+			return nil, err
+		}
+	}
+	return &pb.TxnResponse{}, nil
 }
 
 // TestPacedChargesForStalls lets each call wait for the one before: calls that come every millisecond and take five must wait longer and

@@ -35,9 +35,10 @@ const fillCallers = 200
 
 // writes are n puts that several callers do together.
 type writes struct {
-	n    int
-	turn func(i int) *pb.PutRequest // the ith; nil: key i of n in scattered order, each once, valueBytes each
-	done func(answered int64)       // hears of every answer, from any caller; nil: nobody does
+	n     int
+	turn  func(i int) *pb.PutRequest // the ith; nil: key i of n in scattered order, each once, valueBytes each
+	batch int                        // how many go into one transaction; n is a multiple. 0: each goes by itself
+	done  func(answered int64)       // hears of every answer, from any caller, how many puts are done; nil: nobody does
 }
 
 // fill does w and returns when all are answered.
@@ -64,21 +65,35 @@ func (w writes) callers(c *clients) []caller {
 			return &pb.PutRequest{Key: key(i * keyStride % w.n), Value: value(i, valueBytes)}
 		}
 	}
-	callers := make([]caller, len(c.kvs))
+	callers, batch := make([]caller, len(c.kvs)), int64(max(1, w.batch))
 	for i, kv := range c.kvs {
 		callers[i] = func(ctx context.Context) error {
-			i := int(next.Add(1)) - 1
-			if i >= w.n {
+			from := int(next.Add(batch) - batch)
+			if from >= w.n {
 				return errDone
 			}
-			if _, err := kv.Put(ctx, turn(i)); err != nil {
+			if err := w.write(ctx, kv, turn, from); err != nil {
 				return err
 			}
-			if now := answered.Add(1); w.done != nil {
+			if now := answered.Add(batch); w.done != nil {
 				w.done(now)
 			}
 			return nil
 		}
 	}
 	return callers
+}
+
+// write makes the call that begins with the put of turn from.
+func (w writes) write(ctx context.Context, kv pb.KVClient, turn func(i int) *pb.PutRequest, from int) error {
+	if w.batch == 0 {
+		_, err := kv.Put(ctx, turn(from))
+		return err
+	}
+	q := &pb.TxnRequest{}
+	for i := range w.batch {
+		q.Success = append(q.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: turn(from + i)}})
+	}
+	_, err := kv.Txn(ctx, q)
+	return err
 }

@@ -13,7 +13,7 @@ const (
 	historyKeys      = 100_000
 	compactIdle      = 800_000
 	// compactAround is how long is looked at puts before a compaction, and from its beginning on.
-	compactAround = 20 * time.Second
+	compactAround = 15 * time.Second
 )
 
 // historyStock is keys with a long past.

@@ -20,8 +20,8 @@ const (
 	// failoverEvery is the pause between two writes to one member, failoverWindow how long is looked at what becomes of them
 	// after the leader has ended, and failoverSettle how long a complete cluster is left alone before that.
 	failoverEvery  = 5 * time.Millisecond
-	failoverWindow = 4 * time.Second
-	failoverSettle = 2 * time.Second
+	failoverWindow = 3 * time.Second
+	failoverSettle = time.Second
 )
 
 // failover ends the leader of three members again and again while clients write to the other two.
@@ -86,12 +86,12 @@ func (c *trio) endLeader(ctx context.Context, by syscall.Signal) (time.Duration,
 			writers.Go(func() { acks.write(writing, conn, fmt.Sprint("failover", i)) })
 		}
 	}
-	if err := pause(ctx, c.span(failoverSettle, measureShort)/4); err != nil {
+	if err := pause(ctx, c.span(failoverSettle, measureShort)/2); err != nil {
 		return 0, err
 	}
 	began := time.Now()
 	c.servers[leader].Signal(by)
-	if err := pause(ctx, c.span(failoverWindow, time.Second)); err != nil {
+	if err := pause(ctx, c.span(failoverWindow, time.Second/2)); err != nil {
 		return 0, err
 	}
 	stop()

@@ -8,7 +8,7 @@ import (
 
 const (
 	idleSettle = 5 * time.Second // what a start leaves to do is not idleness
-	idleFor    = 60 * time.Second
+	idleFor    = 30 * time.Second
 )
 
 // idle looks at members that have nothing to do.

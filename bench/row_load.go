@@ -14,11 +14,12 @@ import (
 // loadSteps is how often rate and memory are taken in the course of a load.
 const loadSteps = 10
 
-// keyLoad is n keys written once each by baseCallers.
+// keyLoad is n keys written once each.
 type keyLoad struct {
-	n    int
-	turn func(i int) *pb.PutRequest // nil: in scattered order
-	args []string
+	n       int
+	turn    func(i int) *pb.PutRequest // nil: in scattered order
+	batch   int                        // puts in a transaction; 0: each by itself
+	callers int
 }
 
 var showLoad = []string{"ops_per_s", "first_per_s", "second_per_s", "last_per_s", "server_us_per_op", "p50_us", "p99_us", "max_us", "anonymous_first_mb",
@@ -26,20 +27,21 @@ var showLoad = []string{"ops_per_s", "first_per_s", "second_per_s", "last_per_s"
 
 // measure writes the keys to m and records how that went.
 func (l keyLoad) measure(ctx context.Context, t *task, m *members) error {
-	c, err := m.dial(t.n(baseCallers, 50))
+	c, err := m.dial(t.n(l.callers, 50))
 	if err != nil {
 		return err
 	}
 	defer c.close()
 	n := t.n(l.n, keysShort)
 	t.record.Params["keys"], t.record.Params["callers"], t.record.Params["value_bytes"] = n, len(c.kvs), valueBytes
+	t.record.Params["puts_per_call"] = max(1, l.batch)
 	before, err := readMeter(m.pids()...)
 	if err != nil {
 		return err
 	}
 	steps := newSteps(t, before.at, n)
 	memory := sample(ctx, m.pids(), steps.memory)
-	loop := start(ctx, writes{n: n, turn: l.turn, done: steps.written}.callers(c))
+	loop := start(ctx, writes{n: n, turn: l.turn, batch: l.batch, done: steps.written}.callers(c))
 	loop.phase.Store(measuring)
 	took, failed := loop.wait()
 	cost, err := before.since()
@@ -49,7 +51,7 @@ func (l keyLoad) measure(ctx context.Context, t *task, m *members) error {
 			return err
 		}
 	}
-	cost.perOp(len(took), t.record.Values)
+	cost.perOp(n, t.record.Values)
 	latencies(took, t.record.Values)
 	steps.into(&t.record)
 	return t.held(m)
@@ -62,7 +64,7 @@ func load(ctx context.Context, t *task) error {
 		return err
 	}
 	defer m.kill()
-	if err := (keyLoad{n: keysBase}).measure(ctx, t, m); err != nil {
+	if err := (keyLoad{n: keysBase, callers: baseCallers}).measure(ctx, t, m); err != nil {
 		return err
 	}
 	stock := t.stockDir(stockKeys(keysBase).name)
@@ -79,13 +81,17 @@ func sequential(ctx context.Context, t *task) error {
 		return err
 	}
 	defer m.kill()
-	return keyLoad{n: keysSequential, turn: func(i int) *pb.PutRequest {
+	return keyLoad{n: keysSequential, callers: baseCallers, turn: func(i int) *pb.PutRequest {
 		return &pb.PutRequest{Key: key(i), Value: value(i, valueBytes)}
 	}}.measure(ctx, t, m)
 }
 
 // keysSequential and keysMany are the sizes of the two longest loads.
 const keysSequential, keysMany = 2_000_000, 10_000_000
+
+// manyBatch is how many puts of the longest load share a transaction: one by one they would take a quarter of an hour, most of it in
+// gRPC, and the question is for the store.
+const manyBatch = 50
 
 // many writes ten million keys, then asks how puts and gets are among so many, and how soon a member with them is back.
 func many(ctx context.Context, t *task) error {
@@ -94,7 +100,7 @@ func many(ctx context.Context, t *task) error {
 		return err
 	}
 	defer m.kill()
-	if err := (keyLoad{n: keysMany}).measure(ctx, t, m); err != nil {
+	if err := (keyLoad{n: keysMany, batch: manyBatch, callers: fillCallers}).measure(ctx, t, m); err != nil {
 		return err
 	}
 	for _, part := range []struct {
