@@ -72,7 +72,7 @@ func (w writes) callers(c *clients) []caller {
 			if from >= w.n {
 				return errDone
 			}
-			if err := w.write(ctx, kv, turn, from); err != nil {
+			if _, err := untilTaken(ctx, func(ctx context.Context) error { return w.write(ctx, kv, turn, from) }); err != nil {
 				return err
 			}
 			if now := answered.Add(batch); w.done != nil {

@@ -43,7 +43,7 @@ func (p paced) run(ctx context.Context) ([]timed, error) {
 		}
 		under.Go(func() {
 			defer func() { <-open }()
-			err := p.call(context.WithoutCancel(ctx), i)
+			_, err := untilTaken(context.WithoutCancel(ctx), func(ctx context.Context) error { return p.call(ctx, i) })
 			took := time.Since(began) - at
 			mu.Lock()
 			defer mu.Unlock()

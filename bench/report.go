@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// Report writes a page with tables and plots of what was measured, from the records in results, into the folder into. For each row it takes, of each side,
-// the build that was measured last.
+// Report writes a page with tables and plots of what was measured, from the records in results, into the folder into. Of each row it takes the file in
+// which our side was measured last, and there of each side the last build: etcd's own figures of other days, when rows asked something else, are not mixed in.
 func Report(results, into string) error {
 	r, err := readReport(results)
 	if err != nil {
@@ -62,27 +62,37 @@ func readReport(dir string) (*report, error) {
 		return nil, fmt.Errorf("read results: %w in %s", fs.ErrNotExist, dir)
 	}
 	r := &report{of: map[string]map[string][]record{}}
-	var all []record
+	last := map[string]time.Time{} // row -> when our side was measured last
 	for _, path := range paths {
 		found, heads, err := readRecords(path)
 		if err != nil {
 			return nil, err
 		}
-		all, r.heads = append(all, found...), append(r.heads, heads...)
+		r.heads = append(r.heads, heads...)
+		for row, sides := range bySide(found) {
+			if own := sides[ours]; len(own) > 0 && own[0].At.After(last[row]) {
+				r.of[row], last[row] = sides, own[0].At
+			}
+		}
 	}
-	slices.SortStableFunc(all, func(a, b record) int { return a.At.Compare(b.At) })
-	for _, one := range all {
-		sides := r.of[one.Row]
+	return r, nil
+}
+
+// bySide sorts records, which are in the order of their time, by row and side, and drops those of earlier builds.
+func bySide(found []record) map[string]map[string][]record {
+	of := map[string]map[string][]record{}
+	for _, one := range found {
+		sides := of[one.Row]
 		if sides == nil {
 			sides = map[string][]record{}
-			r.of[one.Row] = sides
+			of[one.Row] = sides
 		}
 		if kept := sides[one.Side]; len(kept) > 0 && kept[0].Build != one.Build {
-			sides[one.Side] = nil // a later build
+			sides[one.Side] = nil
 		}
 		sides[one.Side] = append(sides[one.Side], one)
 	}
-	return r, nil
+	return of
 }
 
 // readRecords reads the measurements of this package in a file; others, of tests, stand beside them.
@@ -130,7 +140,9 @@ func (r *report) writeMachines(page *bytes.Buffer) {
 	used, from, to := map[string]bool{}, time.Time{}, time.Time{}
 	for _, sides := range r.of {
 		for _, one := range sides[ours] {
-			used[commits[one.Build]] = true
+			if name := commits[one.Build]; name != "" {
+				used[name] = true
+			}
 			if from.IsZero() || one.At.Before(from) {
 				from = one.At
 			}

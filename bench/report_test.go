@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// TestReport writes records of two builds, of which the newer counts, beside a file of another kind, and reads tables and plots.
+// TestReport writes records of two builds, of which the newer counts, beside a file of another day and one of another kind, and reads tables and plots.
 func TestReport(t *testing.T) {
 	results, into := t.TempDir(), filepath.Join(t.TempDir(), "report")
 	if err := os.WriteFile(filepath.Join(results, "2026-01-01-cluster.jsonl"), []byte(`{"test":"failover","gap":3}`+"\n"), 0o644); err != nil {
@@ -22,6 +22,17 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.close()
+	before, err := openResults(filepath.Join(results, "a.jsonl"), header{Commit: "before", Builds: map[string]string{ours: "older"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.close()
+	for _, side := range []string{ours, theirs} { // when the row asked something else
+		one := record{Row: "put-1000", Side: side, Build: "e", Values: values{"server_us_per_op": 1}, At: time.Unix(1, 0)}
+		if err := before.add(one); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for i, one := range []record{
 		{Side: ours, Build: "old", Values: values{"server_us_per_op": 99}},
 		{Side: theirs, Build: "e", Values: values{"server_us_per_op": 40}},

@@ -100,7 +100,7 @@ func (l pacedLoad) run(ctx context.Context, t *task) error {
 	}
 	took := tookIn(all, warm, warm+length)
 	if len(took) == 0 {
-		return fmt.Errorf("no call ended within %v", length)
+		return errNothing
 	}
 	cost.perOp(len(took), t.record.Values)
 	latencies(took, t.record.Values)

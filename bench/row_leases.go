@@ -206,10 +206,16 @@ func (l *lessor) keep(ctx context.Context, group int) error {
 func (l *lessor) grant(ctx context.Context, group, i int) error {
 	l.of[i].asked.Store(l.now())
 	id := int64(i) + 1
-	_, err := pb.NewLeaseClient(l.conns[group%len(l.conns)]).LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: int64(l.ttl / time.Second)})
+	_, err := untilTaken(ctx, func(ctx context.Context) error {
+		_, err := pb.NewLeaseClient(l.conns[group%len(l.conns)]).LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: int64(l.ttl / time.Second)})
+		return err
+	})
 	l.of[i].answered.Store(l.now())
 	if err == nil {
-		_, err = l.kvs[group].Put(ctx, &pb.PutRequest{Key: leaseKey(i), Value: []byte("x"), Lease: id})
+		_, err = untilTaken(ctx, func(ctx context.Context) error {
+			_, err := l.kvs[group].Put(ctx, &pb.PutRequest{Key: leaseKey(i), Value: []byte("x"), Lease: id})
+			return err
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("grant %d: %w", i, err)

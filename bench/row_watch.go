@@ -113,7 +113,7 @@ func (t *task) recordEvents(m *members, a *audience, heard int64, cost spent, er
 		return err
 	}
 	if heard == 0 {
-		return errors.New("no event arrived while it was measured")
+		return errNothing
 	}
 	v := t.record.Values
 	cost.perTime(v)

@@ -31,6 +31,11 @@ func TestEveryRow(t *testing.T) {
 	for _, row := range s.rows {
 		t.Run(row.name, func(t *testing.T) {
 			one, err := s.measure(t.Context(), row, s.sides[0], 1)
+			for range 10 { // a moment is short where others compute
+				if errors.Is(err, errNothing) {
+					one, err = s.measure(t.Context(), row, s.sides[0], 1)
+				}
+			}
 			if errors.Is(err, errNoGroups) {
 				t.Skip(err)
 			}
