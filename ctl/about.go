@@ -54,6 +54,11 @@ func (t *tool) completion() *cobra.Command {
 		Args:                  cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
 		RunE: run(func(cmd *cobra.Command, args []string) error {
 			root := cmd.Root()
+			if root.Name() != root.CommandPath() { // a shell completes the name of a program: that of the link
+				env := t.env
+				env.Program = "etcdctl"
+				root = Command(env)
+			}
 			write := map[string]func() error{
 				"bash":       func() error { return root.GenBashCompletionV2(t.env.Stdout, true) },
 				"zsh":        func() error { return root.GenZshCompletion(t.env.Stdout) },

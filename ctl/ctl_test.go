@@ -77,3 +77,17 @@ func TestPause(t *testing.T) {
 		}
 	}
 }
+
+// TestCompletion: the script is for a program's name, also when the tool was called as a command of another.
+func TestCompletion(t *testing.T) {
+	for _, program := range []string{"etcdctl", "holdfast ctl"} {
+		for _, shell := range []string{"bash", "zsh", "fish"} {
+			var out bytes.Buffer
+			env := System(program, []string{"completion", shell})
+			env.Stdout = &out
+			if code := Main(t.Context(), env); code != 0 || !strings.Contains(out.String(), "etcdctl") || strings.Contains(out.String(), "_holdfast") {
+				t.Errorf("%s completion %s: exit %d:\n%.300s", program, shell, code, &out)
+			}
+		}
+	}
+}
