@@ -101,6 +101,11 @@ func (t *tool) mirrorTo(cmd *cobra.Command, destination string, f mirrorFlags) e
 		return err
 	}
 	defer from.Close()
+	for _, c := range []*clientv3.Client{from, to} { // later losses are waited for
+		if err := t.connected(cmd.Context(), c.ActiveConnection()); err != nil {
+			return fmt.Errorf("%v: %w", c.Endpoints(), err)
+		}
+	}
 	return t.reportMirror(cmd.Context(), from, to, cfg)
 }
 

@@ -23,7 +23,10 @@ const (
 
 // Progress is a bar with count, rate and, where the total is known, what time is left. It is drawn when something is added,
 // starts no goroutine, and is silent where nobody looks. One goroutine uses it at a time.
-type Progress struct{ bar *progressbar.ProgressBar }
+type Progress struct {
+	bar *progressbar.ProgressBar // nil where nobody looks
+	w   io.Writer
+}
 
 // NewProgress begins a bar on w, which should be standard error. total 0 or less is not known yet; SetTotal may say it later.
 func NewProgress(w io.Writer, what string, total int64, unit Unit) *Progress {
@@ -48,7 +51,7 @@ func newProgress(w io.Writer, what string, total int64, unit Unit) *Progress {
 	} else {
 		options = append(options, progressbar.OptionShowIts(), progressbar.OptionSetItsString(string(unit)))
 	}
-	return &Progress{progressbar.NewOptions64(total, options...)}
+	return &Progress{bar: progressbar.NewOptions64(total, options...), w: w}
 }
 
 // SetTotal says how much there is, once that is known, or that it has grown.
@@ -75,6 +78,7 @@ func (p *Progress) Done() {
 		return
 	}
 	_ = p.bar.Exit()
+	fmt.Fprintln(p.w) // what comes next stands below it
 }
 
 // Reader counts what is read from r.

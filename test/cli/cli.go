@@ -253,6 +253,7 @@ var drawn = []struct {
 	{regexp.MustCompile(`(poll|locks)/[0-9a-f]+`), "$1/LEASE"},
 	{regexp.MustCompile(`"(raftIndex|raftAppliedIndex|RaftIndex|RaftAppliedIndex)"( ?):( ?)[0-9]+`), `"$1"$2:${3}INDEX`},
 	{regexp.MustCompile(`(true|false), ([0-9]+), [0-9]+, [0-9]+, `), "$1, $2, INDEX, INDEX, "},
+	{regexp.MustCompile(`(memberID:[0-9]+) +alarm:`), "$1 alarm:"}, // each build of etcd's messages has its own blanks
 	{regexp.MustCompile(`"(ttl|TTL)" ?: ?[0-9]+`), `"$1":TIME`},
 }
 

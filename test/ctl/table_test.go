@@ -30,10 +30,7 @@ func onBothServers(t *testing.T, test func(t *testing.T, sides [2]*cli.Tool), se
 	if testing.Short() {
 		t.Skip("starts servers and tools")
 	}
-	ours := filepath.Join(t.TempDir(), "etcdctl")
-	if err := os.Symlink(run.Holdfast(t), ours); err != nil {
-		t.Fatal(err)
-	}
+	ours := oursAsEtcdctl(t)
 	d := readDifferences(t)
 	for _, kind := range []struct{ name, binary string }{{"etcd", etcd.Binary(t, "etcd")}, {"holdfast", run.Holdfast(t)}} {
 		t.Run(kind.name, func(t *testing.T) {
@@ -51,6 +48,16 @@ func onBothServers(t *testing.T, test func(t *testing.T, sides [2]*cli.Tool), se
 // flags are given to the server.
 func flags(args ...string) func(*run.Config) {
 	return func(cfg *run.Config) { cfg.Args = append(cfg.Args, args...) }
+}
+
+// oursAsEtcdctl returns our program under the name that makes it etcdctl.
+func oursAsEtcdctl(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "etcdctl")
+	if err := os.Symlink(run.Holdfast(t), path); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // serve starts a server on an empty folder and stops it with the test. Equal addresses give equal ids of member and cluster.

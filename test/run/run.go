@@ -68,6 +68,9 @@ func (s *Server) PeerURL() string { return scheme(s.cfg.SecurePeers) + s.Peer }
 // ClientURL is under what clients reach the member, unless it advertises something else.
 func (s *Server) ClientURL() string { return scheme(s.cfg.TLS != nil) + s.Client }
 
+// Binary is the program.
+func (s *Server) Binary() string { return s.cfg.Binary }
+
 // Dial connects to the client port.
 func (s *Server) Dial() (*grpc.ClientConn, error) {
 	creds := insecure.NewCredentials()
