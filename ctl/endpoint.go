@@ -148,7 +148,7 @@ func each[T any](t *tool, cmd *cobra.Command, cluster bool, ask func(context.Con
 	if err != nil {
 		return nil, err
 	}
-	all := make([]asked[T], len(endpoints))
+	all, clients := make([]asked[T], len(endpoints)), make([]*clientv3.Client, len(endpoints))
 	var group sync.WaitGroup
 	for i, endpoint := range endpoints {
 		group.Go(func() {
@@ -158,11 +158,16 @@ func each[T any](t *tool, cmd *cobra.Command, cluster bool, ask func(context.Con
 				all[i].err = err
 				return
 			}
-			defer t.close(c)
+			clients[i] = c
 			all[i].answer, all[i].err = ask(cmd.Context(), c, endpoint)
 		})
 	}
 	group.Wait()
+	for _, c := range clients { // only now: closing one silences the warnings of all
+		if c != nil {
+			t.close(c)
+		}
+	}
 	return all, nil
 }
 

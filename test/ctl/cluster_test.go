@@ -153,7 +153,7 @@ func named(text, id, name string) string {
 	if _, err := fmt.Sscanf(id, "%x", &n); err != nil {
 		return text
 	}
-	return strings.ReplaceAll(strings.ReplaceAll(text, id, name), fmt.Sprint(n), name)
+	return strings.NewReplacer(fmt.Sprintf("%16x", n), name, id, name, fmt.Sprint(n), name).Replace(text)
 }
 
 // TestCluster makes the commands of administration on members that lead, follow and learn.
