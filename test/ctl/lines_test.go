@@ -85,8 +85,8 @@ func shell(t *testing.T, tool *cli.Tool, script string, env ...string) string {
 	return string(out)
 }
 
-// TestScripts runs the command lines that people have written down: what a script greps must be where it looks.
-func TestScripts(t *testing.T) {
+// TestLinesOfScripts runs the command lines that people have written down: what a script greps must be where it looks.
+func TestLinesOfScripts(t *testing.T) {
 	onBothServers(t, func(t *testing.T, sides [2]*cli.Tool) {
 		for i, tool := range sides {
 			port := tool.Server.Client[strings.LastIndexByte(tool.Server.Client, ':'):]
