@@ -181,23 +181,39 @@ func (w *answer) send(r *kv.RangeResult, head, tail []byte) *answer {
 	chunks := r.Rows.Chunks()
 	buffers := make([]answerBuffer, 0, len(chunks)+len(pieces)+1)
 	for _, chunk := range chunks {
-		buffers = append(buffers, answerBuffer{of: w, data: chunk, n: len(chunk), room: int64(cap(chunk))})
+		buffers = append(buffers, answerBuffer{of: w, data: chunk, n: len(chunk), room: int64(cap(chunk)), pooled: true})
 	}
 	for _, p := range pieces {
 		buffers = append(buffers, answerBuffer{of: w, from: p.From, n: p.Bytes})
 	}
 	buffers = append(buffers, answerBuffer{of: w, data: tail, n: len(tail), fixed: true})
+	return w.transmit(head, buffers)
+}
+
+// sendWhole is send for parts that lie in memory.
+func (w *answer) sendWhole(parts outbound) *answer {
+	w.asked = 0
+	buffers := make([]answerBuffer, 0, len(parts))
+	for _, part := range parts {
+		w.asked += int64(len(part))
+		buffers = append(buffers, answerBuffer{of: w, data: part, n: len(part), room: int64(len(part))})
+	}
+	return w.transmit(nil, buffers)
+}
+
+// transmit gives the buffers to gRPC.
+func (w *answer) transmit(head []byte, buffers []answerBuffer) *answer {
 	w.frames = append(make(mem.BufferSlice, 0, 1+len(buffers)), mem.SliceBuffer(head))
 	for i := range buffers {
 		buffers[i].refs.Store(1)
 		w.frames = append(w.frames, &buffers[i])
 	}
 	w.left = len(buffers)
-	if w.ready {
-		w.give(w.held - min(w.asked, w.held))
+	if w.ready && w.asked <= w.held {
+		w.give(w.held - w.asked)
 		w.endWhole()
 	}
-	if len(pieces) == 0 && w.work && w.held > workBytes {
+	if (w.rest == nil || len(w.rest.Pieces) == 0) && w.work && w.held > workBytes {
 		w.give(workBytes)
 		w.work = false
 	}
@@ -241,8 +257,10 @@ func (w *answer) park(all bool) {
 	if w.rest == nil && !all {
 		return
 	}
-	for _, f := range w.frames[1:] {
-		f.(*answerBuffer).park()
+	for _, f := range w.frames {
+		if b, is := f.(*answerBuffer); is {
+			b.park()
+		}
 	}
 	w.failed = w.failed || w.rest == nil
 	w.again = [2]*answerBuffer{}
@@ -270,6 +288,7 @@ type answerBuffer struct {
 	room   int64  // held for data
 	handed bool   // gRPC has seen the data, and may be in the middle of it
 	fixed  bool   // small, and always there
+	pooled bool   // data is a chunk that can be used again
 }
 
 // Len implements mem.Buffer.
@@ -311,7 +330,7 @@ func (b *answerBuffer) Free() {
 	w := b.of
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !b.fixed {
+	if b.pooled {
 		kv.FreeChunk(b.data)
 	}
 	b.data = nil
@@ -342,11 +361,11 @@ func (b *answerBuffer) readAgain() {
 	}
 	// Who reads without freeing, as net/http's side of gRPC may, has no more than two in memory.
 	if old := w.again[w.turn]; old != nil && old != b {
-		old.data = nil
+		old.data, old.pooled = nil, false
 	}
 	w.again[w.turn] = b
 	w.turn = 1 - w.turn
-	b.data = data
+	b.data, b.pooled = data, true
 }
 
 // resume gives an answer room to be sent in pieces that was parked. Caller holds mu.
@@ -371,5 +390,5 @@ func (b *answerBuffer) park() {
 		}
 		b.from = p.From
 	}
-	b.data, b.room = nil, 0
+	b.data, b.room, b.pooled = nil, 0, false
 }

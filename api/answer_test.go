@@ -355,3 +355,39 @@ func TestPace(t *testing.T) {
 		t.Errorf("long after the last write it waits %v", d)
 	}
 }
+
+// TestLargeTransactions: what transactions read and deletions return is larger than the bound of all, so they come one after the
+// other; small ones do not wait for them, and nothing is held afterwards.
+func TestLargeTransactions(t *testing.T) {
+	withBig(t, func(t *testing.T, s *service) {
+		q := &pb.TxnRequest{Success: []*pb.RequestOp{rangeOp(bigRange()), putOp([]byte("other"), []byte("v"), 0)}}
+		var all sync.WaitGroup
+		for range 6 {
+			all.Go(func() {
+				r, err := s.kv.Txn(t.Context(), q, unlimited)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				checkBig(t, r.Responses[0].GetResponseRange())
+			})
+		}
+		all.Wait()
+		wantRoom(t, s)
+
+		<-s.api.answers.whole // as if one were under way
+		small := &pb.TxnRequest{Success: []*pb.RequestOp{rangeOp(&pb.RangeRequest{Key: []byte("big/00")})}}
+		if _, err := s.kv.Txn(t.Context(), small); err != nil {
+			t.Error(err)
+		}
+		_, err := s.kv.Txn(t.Context(), q, unlimited)
+		wantRefused(t, err)
+		s.api.answers.whole <- struct{}{}
+
+		d, err := s.kv.DeleteRange(t.Context(), &pb.DeleteRangeRequest{Key: []byte("big/"), RangeEnd: []byte("big0"), PrevKv: true}, unlimited)
+		if err != nil || d.Deleted != bigKeys || len(d.PrevKvs) != bigKeys {
+			t.Errorf("%d deleted, %d returned, %v", d.GetDeleted(), len(d.GetPrevKvs()), err)
+		}
+		wantRoom(t, s)
+	})
+}

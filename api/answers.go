@@ -18,7 +18,8 @@ import (
 //   - Up to smallAnswer they wait for nobody, as long as all of those together hold less than a quarter of the bound.
 //   - A larger one first gets room for two pieces, and waits for that. Then it takes what there is, up to an eighth of the bound; the
 //     rest is only measured, and read piece by piece when the connection asks for it (mvcc.Rest).
-//   - What cannot be read in pieces, because it is sorted, is made alone, and may hold half of the bound.
+//   - What cannot be read in pieces, because it is sorted, is made alone, and may hold half of the bound. So are transactions and
+//     deletions that may return much (whole.go), whatever they hold then.
 //   - What nobody has read of for parkAfter gives everything back. It is read again when its client goes on; a sorted answer is lost
 //     then, with its connection. That is also how answers end whose connection died: gRPC does not say so.
 

@@ -36,6 +36,7 @@ type Member interface {
 	ClusterVersion() string
 
 	RangeWithin(context.Context, *kv.RangeRequest, mvcc.Room) (*kv.RangeResult, *mvcc.Rest, error)
+	RangeBytes(kv.KeyRange) int64
 	Put(context.Context, *kv.PutRequest, kv.Draft) (*kv.PutResult, error)
 	DeleteRange(context.Context, *kv.DeleteRangeRequest, kv.Draft) (*kv.DeleteRangeResult, error)
 	Txn(context.Context, *kv.TxnRequest, kv.Draft) (*kv.TxnResult, error)

@@ -87,22 +87,26 @@ func (a *API) deleteRange(ctx context.Context, q *deleteCall) (any, error) {
 	if err := checkDelete(&q.DeleteRangeRequest); err != nil {
 		return nil, err
 	}
-	r, err := a.member.DeleteRange(ctx, &q.DeleteRangeRequest, q.draft)
-	if err != nil {
-		return nil, err
-	}
-	return outbound(r.Encode(a.member.Header())), nil
+	return a.whole(ctx, a.sizeOfDelete(&q.DeleteRangeRequest), func() (outbound, error) {
+		r, err := a.member.DeleteRange(ctx, &q.DeleteRangeRequest, q.draft)
+		if err != nil {
+			return nil, err
+		}
+		return r.Encode(a.member.Header()), nil
+	})
 }
 
 func (a *API) txn(ctx context.Context, q *txnCall) (any, error) {
 	if err := checkTxn(&q.TxnRequest, a.cfg.TxnOpsMax); err != nil {
 		return nil, err
 	}
-	r, err := a.member.Txn(ctx, &q.TxnRequest, q.draft)
-	if err != nil {
-		return nil, err
-	}
-	return outbound(r.Encode(a.member.Header())), nil
+	return a.whole(ctx, a.sizeOfTxn(&q.TxnRequest), func() (outbound, error) {
+		r, err := a.member.Txn(ctx, &q.TxnRequest, q.draft)
+		if err != nil {
+			return nil, err
+		}
+		return r.Encode(a.member.Header()), nil
+	})
 }
 
 func (a *API) compact(ctx context.Context, q *compactCall) (any, error) {

@@ -114,6 +114,17 @@ func (r *Rest) PieceOf(chunk []byte) (Piece, error) {
 	return Piece{From: bytes.Clone(v.Key), Bytes: len(chunk)}, err
 }
 
+// RangeBytes guesses how many bytes the rows of a range have: its keys are about as large as all are, history included. A single key
+// counts as nothing.
+func (s *Store) RangeBytes(r kv.KeyRange) int64 {
+	now := s.published.Load()
+	keys := now.census.Keys()
+	if r.IsSingle() || r.IsEmpty() || keys == 0 {
+		return 0
+	}
+	return now.census.Estimate(r.Bounds()) * (s.SizeInUse()/keys + 1)
+}
+
 // collector takes the rows of an answer, as far as there is room.
 type collector struct {
 	s     *Store

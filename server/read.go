@@ -53,6 +53,9 @@ func (s *Server) RangeWithin(ctx context.Context, q *kv.RangeRequest, room mvcc.
 	return answer, rest, nil
 }
 
+// RangeBytes guesses how many bytes of rows lie in a range.
+func (s *Server) RangeBytes(r kv.KeyRange) int64 { return s.keys.RangeBytes(r) }
+
 // readTxn runs a transaction that only reads.
 func (s *Server) readTxn(ctx context.Context, q *kv.TxnRequest) (answer *kv.TxnResult, err error) {
 	if !q.IsSerializable() {
