@@ -62,11 +62,32 @@ func (w *answer) Take(chunk int) (bool, error) {
 // Measured implements mvcc.Room.
 func (w *answer) Measured() { w.of.pace.wait(measureCost) }
 
-// rangeWithin makes the answer to q in w, and waits for room if it has to.
-func (a *API) rangeWithin(ctx context.Context, q *kv.RangeRequest, w *answer) (*kv.RangeResult, error) {
-	w.of = a.answers
+// room makes an answer of what asks for room: most ranges never do.
+type room struct {
+	of *answers
+	w  *answer
+}
+
+// Take implements mvcc.Room.
+func (r *room) Take(n int) (bool, error) {
+	if r.w == nil {
+		r.w = &answer{of: r.of}
+	}
+	return r.w.Take(n)
+}
+
+// Measured implements mvcc.Room.
+func (r *room) Measured() { r.w.Measured() }
+
+// rangeWithin answers q, and waits for room if it has to. The answer is nil where none was needed.
+func (a *API) rangeWithin(ctx context.Context, q *kv.RangeRequest) (*kv.RangeResult, *answer, error) {
+	within := &room{of: a.answers}
 	for {
-		r, rest, err := a.member.RangeWithin(ctx, q, w)
+		r, rest, err := a.member.RangeWithin(ctx, q, within)
+		w := within.w
+		if w == nil {
+			return r, nil, err
+		}
 		switch {
 		case errors.Is(err, errWait):
 			err = w.acquire(ctx, workBytes)
@@ -78,12 +99,12 @@ func (a *API) rangeWithin(ctx context.Context, q *kv.RangeRequest, w *answer) (*
 		default:
 			if err == nil {
 				w.rest = rest
-				return r, nil
+				return r, w, nil
 			}
 		}
 		if err != nil {
 			w.end()
-			return nil, err
+			return nil, nil, err
 		}
 	}
 }

@@ -63,11 +63,8 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.generated.Unmarshal(data, v)
 }
 
-// rangeCall is a range that never enters the log, and what bounds its answer.
-type rangeCall struct {
-	kv.RangeRequest
-	answer answer
-}
+// rangeCall is a range that never enters the log.
+type rangeCall struct{ kv.RangeRequest }
 
 func (c *rangeCall) read(data mem.BufferSlice) error {
 	body := data.Materialize()

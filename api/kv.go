@@ -55,21 +55,21 @@ func (a *API) rangeKeys(ctx context.Context, q *rangeCall) (any, error) {
 	if err := checkRange(&q.RangeRequest); err != nil {
 		return nil, err
 	}
-	r, err := a.rangeWithin(ctx, &q.RangeRequest, &q.answer)
+	r, w, err := a.rangeWithin(ctx, &q.RangeRequest)
 	if err != nil {
 		return nil, err
 	}
-	if q.answer.asked == 0 {
+	if w == nil {
 		return outbound(r.Encode(a.member.Header())), nil
 	}
-	if q.answer.held > 0 && grpc.ServerTransportStreamFromContext(ctx) != nil {
+	if w.held > 0 && grpc.ServerTransportStreamFromContext(ctx) != nil {
 		// What a compressor makes has no bound, and it would take an answer that breaks off for a complete one.
 		if err := grpc.SetSendCompressor(ctx, "identity"); err != nil {
-			return nil, errors.Join(err, q.answer.drop())
+			return nil, errors.Join(err, w.drop())
 		}
 	}
 	head, tail := r.EncodeAround(a.member.Header())
-	return q.answer.send(r, head, tail), nil
+	return w.send(r, head, tail), nil
 }
 
 func (a *API) put(ctx context.Context, q *putCall) (any, error) {
