@@ -69,9 +69,6 @@ func (t *tool) rewrite(path string, edits ...etcdfile.Edit) (before, after int64
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }() // the lock holds until the new file has the name
-	if err := db.Check(); err != nil {
-		return 0, 0, err
-	}
 	fresh := path + ".tmp.holdfast"
 	if err := os.Remove(fresh); err != nil && !os.IsNotExist(err) {
 		return 0, 0, err

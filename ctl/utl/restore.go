@@ -1,6 +1,7 @@
 package utl
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,6 +100,11 @@ func (t *tool) restore(cmd *cobra.Command, r restore, args []string) (err error)
 	log := logger(cmd)
 	told := []any{"path", args[0], "wal-dir", r.walDir, "data-dir", r.dataDir, "snap-dir", filepath.Join(r.dataDir, "member", "snap"), "initial-memory-map-size", r.memoryMap}
 	log.Info("restoring snapshot", told...)
+	if f, err := os.Open(args[0]); err != nil {
+		return err
+	} else if err := f.Close(); err != nil {
+		return err
+	}
 	db, err := t.openDatabase(args[0])
 	if err != nil {
 		return err
@@ -118,6 +124,9 @@ func (t *tool) restore(cmd *cobra.Command, r restore, args []string) (err error)
 	if err != nil {
 		return err
 	}
+	if err := os.Chmod(filepath.Join(r.dataDir, database), 0o600); err != nil {
+		return err
+	}
 	log.Info("restored snapshot", append(told, "snapshot-revision", int64(was), "revision", int64(is))...)
 	return nil
 }
@@ -129,13 +138,13 @@ func (r restore) founders() ([]membership.Member, error) {
 		return nil, err
 	}
 	cfg := config.Config{Name: r.name, InitialCluster: r.cluster, InitialClusterToken: r.token, AdvertisePeerURLs: advertised}
+	members, err := cfg.InitialMembers()
+	if err != nil {
+		return nil, cmp.Or(errors.Unwrap(err), err) // a server says before it what it was about to do
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
 	defer cancel()
 	if err := cfg.CheckBootstrap(ctx, resolve); err != nil {
-		return nil, err
-	}
-	members, err := cfg.InitialMembers()
-	if err != nil {
 		return nil, err
 	}
 	var founders []membership.Member

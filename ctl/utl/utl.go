@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -40,12 +42,20 @@ func Exit(err error, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(stderr, "Error:", err)
+	fmt.Fprintln(stderr, "Error:", oneLine(err))
 	var c coded
 	if errors.As(err, &c) {
 		return c.code
 	}
 	return exitError
+}
+
+// oneLine is the text of an error in one line. Errors that came together have one each, and the store's library adds lines that name
+// its own types.
+func oneLine(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	lines = slices.DeleteFunc(lines, func(l string) bool { return l == "<corruption detail carrier>" })
+	return strings.Join(lines, "; ")
 }
 
 // tool is one call of the program.

@@ -77,7 +77,7 @@ func all() []leg {
 			shell("clients", 10*time.Minute, "go test -count=1 ./test/clients"),
 			shell("kube, short", 5*time.Minute, "cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 ."),
 			shell("ctl", 8*time.Minute, "go test -count=1 ./test/ctl"),
-			shell("utl", 3*time.Minute, "go test -count=1 ./test/utl"),
+			shell("utl", 5*time.Minute, "go test -count=1 ./test/utl"),
 			shell("metrics", 3*time.Minute, "go test -count=1 ./test/metrics"),
 			shell("security, short", 4*time.Minute, "go test -count=1 ./test/security"),
 			shell("hosts", 4*time.Minute, "go test -count=1 ./test/hosts"),

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -147,4 +148,105 @@ func TestBadFilesGetOneSentence(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestBadDirectoriesGetOneSentence: so do directories of which a part is missing, damaged or somebody else's.
+func TestBadDirectoriesGetOneSentence(t *testing.T) {
+	mine := ours(t, "etcdutl")
+	root := t.TempDir()
+	golden(t, "golden", root, "golden.db")
+	must(t, root, mine, "snapshot", "restore", "golden.db", "--data-dir", "etcd")
+	must(t, root, mine, "import", "etcd", "--data-dir", "holdfast")
+	for _, c := range []struct {
+		name, of string
+		spoil    func(dir string) error
+		args     []string // DIR stands for the directory
+	}{
+		{"an empty directory", "", nil, []string{"hashkv", "DIR"}},
+		{"an empty directory", "", nil, []string{"snapshot", "status", "DIR"}},
+		{"an empty directory", "", nil, []string{"import", "DIR", "--data-dir", "new"}},
+		{"an empty directory", "", nil, []string{"export", "DIR", "--data-dir", "new"}},
+		{"an etcd's directory to export", "etcd", nil, []string{"export", "DIR", "--data-dir", "new"}},
+		{"our directory to import", "holdfast", nil, []string{"import", "DIR", "--data-dir", "new"}},
+		{"our directory to migrate", "holdfast", nil, []string{"migrate", "--data-dir", "DIR", "--target-version", "3.6"}},
+		{"an etcd without its log", "etcd", func(d string) error { return os.RemoveAll(filepath.Join(d, "member", "wal")) }, []string{"import", "DIR", "--data-dir", "new"}},
+		{"an etcd with a damaged log", "etcd", damageLog, []string{"import", "DIR", "--data-dir", "new"}},
+		{"an etcd with a damaged log", "etcd", damageLog, []string{"import", "--in-place", "DIR"}},
+		{"an etcd with a damaged database", "etcd", func(d string) error {
+			return os.WriteFile(filepath.Join(d, "member", "snap", "db"), make([]byte, 1<<16), 0o600)
+		}, []string{"import", "--in-place", "DIR"}},
+		{"an etcd with an empty database", "etcd", func(d string) error { return os.Truncate(filepath.Join(d, "member", "snap", "db"), 0) }, []string{"defrag", "--data-dir", "DIR"}},
+		{"ours with a damaged log", "holdfast", damageLog, []string{"hashkv", "DIR"}},
+		{"ours without its log", "holdfast", func(d string) error { return os.RemoveAll(filepath.Join(d, "member", "wal")) }, []string{"export", "DIR", "--data-dir", "new"}},
+		{"ours in a format to come", "holdfast", func(d string) error {
+			return os.WriteFile(filepath.Join(d, "member", "FORMAT"), []byte("9\n"), 0o600)
+		}, []string{"hashkv", "DIR"}},
+		{"ours with a damaged store", "holdfast", damageStore, []string{"snapshot", "status", "DIR"}},
+		{"ours with a damaged store", "holdfast", damageStore, []string{"export", "DIR", "--data-dir", "new"}},
+		{"ours without a manifest", "holdfast", func(d string) error { return removeAll(d, "MANIFEST-*") }, []string{"hashkv", "DIR"}},
+	} {
+		dir := filepath.Join(t.TempDir(), "d")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if c.of != "" {
+			if err := os.CopyFS(dir, os.DirFS(filepath.Join(root, c.of))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.spoil != nil {
+			if err := c.spoil(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+		args := strings.Split(strings.ReplaceAll(strings.Join(c.args, "\x00"), "DIR", dir), "\x00")
+		a := call(t, filepath.Dir(dir), mine, args...)
+		if a.code != 1 || a.out != "" || !strings.HasPrefix(a.err, "Error: ") || strings.Count(a.err, "\n") != 1 || !strings.Contains(a.err, dir) {
+			t.Errorf("%s: %s: %+v", c.name, strings.Join(c.args, " "), a)
+		}
+		if _, err := os.Stat(filepath.Join(filepath.Dir(dir), "new", "member", "wal")); err == nil {
+			t.Errorf("%s: %s left something", c.name, strings.Join(c.args, " "))
+		}
+	}
+}
+
+// damageLog flips bits in the middle of a record that others follow.
+func damageLog(dir string) error {
+	paths, err := filepath.Glob(filepath.Join(dir, "member", "wal", "*.wal"))
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(paths[0], os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt([]byte{0xde, 0xad, 0xbe, 0xef}, 80)
+	return errors.Join(err, f.Close())
+}
+
+// damageStore overwrites the beginning of every table.
+func damageStore(dir string) error {
+	paths, err := filepath.Glob(filepath.Join(dir, "member", "store", "*.sst"))
+	if err != nil || len(paths) == 0 {
+		return fmt.Errorf("%d tables: %w", len(paths), err)
+	}
+	for _, path := range paths {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteAt(bytes.Repeat([]byte{0xff}, 1<<10), 0)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func removeAll(dir, pattern string) error {
+	paths, err := filepath.Glob(filepath.Join(dir, "member", "store", pattern))
+	for _, path := range paths {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
 }
