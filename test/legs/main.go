@@ -1,7 +1,7 @@
 // Command legs runs the tests of this repository in parts, one after the other or two at a time, and prints for each what it may
 // take and what it took. A part that fails or exceeds its budget fails the run; the others are run all the same.
 //
-//	legs check | test | peer | mixed | crash | sim | cluster | ops | hosts | kube | clients | metrics | security | fuzz | bench | microbench
+//	legs check | test | peer | mixed | crash | sim | cluster | ops | hosts | kube | clients | utl | metrics | security | fuzz | bench | microbench
 package main
 
 import (
@@ -162,6 +162,7 @@ var long = map[string][]leg{
 	"hosts":   {prepareEtcd, shell("hosts", 10*time.Minute, "go test -count=1 -v ./test/hosts")},
 	"metrics": {prepareEtcd, shell("metrics", 15*time.Minute, "HOLDFAST_METRICS=long go test -count=1 -v -timeout 14m ./test/metrics")},
 	"clients": {prepareEtcd, shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients")},
+	"utl":     {prepareEtcd, shell("utl", 10*time.Minute, "go test -count=1 -v ./test/utl")},
 	"crash": {
 		shell("crash", 30*time.Minute, "HOLDFAST_CRASHES=2000 HOLDFAST_KILLS=200 go test -count=1 -v -timeout 25m ./test/crash"),
 		shell("crash, log and store", 30*time.Minute, "HOLDFAST_CRASHES=2000 go test -count=1 -v -run Crash ./raftlog ./mvcc"),
