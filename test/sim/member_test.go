@@ -197,7 +197,7 @@ func (l *life) openStore(dir string) (err error) {
 	if l.store, err = storage.Open(cfg); err != nil {
 		return err
 	}
-	if l.keys, err = mvcc.Open(l.store, mvcc.Config{RowCacheBytes: 16 << 10}); err != nil {
+	if l.keys, err = mvcc.Open(l.store, mvcc.Config{RowCacheBytes: 16 << 10, RecentBytes: 4 << 10}); err != nil {
 		return err
 	}
 	if l.leases, err = lease.Load(l.store, leaseTTLMin); err != nil {
@@ -213,7 +213,7 @@ func (l *life) openStore(dir string) (err error) {
 	l.hub.SetHead(l.keys.Revision())
 	l.machine = apply.New(apply.Config{
 		Store: l.store, Keys: l.keys, Leases: l.leases, Auth: l.auth, Cluster: l.cluster, Publish: l.publish, Watch: l.leaseClock.Events(), Tokens: tokensOf{l.tokens},
-		Wanted: func(id uint64) bool { return l.waiting[id] != nil },
+		Wanted: func(id uint64) bool { return l.waiting[id] != nil }, WantsPrev: l.hub.WantsPrev,
 	})
 	return nil
 }
