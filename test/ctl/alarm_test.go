@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -21,6 +22,12 @@ func raise(t *testing.T, s *run.Server, kind pb.AlarmType) {
 	defer conn.Close()
 	api := pb.NewMaintenanceClient(conn)
 	status, err := api.Status(t.Context(), &pb.StatusRequest{})
+	for deadline := time.Now().Add(30 * time.Second); err == nil && status.StorageVersion < "3.7"; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) { // etcd writes the version of its data some seconds after its start
+			t.Fatalf("the storage version stays %s", status.StorageVersion)
+		}
+		status, err = api.Status(t.Context(), &pb.StatusRequest{})
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
