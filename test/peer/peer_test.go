@@ -2,6 +2,7 @@ package peer
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -182,8 +183,10 @@ func TestEtcdAgainstItself(t *testing.T) {
 			report(t, cfg, e, err)
 		}
 	}
-	if err := RunQuota(t.Context(), cfg, tally); err != nil {
-		t.Fatal(err)
+	for _, run := range []func(context.Context, Config, *Tally) error{RunDowngrade, RunQuota} {
+		if err := run(t.Context(), cfg, tally); err != nil {
+			t.Fatal(err)
+		}
 	}
 	tally.count(t)
 }
