@@ -22,16 +22,17 @@ type answer struct {
 	whole  bool            // it has to be in memory as a whole, and holds the token
 	frames mem.BufferSlice // what is sent, once it is made
 
-	mu     sync.Mutex // guards the fields below; held while a piece is read
-	small  int64      // held without having waited
-	held   int64      // of the bound
-	work   bool       // workBytes are among held
-	rest   *mvcc.Rest // nil: nothing can be read again
-	left   int        // buffers not sent yet
-	again  [2]*answerBuffer
-	turn   int  // in again
-	alive  int  // tick of the last sign of life
-	failed bool // it cannot be completed
+	mu      sync.Mutex // guards the fields below; held while a piece is read
+	small   int64      // held without having waited
+	held    int64      // of the bound
+	work    bool       // it has workBytes: among held, or
+	resumed bool       // of what is kept for those that were parked
+	rest    *mvcc.Rest // nil: nothing can be read again
+	left    int        // buffers not sent yet
+	again   [2]*answerBuffer
+	turn    int  // in again
+	alive   int  // tick of the last sign of life
+	failed  bool // it cannot be completed
 }
 
 // errWait says that there is no room at present.
@@ -168,6 +169,10 @@ func (w *answer) end() {
 		w.of.giveSmall(w.small)
 	}
 	w.of.budget.Release(w.held)
+	if w.resumed {
+		w.of.again.Release(workBytes)
+	}
+	w.resumed = false
 	w.asked, w.small, w.held, w.work, w.ready = 0, 0, 0, false, false
 	w.endWhole()
 }
@@ -229,6 +234,8 @@ func (w *answer) transmit(head []byte, buffers []answerBuffer) *answer {
 		buffers[i].refs.Store(1)
 		w.frames = append(w.frames, &buffers[i])
 	}
+	w.mu.Lock() // add lets others see it
+	defer w.mu.Unlock()
 	w.left = len(buffers)
 	if w.ready && w.asked <= w.held {
 		w.give(w.held - w.asked)
@@ -389,13 +396,32 @@ func (b *answerBuffer) readAgain() {
 	b.data, b.pooled = data, true
 }
 
-// resume gives an answer room to be sent in pieces that was parked. Caller holds mu.
+// resume gives an answer room to be sent in pieces that was parked: of the bound, or of what is kept for that. Its connection waits
+// for it, and is lost if there is none for too long. Caller holds mu, which is free meanwhile, since others may have to be parked.
 func (w *answer) resume() bool {
-	if w.rest == nil || !w.of.add(w) || !w.of.budget.TryAcquire(workBytes) {
+	if w.rest == nil {
 		return false
 	}
-	w.work = true
-	w.held += workBytes
+	room := w.of.budget
+	if !room.TryAcquire(workBytes) {
+		room = w.of.again
+		w.mu.Unlock()
+		ctx, cancel := context.WithTimeout(w.of.life, resumeTimeout)
+		err := room.Acquire(ctx, workBytes)
+		cancel()
+		w.mu.Lock()
+		if err != nil {
+			return false
+		}
+	}
+	if !w.of.add(w) {
+		room.Release(workBytes)
+		return false
+	}
+	w.work, w.resumed = true, room == w.of.again
+	if !w.resumed {
+		w.held += workBytes
+	}
 	return true
 }
 

@@ -35,6 +35,9 @@ const (
 	parkCheck  = time.Second
 	parkAfter  = 5
 	fixedAfter = 60
+	// resumeTimeout is how long a parked answer waits for room when it is read again, and its connection with it: until others that
+	// rest have been parked, and as long again.
+	resumeTimeout = 2 * parkAfter * parkCheck
 )
 
 // answers are those that are being made or sent.
@@ -42,8 +45,12 @@ type answers struct {
 	max    int64 // bytes
 	log    *slog.Logger
 	budget *semaphore.Weighted
-	whole  chan struct{} // holds one token: an answer that has to be whole takes it
+	again  *semaphore.Weighted // a quarter more, for what was parked and is read again: it must not wait behind what is new
+	whole  chan struct{}       // holds one token: an answer that has to be whole takes it
 	pace   pace
+	// life ends when nothing is to be sent any more, by giveUp.
+	life   context.Context
+	giveUp context.CancelFunc
 
 	mu     sync.Mutex // guards the fields below; taken after that of an answer
 	small  int64      // bytes of answers that did not wait
@@ -58,6 +65,8 @@ func newAnswers(bytesMax int64, writes func() uint64, log *slog.Logger) *answers
 	}
 	s := &answers{max: bytesMax, log: log, budget: semaphore.NewWeighted(bytesMax), whole: make(chan struct{}, 1), live: map[*answer]struct{}{}}
 	s.pace.writes = writes
+	s.again = semaphore.NewWeighted(max(bytesMax/4, workBytes))
+	s.life, s.giveUp = context.WithCancel(context.Background())
 	s.whole <- struct{}{}
 	return s
 }
@@ -133,6 +142,7 @@ func (s *answers) park() {
 
 // close takes everything from every answer: the store is about to be closed.
 func (s *answers) close() {
+	s.giveUp()
 	s.mu.Lock()
 	s.closed = true
 	all := s.live

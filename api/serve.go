@@ -179,7 +179,10 @@ func (a *API) stop(at Listeners, json *gateway, servers ...*http.Server) error {
 	for _, s := range servers {
 		down.Go(func() error { return shutDown(s) })
 	}
-	cut := time.AfterFunc(stopTimeout, a.grpc.Stop)
+	cut := time.AfterFunc(stopTimeout, func() {
+		a.answers.giveUp() // who waits for room would hold its connection open
+		a.grpc.Stop()
+	})
 	defer cut.Stop()
 	a.grpc.GracefulStop()
 	a.answers.close()
