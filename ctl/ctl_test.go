@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/grpclog"
 )
 
 // result is all that a command shows.
@@ -14,11 +16,18 @@ type result struct {
 	out, err string
 }
 
+// world is that of the process without the log of gRPC: tests run many commands in one process.
+func world(args ...string) Env {
+	env := System("etcdctl", args)
+	env.LogGRPC = func(grpclog.LoggerV2) {}
+	return env
+}
+
 // call runs a command line in a world without a network's names, whose clock does not wait.
 func call(t *testing.T, stdin string, environ []string, args ...string) result {
 	t.Helper()
 	var out, stderr bytes.Buffer
-	env := System("etcdctl", args)
+	env := world(args...)
 	env.Stdin, env.Stdout, env.Stderr, env.Environ = strings.NewReader(stdin), &out, &stderr, environ
 	code := Main(t.Context(), env)
 	return result{code, out.String(), stderr.String()}
@@ -63,7 +72,7 @@ func TestPause(t *testing.T) {
 		ctx, interrupt := context.WithCancel(t.Context())
 		paused := false
 		var stderr bytes.Buffer
-		env := System("etcdctl", append([]string{"del", nobody, "--command-timeout=1ms"}, c.args...))
+		env := world(append([]string{"del", nobody, "--command-timeout=1ms"}, c.args...)...)
 		env.Stderr = &stderr
 		env.Sleep = func(ctx context.Context, _ time.Duration) error {
 			paused = true

@@ -28,7 +28,7 @@ func TestOneNameOutlivesAMember(t *testing.T) {
 			l.Close()
 		}
 	}()
-	env := System("etcdctl", nil)
+	env := world()
 	env.Environ = nil
 	env.LookupHost = func(_ context.Context, host string) ([]string, error) {
 		if host != "etcd.example" {

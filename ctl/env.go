@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"google.golang.org/grpc/grpclog"
 )
 
 // Env is the world a command works in. Tests put a world of their own in its place.
@@ -22,6 +24,8 @@ type Env struct {
 	Sleep func(context.Context, time.Duration) error
 	// LookupHost resolves the name of an endpoint into addresses.
 	LookupHost func(ctx context.Context, host string) ([]string, error)
+	// LogGRPC says where gRPC's log goes, which is the whole process's and may be said before gRPC is used only.
+	LogGRPC func(grpclog.LoggerV2)
 }
 
 // System is the world of a process.
@@ -29,7 +33,7 @@ func System(program string, args []string) Env {
 	return Env{
 		Program: program, Args: args, Environ: os.Environ(),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Sleep: sleep, LookupHost: net.DefaultResolver.LookupHost,
+		Sleep: sleep, LookupHost: net.DefaultResolver.LookupHost, LogGRPC: grpclog.SetLoggerV2,
 	}
 }
 

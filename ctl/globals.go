@@ -113,9 +113,9 @@ func (t *tool) configure(cmd *cobra.Command) error {
 	if err := t.fromEnviron(fs); err != nil {
 		return err
 	}
-	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, t.env.Stderr)) // its warnings tell of each lost connection
+	t.env.LogGRPC(grpclog.NewLoggerV2(io.Discard, io.Discard, t.env.Stderr)) // its warnings tell of each lost connection
 	if t.flags.debug {
-		grpclog.SetLoggerV2(grpclog.NewLoggerV2WithVerbosity(t.env.Stderr, t.env.Stderr, t.env.Stderr, 4))
+		t.env.LogGRPC(grpclog.NewLoggerV2WithVerbosity(t.env.Stderr, t.env.Stderr, t.env.Stderr, 4))
 		fs.VisitAll(func(f *pflag.Flag) {
 			value := f.Value.String()
 			if value != "" && secret(f.Name) {

@@ -25,7 +25,8 @@ a directory of its own rarely has any; one of etcd's gets a new database file.`,
 		Example: "  " + t.name() + " defrag --data-dir default.etcd",
 		RunE: action(func(cmd *cobra.Command, _ []string) error {
 			if err := t.defragment(cmd, dataDir); err != nil {
-				return fmt.Errorf("Failed to defragment etcd data[%s] (%w)", dataDir, err) //nolint:staticcheck // etcd's words
+				//lint:ignore ST1005 the words are etcd's
+				return fmt.Errorf("Failed to defragment etcd data[%s] (%w)", dataDir, err)
 			}
 			return nil
 		}),
