@@ -208,6 +208,7 @@ func TestHTTP(t *testing.T) {
 				both.Go(func() { want = e.send(t.Context(), client, at[0]) })
 				both.Go(func() { got = e.send(t.Context(), client, at[1]) })
 				both.Wait()
+				want.body = strings.ReplaceAll(want.body, `"storage":"3.5.0"`, `"storage":"3.7.0"`) // a young etcd raises it within half a minute
 				if c.tls != nil && got.head[callKind] == "" {
 					delete(want.head, callKind) // differences.txt, at its end
 				}
