@@ -17,6 +17,9 @@ import (
 
 var manyLeases = flag.Int("server.leases", 2000, "number of leases in TestManyLeasesComeAndGo; 100000 is the long form")
 
+// raceDetector tells that the tests run under it (race_test.go).
+var raceDetector bool
+
 // TestManyLeasesComeAndGo grants leases with a TTL of 20 s for 20 s, with a key each, at all members, keeps each alive for a
 // minute, as clients do, every third of its life, and leaves it then; while others put. At 100,000 leases that is 5,000
 // grants, 15,000 renewals, 5,000 revocations and 2,000 puts a second; fewer leases are proportionally less of each. Each key
@@ -24,6 +27,9 @@ var manyLeases = flag.Int("server.leases", 2000, "number of leases in TestManyLe
 //
 // The time is a bubble's: it passes only when everybody waits, here for the network, which takes 5 ms each way.
 func TestManyLeasesComeAndGo(t *testing.T) {
+	if raceDetector {
+		t.Skip("waits for a race detector that does not crash: that of Go 1.26.8 does with so many timers in a bubble")
+	}
 	const (
 		ttl       = 20 * time.Second
 		kept      = time.Minute
