@@ -46,18 +46,13 @@ func (t *tool) authSwitch(name, short, said string, do func(context.Context, *cl
 			if len(args) != 0 {
 				return badArgs("auth %s command does not accept any arguments", name)
 			}
-			c, err := t.connect(cmd)
-			if err != nil {
-				return err
-			}
-			defer t.close(c)
-			ctx, cancel := t.limit(cmd.Context())
-			defer cancel()
-			if err := do(ctx, c); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(t.env.Stdout, said)
-			return fail(exitIO, err)
+			return t.within(cmd, func(ctx context.Context, c *clientv3.Client) error {
+				if err := do(ctx, c); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintln(t.env.Stdout, said)
+				return fail(exitIO, err)
+			})
 		}),
 	}
 }

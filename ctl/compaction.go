@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 
@@ -27,18 +28,13 @@ func (t *tool) compaction() *cobra.Command {
 			if physical {
 				opts = append(opts, clientv3.WithCompactPhysical())
 			}
-			c, err := t.connect(cmd)
-			if err != nil {
-				return err
-			}
-			defer t.close(c)
-			ctx, cancel := t.limit(cmd.Context())
-			defer cancel()
-			if _, err := c.Compact(ctx, rev, opts...); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(t.env.Stdout, "compacted revision", rev)
-			return fail(exitIO, err)
+			return t.within(cmd, func(ctx context.Context, c *clientv3.Client) error {
+				if _, err := c.Compact(ctx, rev, opts...); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintln(t.env.Stdout, "compacted revision", rev)
+				return fail(exitIO, err)
+			})
 		}),
 	}
 	cmd.Flags().BoolVar(&physical, "physical", false, "return only when the old revisions are removed, not just hidden")

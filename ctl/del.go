@@ -40,18 +40,13 @@ func (t *tool) del() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := t.connect(cmd)
-			if err != nil {
-				return err
-			}
-			defer t.close(c)
-			ctx, cancel := t.limit(cmd.Context())
-			defer cancel()
-			r, err := c.Do(ctx, op)
-			if err != nil {
-				return err
-			}
-			return t.show(output.Del(r.Del()))
+			return t.ask(cmd, func(ctx context.Context, c *clientv3.Client) (output.Answer, error) {
+				r, err := c.Do(ctx, op)
+				if err != nil {
+					return output.Answer{}, err
+				}
+				return output.Del(r.Del()), nil
+			})
 		}),
 	}
 	f.register(cmd.Flags())

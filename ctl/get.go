@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
@@ -67,35 +68,31 @@ func (t *tool) getKeys(cmd *cobra.Command, args []string, f *getFlags) error {
 	if err != nil {
 		return err
 	}
-	c, err := t.connect(cmd)
-	if err != nil {
-		return err
-	}
-	defer t.close(c)
-	ctx, cancel := t.limit(cmd.Context())
-	defer cancel()
-	var r *clientv3.GetResponse
-	if f.stream {
-		key, opts, _ := f.options(args) // op has found them good
-		var parts clientv3.GetStreamChan
-		if parts, err = c.GetStream(ctx, key, opts...); err == nil {
-			r, err = clientv3.GetStreamToGetResponse(parts)
+	return t.ask(cmd, func(ctx context.Context, c *clientv3.Client) (output.Answer, error) {
+		var r *clientv3.GetResponse
+		var err error
+		if f.stream {
+			key, opts, _ := f.options(args) // op has found them good
+			var parts clientv3.GetStreamChan
+			if parts, err = c.GetStream(ctx, key, opts...); err == nil {
+				r, err = clientv3.GetStreamToGetResponse(parts)
+			}
+		} else {
+			var answer clientv3.OpResponse
+			if answer, err = c.Do(ctx, op); err == nil {
+				r = answer.Get()
+			}
 		}
-	} else {
-		var answer clientv3.OpResponse
-		if answer, err = c.Do(ctx, op); err == nil {
-			r = answer.Get()
+		switch {
+		case err != nil:
+			return output.Answer{}, err
+		case f.countOnly && t.printer.Format() != "fields":
+			return output.Answer{}, badArgs("--count-only is only for `--write-out=fields`")
+		case f.valueOnly && t.printer.Format() != "simple":
+			return output.Answer{}, badArgs("print-value-only is only for `--write-out=simple`")
 		}
-	}
-	switch {
-	case err != nil:
-		return err
-	case f.countOnly && t.printer.Format() != "fields":
-		return badArgs("--count-only is only for `--write-out=fields`")
-	case f.valueOnly && t.printer.Format() != "simple":
-		return badArgs("print-value-only is only for `--write-out=simple`")
-	}
-	return t.show(output.Get(r, f.valueOnly))
+		return output.Get(r, f.valueOnly), nil
+	})
 }
 
 // op is the read that args ask for.

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 
@@ -35,18 +36,13 @@ func (t *tool) leaseGrant() *cobra.Command {
 			if err != nil {
 				return badArgs("bad TTL (%w)", err)
 			}
-			c, err := t.connect(cmd)
-			if err != nil {
-				return err
-			}
-			defer t.close(c)
-			ctx, cancel := t.limit(cmd.Context())
-			defer cancel()
-			r, err := c.Grant(ctx, ttl)
-			if err != nil {
-				return fmt.Errorf("failed to grant lease (%w)", err)
-			}
-			return t.show(output.Granted(r))
+			return t.ask(cmd, func(ctx context.Context, c *clientv3.Client) (output.Answer, error) {
+				r, err := c.Grant(ctx, ttl)
+				if err != nil {
+					return output.Answer{}, fmt.Errorf("failed to grant lease (%w)", err)
+				}
+				return output.Granted(r), nil
+			})
 		}),
 	}
 }
@@ -65,18 +61,13 @@ func (t *tool) leaseRevoke() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := t.connect(cmd)
-			if err != nil {
-				return err
-			}
-			defer t.close(c)
-			ctx, cancel := t.limit(cmd.Context())
-			defer cancel()
-			r, err := c.Revoke(ctx, id)
-			if err != nil {
-				return fmt.Errorf("failed to revoke lease (%w)", err)
-			}
-			return t.show(output.Revoked(id, r))
+			return t.ask(cmd, func(ctx context.Context, c *clientv3.Client) (output.Answer, error) {
+				r, err := c.Revoke(ctx, id)
+				if err != nil {
+					return output.Answer{}, fmt.Errorf("failed to revoke lease (%w)", err)
+				}
+				return output.Revoked(id, r), nil
+			})
 		}),
 	}
 }
@@ -92,26 +83,21 @@ func (t *tool) leaseTimeToLive() *cobra.Command {
 			if len(args) != 1 {
 				return badArgs("lease timetolive command needs lease ID as argument")
 			}
-			c, err := t.connect(cmd)
-			if err != nil {
-				return err
-			}
-			defer t.close(c)
-			id, err := leaseID(args[0])
-			if err != nil {
-				return err
-			}
-			var opts []clientv3.LeaseOption
-			if keys {
-				opts = append(opts, clientv3.WithAttachedKeys())
-			}
-			ctx, cancel := t.limit(cmd.Context())
-			defer cancel()
-			r, err := c.TimeToLive(ctx, id, opts...)
-			if err != nil {
-				return fail(exitBadConnection, err)
-			}
-			return t.show(output.Lease(r, keys))
+			return t.ask(cmd, func(ctx context.Context, c *clientv3.Client) (output.Answer, error) {
+				id, err := leaseID(args[0]) // looked at after the connection, as in etcd's tool
+				if err != nil {
+					return output.Answer{}, err
+				}
+				var opts []clientv3.LeaseOption
+				if keys {
+					opts = append(opts, clientv3.WithAttachedKeys())
+				}
+				r, err := c.TimeToLive(ctx, id, opts...)
+				if err != nil {
+					return output.Answer{}, fail(exitBadConnection, err)
+				}
+				return output.Lease(r, keys), nil
+			})
 		}),
 	}
 	cmd.Flags().BoolVar(&keys, "keys", false, "show the keys that hang on the lease")
@@ -124,18 +110,13 @@ func (t *tool) leaseList() *cobra.Command {
 		Short:   "List all active leases",
 		Example: t.examples("ctl lease list"),
 		RunE: run(func(cmd *cobra.Command, _ []string) error {
-			c, err := t.connect(cmd)
-			if err != nil {
-				return err
-			}
-			defer t.close(c)
-			ctx, cancel := t.limit(cmd.Context())
-			defer cancel()
-			r, err := c.Leases(ctx)
-			if err != nil {
-				return fail(exitBadConnection, err)
-			}
-			return t.show(output.Leases(r))
+			return t.ask(cmd, func(ctx context.Context, c *clientv3.Client) (output.Answer, error) {
+				r, err := c.Leases(ctx)
+				if err != nil {
+					return output.Answer{}, fail(exitBadConnection, err)
+				}
+				return output.Leases(r), nil
+			})
 		}),
 	}
 }

@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"context"
 	"io"
 	"strconv"
 
@@ -38,18 +39,13 @@ func (t *tool) put() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			c, err := t.connect(cmd)
-			if err != nil {
-				return err
-			}
-			defer t.close(c)
-			ctx, cancel := t.limit(cmd.Context())
-			defer cancel()
-			r, err := c.Do(ctx, op)
-			if err != nil {
-				return err
-			}
-			return t.show(output.Put(r.Put()))
+			return t.ask(cmd, func(ctx context.Context, c *clientv3.Client) (output.Answer, error) {
+				r, err := c.Do(ctx, op)
+				if err != nil {
+					return output.Answer{}, err
+				}
+				return output.Put(r.Put()), nil
+			})
 		}),
 	}
 	f.register(cmd.Flags())

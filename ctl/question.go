@@ -12,8 +12,8 @@ import (
 // asking puts one question to the cluster.
 type asking func(ctx context.Context, c *clientv3.Client) (output.Answer, error)
 
-// ask dials, puts the question within the time of a short command, and shows the answer.
-func (t *tool) ask(cmd *cobra.Command, do asking) error {
+// within dials and does something in the time of a short command.
+func (t *tool) within(cmd *cobra.Command, do func(ctx context.Context, c *clientv3.Client) error) error {
 	c, err := t.connect(cmd)
 	if err != nil {
 		return err
@@ -21,11 +21,18 @@ func (t *tool) ask(cmd *cobra.Command, do asking) error {
 	defer t.close(c)
 	ctx, cancel := t.limit(cmd.Context())
 	defer cancel()
-	answer, err := do(ctx, c)
-	if err != nil {
-		return err
-	}
-	return t.show(answer)
+	return do(ctx, c)
+}
+
+// ask dials, puts the question within the time of a short command, and shows the answer.
+func (t *tool) ask(cmd *cobra.Command, do asking) error {
+	return t.within(cmd, func(ctx context.Context, c *clientv3.Client) error {
+		answer, err := do(ctx, c)
+		if err != nil {
+			return err
+		}
+		return t.show(answer)
+	})
 }
 
 // question is a command that puts one question about its arguments.

@@ -111,21 +111,16 @@ func (t *tool) userGet() *cobra.Command {
 			if len(args) != 1 {
 				return badArgs("user get command requires user name as its argument")
 			}
-			c, err := t.connect(cmd)
-			if err != nil {
-				return err
-			}
-			defer t.close(c)
-			ctx, cancel := t.limit(cmd.Context())
-			defer cancel()
-			answer, err := c.UserGet(ctx, args[0])
-			switch {
-			case err != nil:
-				return err
-			case detail:
-				return t.showRoles(ctx, c, args[0], answer.Roles)
-			}
-			return t.show(output.User(answer, args[0]))
+			return t.within(cmd, func(ctx context.Context, c *clientv3.Client) error {
+				answer, err := c.UserGet(ctx, args[0])
+				switch {
+				case err != nil:
+					return err
+				case detail:
+					return t.showRoles(ctx, c, args[0], answer.Roles)
+				}
+				return t.show(output.User(answer, args[0]))
+			})
 		}),
 	}
 	c.Flags().BoolVar(&detail, "detail", false, "Show permissions of roles granted to the user")
