@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -77,4 +78,15 @@ To fix this, choose one of the following options:
 
 This requirement has been added to help prevent "DNS Rebinding" attacks (CVE-2018-5702).
 `, host)
+}
+
+// socketOrigin tells whether a page of the request's origin may open a WebSocket: what --cors allows, and pages that this member's
+// own address has served.
+func (a *API) socketOrigin(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" || names(a.cfg.Origins).has(origin) {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && strings.EqualFold(u.Host, r.Host)
 }

@@ -129,7 +129,7 @@ type Config struct {
 	SlowCall time.Duration
 	// Profiles serves Go's profiles under /debug/pprof/.
 	Profiles bool
-	// Gateway serves the API as JSON below /v3/. BodyBytes bounds what the requests to it hold together; 0 is bodyBytesDefault.
+	// Gateway serves the API as JSON below /v3/. BodyBytes bounds what the requests to it hold together; 0 is gateway's default.
 	Gateway   bool
 	BodyBytes int64
 	// Origins are whose pages browsers let use the answers, Hosts the names under which this member may be called without TLS.

@@ -13,17 +13,15 @@ import (
 	"holdfast/kv"
 )
 
-const electionName = "v3electionpb.Election"
-
 // electionService is v3electionpb.Election.
 var electionService = grpc.ServiceDesc{
-	ServiceName: electionName,
+	ServiceName: lockpb.ElectionService,
 	HandlerType: (*any)(nil),
 	Methods: []grpc.MethodDesc{
-		unary(electionName, "Campaign", (*API).campaign),
-		unary(electionName, "Proclaim", (*API).proclaim),
-		unary(electionName, "Leader", (*API).leader),
-		unary(electionName, "Resign", (*API).resign),
+		unary(lockpb.ElectionService, "Campaign", (*API).campaign),
+		unary(lockpb.ElectionService, "Proclaim", (*API).proclaim),
+		unary(lockpb.ElectionService, "Leader", (*API).leader),
+		unary(lockpb.ElectionService, "Resign", (*API).resign),
 	},
 	Streams: []grpc.StreamDesc{{StreamName: "Observe", ServerStreams: true, Handler: func(srv any, stream grpc.ServerStream) error {
 		return toWire(srv.(*API).observe(stream))

@@ -20,6 +20,8 @@ import (
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/test/bufconn"
+
+	"holdfast/api/gateway"
 )
 
 // call is what a gRPC client sends for one call: the preface, its settings, a head in plain literals and one message.
@@ -143,19 +145,19 @@ func FuzzGateway(f *testing.F) {
 		f.Add(seed[0], []byte(seed[1]))
 	}
 	s := serve(f, testServerConfig(), testConfig())
-	g, err := s.api.newGateway()
+	g, err := gateway.New(gateway.Config{MessageBytesMax: 1 << 20})
 	if err != nil {
 		f.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.api.serveGRPC(g.within) }()
+	go func() { served <- s.api.serveGRPC(g.Calls()) }()
 	f.Cleanup(func() {
 		s.stop()
-		if err := errors.Join(<-served, g.close()); err != nil {
+		if err := errors.Join(<-served, g.Close()); err != nil {
 			f.Error(err)
 		}
 	})
-	whole, handler := g.bodies.free.Load(), s.api.handler(g)
+	handler := s.api.handler(g)
 	f.Fuzz(func(t *testing.T, path string, body []byte) {
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond) // for what does not end by itself
 		defer cancel()
@@ -168,8 +170,8 @@ func FuzzGateway(f *testing.F) {
 		default:
 			t.Errorf("%q %q: %d %s", path, body, w.Code, w.Body)
 		}
-		if free := g.bodies.free.Load(); free != whole {
-			t.Errorf("%q %q: %d bytes of bodies are held", path, body, whole-free)
+		if held := g.Held(); held != 0 {
+			t.Errorf("%q %q: %d bytes of bodies are held", path, body, held)
 		}
 	})
 }

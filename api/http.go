@@ -11,7 +11,7 @@ import (
 )
 
 // handler serves everything that is not gRPC. json serves the API as JSON; nil is nobody.
-func (a *API) handler(json *gateway) http.Handler {
+func (a *API) handler(json http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/version", a.version)
 	mux.HandleFunc("/debug/vars", a.vars)

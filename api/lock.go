@@ -12,15 +12,13 @@ import (
 	"holdfast/kv"
 )
 
-const lockName = "v3lockpb.Lock"
-
 // lockService is v3lockpb.Lock.
 var lockService = grpc.ServiceDesc{
-	ServiceName: lockName,
+	ServiceName: lockpb.LockService,
 	HandlerType: (*any)(nil),
 	Methods: []grpc.MethodDesc{
-		unary(lockName, "Lock", (*API).lock),
-		unary(lockName, "Unlock", (*API).unlock),
+		unary(lockpb.LockService, "Lock", (*API).lock),
+		unary(lockpb.LockService, "Unlock", (*API).unlock),
 	},
 	Metadata: "v3lock.proto",
 }

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
+
+	"holdfast/api/lockpb"
 )
 
 const (
@@ -208,7 +210,7 @@ func TestEveryMethodHasItsClass(t *testing.T) {
 		"/etcdserverpb.Watch/Watch": true, "/etcdserverpb.Lease/LeaseKeepAlive": true,
 		"/v3lockpb.Lock/Lock": true, "/v3electionpb.Election/Campaign": true, "/v3electionpb.Election/Observe": true,
 	}
-	data := map[string]bool{kvName: true, "etcdserverpb.Lease": true, "etcdserverpb.Watch": true, lockName: true, electionName: true}
+	data := map[string]bool{kvName: true, "etcdserverpb.Lease": true, "etcdserverpb.Watch": true, lockpb.LockService: true, lockpb.ElectionService: true}
 	for service, info := range s.api.grpc.GetServiceInfo() {
 		for _, m := range info.Methods {
 			method := "/" + service + "/" + m.Name

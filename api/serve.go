@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+
+	"holdfast/api/gateway"
 )
 
 // headerTimeout bounds how long an HTTP client may take for the head of its request.
@@ -37,15 +39,17 @@ type Listeners struct {
 
 // Run serves until ctx ends, then lets calls under way end. It can be called once.
 func (a *API) Run(ctx context.Context, at Listeners) error {
-	var json *gateway
+	handler, endJSON := a.handler(nil), func() error { return nil }
 	if a.cfg.Gateway {
-		var err error
-		if json, err = a.newGateway(); err != nil {
+		json, err := gateway.New(gateway.Config{
+			MessageBytesMax: a.cfg.RequestBytesMax + requestExtra, BodyBytes: a.cfg.BodyBytes, SocketOrigin: a.socketOrigin,
+		})
+		if err != nil {
 			return err
 		}
-		at.Memory = append(slices.Clone(at.Memory), json.within)
+		at.Memory = append(slices.Clone(at.Memory), json.Calls())
+		handler, endJSON = a.handler(json), json.Close
 	}
-	handler := a.handler(json)
 	full, shared := a.newHTTP(handler), a.newShared(handler)
 	if len(at.HTTP) > 0 {
 		shared = a.newShared(http.HandlerFunc(hangUp))
@@ -68,7 +72,7 @@ func (a *API) Run(ctx context.Context, at Listeners) error {
 	g.Go(func() error { return a.answers.tend(serving) })
 	g.Go(func() error {
 		<-serving.Done()
-		return a.stop(at, json, full, shared)
+		return a.stop(at, endJSON, full, shared)
 	})
 	return g.Wait()
 }
@@ -172,7 +176,7 @@ func serveHTTP(s *http.Server, l net.Listener) error {
 
 // stop ends everything: no new connections, then streams, then the calls under way, then what is left. HTTP and gRPC end side by
 // side: requests in JSON are calls, too.
-func (a *API) stop(at Listeners, json *gateway, servers ...*http.Server) error {
+func (a *API) stop(at Listeners, endJSON func() error, servers ...*http.Server) error {
 	errs := []error{closeDoors(at.Clients, at.HTTP)}
 	close(a.stopping)
 	var down errgroup.Group
@@ -186,7 +190,7 @@ func (a *API) stop(at Listeners, json *gateway, servers ...*http.Server) error {
 	defer cut.Stop()
 	a.grpc.GracefulStop()
 	a.answers.close()
-	return errors.Join(append(errs, down.Wait(), json.close())...)
+	return errors.Join(append(errs, down.Wait(), endJSON())...)
 }
 
 // shutDown lets requests under way end, and cuts those that do not.

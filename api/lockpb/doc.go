@@ -3,4 +3,10 @@
 // no wire.
 package lockpb
 
+// The names of the services, which are on the wire.
+const (
+	LockService     = "v3lockpb.Lock"
+	ElectionService = "v3electionpb.Election"
+)
+
 //go:generate go run -C ../../test/tools ./messages

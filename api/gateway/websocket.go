@@ -1,11 +1,10 @@
-package api
+package gateway
 
 import (
 	"bytes"
 	"context"
 	"io"
 	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
@@ -24,19 +23,8 @@ const (
 // closeTimeout is how long a client may take to be told that it is over.
 const closeTimeout = time.Second
 
-// socketOrigin tells whether a page of the request's origin may open a WebSocket: what --cors allows, and pages that this member's
-// own address has served.
-func (a *API) socketOrigin(r *http.Request) bool {
-	origin := r.Header.Get("Origin")
-	if origin == "" || names(a.cfg.Origins).has(origin) {
-		return true
-	}
-	u, err := url.Parse(origin)
-	return err == nil && strings.EqualFold(u.Host, r.Host)
-}
-
 // serveSocket makes a WebSocket of the connection and a request of what comes over it.
-func (g *gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
+func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 	var head http.Header
 	if strings.HasPrefix(r.Header.Get("Sec-WebSocket-Protocol"), tokenProtocol) {
 		head = http.Header{"Sec-WebSocket-Protocol": {tokenProtocol}}

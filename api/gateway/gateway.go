@@ -1,4 +1,8 @@
-package api
+// Package gateway takes JSON over HTTP, or over a WebSocket, and makes calls of gRPC of it. The calls take the way of all others,
+// over a connection within the process: what is checked, counted and refused there needs no second form here.
+//
+//	Source   etcd v3 API, the annotations google.api.http; the generated handlers of package gw
+package gateway
 
 import (
 	"cmp"
@@ -23,11 +27,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
-// The gateway takes JSON over HTTP and makes calls of it. The calls take the way of all others, over a connection within the
-// process: what is checked, counted and refused there needs no second form here.
-
-// gatewayServices register the paths of each service.
-var gatewayServices = []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
+// services register the paths of each service.
+var services = []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
 	gw.RegisterKVHandler, gw.RegisterWatchHandler, gw.RegisterLeaseHandler,
 	gw.RegisterClusterHandler, gw.RegisterMaintenanceHandler, gw.RegisterAuthHandler, registerRecipes,
 }
@@ -40,14 +41,24 @@ var openEnded = map[string]bool{"/v3/watch": true, "/v3/lease/keepalive": true}
 const bodyTimeout = time.Minute
 
 // Buffers of the connection within the process: what one side may be ahead of the other, on the whole and for one call. A slow
-// reader of a watch over HTTP costs gatewayWindow.
+// reader of a watch over HTTP costs callWindow.
 const (
-	gatewayBuffer = 256 << 10
-	gatewayWindow = 256 << 10
+	connBuffer = 256 << 10
+	callWindow = 256 << 10
 )
 
-// gateway serves the API as JSON.
-type gateway struct {
+// Config says what a gateway takes.
+type Config struct {
+	// MessageBytesMax is what gRPC lets a message have; in JSON it may be bodyFactor times as long.
+	MessageBytesMax int
+	// BodyBytes bounds what the requests hold together; 0 is bodyBytesDefault.
+	BodyBytes int64
+	// SocketOrigin tells whether the page that a request comes from may open a WebSocket.
+	SocketOrigin func(*http.Request) bool
+}
+
+// Gateway serves the API as JSON.
+type Gateway struct {
 	calls   *grpc.ClientConn
 	within  *bufconn.Listener // where calls arrive; to be served
 	mux     *runtime.ServeMux
@@ -60,32 +71,38 @@ type gateway struct {
 	sockets sync.WaitGroup
 }
 
-// newGateway makes the gateway. Its calls wait until somebody serves g.within.
-func (a *API) newGateway() (*gateway, error) {
-	g := &gateway{
-		within: bufconn.Listen(gatewayBuffer),
-		bodies: newBodies(bodyFactor*int64(a.cfg.RequestBytesMax+requestExtra), cmp.Or(a.cfg.BodyBytes, bodyBytesDefault)),
+// New makes a gateway. Its calls wait until somebody serves Calls.
+func New(cfg Config) (*Gateway, error) {
+	g := &Gateway{
+		within: bufconn.Listen(connBuffer),
+		bodies: newBodies(bodyFactor*int64(cfg.MessageBytesMax), cmp.Or(cfg.BodyBytes, bodyBytesDefault)),
 	}
-	g.upgrade = websocket.Upgrader{CheckOrigin: a.socketOrigin}
+	g.upgrade = websocket.Upgrader{CheckOrigin: cfg.SocketOrigin}
 	g.ctx, g.end = context.WithCancel(context.Background())
 	var err error
 	g.calls, err = grpc.NewClient("passthrough:///gateway",
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // within the process
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return g.within.DialContext(ctx) }),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)),
-		grpc.WithInitialWindowSize(gatewayWindow), grpc.WithInitialConnWindowSize(4*gatewayWindow),
+		grpc.WithInitialWindowSize(callWindow), grpc.WithInitialConnWindowSize(4*callWindow),
 		grpc.WithDisableServiceConfig(), grpc.WithIdleTimeout(0))
 	if err != nil {
 		return nil, fmt.Errorf("connect the JSON gateway: %w", err)
 	}
-	g.mux = runtime.NewServeMux(runtime.WithMarshalerOption(runtime.MIMEWildcard, newMarshaler()), runtime.WithErrorHandler(gatewayError))
-	for _, register := range gatewayServices {
+	g.mux = runtime.NewServeMux(runtime.WithMarshalerOption(runtime.MIMEWildcard, newMarshaler()), runtime.WithErrorHandler(answerError))
+	for _, register := range services {
 		if err := register(g.ctx, g.mux, g.calls); err != nil {
 			return nil, errors.Join(fmt.Errorf("make the JSON gateway: %w", err), g.calls.Close())
 		}
 	}
 	return g, nil
 }
+
+// Calls is where the calls arrive. Whoever serves it closes it.
+func (g *Gateway) Calls() net.Listener { return g.within }
+
+// Held is how many bytes of requests are in memory.
+func (g *Gateway) Held() int64 { return g.bodies.held() }
 
 // marshaler is the form of etcd's JSON: names as in the .proto, nothing that is zero, what is unknown is passed over.
 type marshaler struct{ *runtime.HTTPBodyMarshaler }
@@ -127,8 +144,8 @@ func holdsPassword(v any) bool {
 	return false
 }
 
-// gatewayError answers with what went wrong. That a body was refused comes to it as a mistake in the JSON.
-func gatewayError(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+// answerError answers with what went wrong. That a body was refused comes to it as a mistake in the JSON.
+func answerError(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 	if b, bounded := r.Body.(*body); bounded {
 		if why := b.why(); why != nil {
 			err = why
@@ -138,7 +155,7 @@ func gatewayError(ctx context.Context, mux *runtime.ServeMux, m runtime.Marshale
 }
 
 // ServeHTTP implements http.Handler.
-func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if websocket.IsWebSocketUpgrade(r) {
 		g.serveSocket(w, r)
 		return
@@ -157,7 +174,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serve answers a request whose body is b.
-func (g *gateway) serve(w http.ResponseWriter, r *http.Request, b *body) {
+func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, b *body) {
 	defer b.release()
 	r.Body = b
 	g.mux.ServeHTTP(w, r)
@@ -166,11 +183,8 @@ func (g *gateway) serve(w http.ResponseWriter, r *http.Request, b *body) {
 // ignoreUnsupported is for what is not needed where it does not exist: on a connection that is gone, or on none at all.
 func ignoreUnsupported(error) {}
 
-// close ends what is left of the gateway's connections, and waits for it.
-func (g *gateway) close() error {
-	if g == nil {
-		return nil
-	}
+// Close ends what is left of the gateway's connections, and waits for it.
+func (g *Gateway) Close() error {
 	g.end()
 	g.sockets.Wait()
 	return g.calls.Close()

@@ -1,4 +1,4 @@
-package api
+package gateway
 
 import (
 	"context"
@@ -22,13 +22,13 @@ import (
 func registerRecipes(_ context.Context, mux *runtime.ServeMux, conn *grpc.ClientConn) error {
 	g := jsonCalls{mux, conn}
 	return errors.Join(
-		serveJSON[lockpb.LockRequest, lockpb.LockResponse](g, "/v3/lock/lock", lockName+"/Lock", g.one),
-		serveJSON[lockpb.UnlockRequest, lockpb.UnlockResponse](g, "/v3/lock/unlock", lockName+"/Unlock", g.one),
-		serveJSON[lockpb.CampaignRequest, lockpb.CampaignResponse](g, "/v3/election/campaign", electionName+"/Campaign", g.one),
-		serveJSON[lockpb.ProclaimRequest, lockpb.ProclaimResponse](g, "/v3/election/proclaim", electionName+"/Proclaim", g.one),
-		serveJSON[lockpb.LeaderRequest, lockpb.LeaderResponse](g, "/v3/election/leader", electionName+"/Leader", g.one),
-		serveJSON[lockpb.ResignRequest, lockpb.ResignResponse](g, "/v3/election/resign", electionName+"/Resign", g.one),
-		serveJSON[lockpb.LeaderRequest, lockpb.LeaderResponse](g, "/v3/election/observe", electionName+"/Observe", g.many),
+		serveJSON[lockpb.LockRequest, lockpb.LockResponse](g, "/v3/lock/lock", lockpb.LockService+"/Lock", g.one),
+		serveJSON[lockpb.UnlockRequest, lockpb.UnlockResponse](g, "/v3/lock/unlock", lockpb.LockService+"/Unlock", g.one),
+		serveJSON[lockpb.CampaignRequest, lockpb.CampaignResponse](g, "/v3/election/campaign", lockpb.ElectionService+"/Campaign", g.one),
+		serveJSON[lockpb.ProclaimRequest, lockpb.ProclaimResponse](g, "/v3/election/proclaim", lockpb.ElectionService+"/Proclaim", g.one),
+		serveJSON[lockpb.LeaderRequest, lockpb.LeaderResponse](g, "/v3/election/leader", lockpb.ElectionService+"/Leader", g.one),
+		serveJSON[lockpb.ResignRequest, lockpb.ResignResponse](g, "/v3/election/resign", lockpb.ElectionService+"/Resign", g.one),
+		serveJSON[lockpb.LeaderRequest, lockpb.LeaderResponse](g, "/v3/election/observe", lockpb.ElectionService+"/Observe", g.many),
 	)
 }
 

@@ -1,4 +1,4 @@
-package api
+package gateway
 
 import (
 	"errors"
@@ -22,14 +22,17 @@ const bodyBytesDefault = 64 << 20
 // that endless or very slow ones would otherwise take whatever there is.
 type bodies struct {
 	messageMax int64 // a message of so many bytes is refused
+	together   int64 // what all may hold
 	free       atomic.Int64
 }
 
 func newBodies(messageMax, together int64) *bodies {
-	b := &bodies{messageMax: messageMax}
-	b.free.Store(max(together, messageMax))
+	b := &bodies{messageMax: messageMax, together: max(together, messageMax)}
+	b.free.Store(b.together)
 	return b
 }
+
+func (b *bodies) held() int64 { return b.together - b.free.Load() }
 
 // body is what one HTTP request sends: one message, or several one after the other. It may be read while it is released.
 type body struct {
