@@ -165,6 +165,8 @@ var long = map[string][]leg{
 	"mixed": {prepareEtcd, shell("mixed", 45*time.Minute, mixed)},
 	"sim": {
 		shell("sim", 60*time.Minute, `go test -count=1 -v -timeout 60m ./test/sim -seed="${SEED:-1}" -rounds="${ROUNDS:-500}"`),
+		shell("sim, every majority lost", 40*time.Minute,
+			`go test -count=1 -v -timeout 40m ./test/sim -run TestRecoverFromAnyLoss -seed="${SEED:-1}" -rounds="${ROUNDS:-500}" -losses=60`),
 		shell("sim, planted mistakes", 30*time.Minute, planted),
 	},
 	"cluster": {prepareEtcd, shell("cluster", 150*time.Minute, cluster)},

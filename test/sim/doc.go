@@ -31,8 +31,8 @@
 //	go test -tags plant_stale_read ./test/sim -run TestPlanted
 //	go test -tags plant_all ./test/sim -run TestClusters -seed=1 -rounds=1 -plant=stale-read
 //
-// recover_test.go stops such runs at any moment, lets a minority survive, and holds what server.Recovery makes of its disks against
-// the history.
+// recover_test.go stops such runs at any step, lets a minority survive, and holds what server.Recovery makes of its disks against
+// the history. -losses=N does so at N steps of each run, with every minority there is. Recoveries with mistakes in them must be found.
 //
 // What it does not do yet: fail single reads and writes, run the API above the server.
 //

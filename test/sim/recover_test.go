@@ -2,10 +2,15 @@ package sim
 
 import (
 	"bytes"
+	"cmp"
+	"container/heap"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/cryptotest"
 	"time"
@@ -21,7 +26,9 @@ import (
 	"holdfast/storage"
 )
 
-// How often a run is stopped to lose a majority, and how many of the ways to lose it are tried each time.
+var lossesFlag = flag.Int("losses", 0, "at how many moments of a run every majority is lost; 0 draws a few moments, and a few majorities at each")
+
+// How often a run is stopped to lose a majority, and how many of the ways to lose it are tried each time, unless -losses says more.
 const (
 	lossesPerRun  = 10
 	choicesPerRun = 3
@@ -29,6 +36,10 @@ const (
 	// recoverRounds is how many seeds are tried at least; more is a fifth of -rounds, for each takes some four times as long as a
 	// run by itself.
 	recoverRounds = 2
+	// wrongRecoverySeeds is how many seeds a mistake may pass unnoticed.
+	wrongRecoverySeeds = 20
+	// stepsAfterMax is how many events at most are let happen, one by one, behind the time that was drawn: many of a cluster's share one.
+	stepsAfterMax = 30
 )
 
 // TestRecoverFromAnyLoss runs clusters with all that goes wrong in them, and at moments that the seed draws takes what a
@@ -39,8 +50,8 @@ func TestRecoverFromAnyLoss(t *testing.T) {
 	for i := range rounds {
 		seed := *seedFlag + uint64(i)
 		cryptotest.SetGlobalRandom(t, seed)
-		if wrong := loseMajorities(seed, total); wrong != "" {
-			t.Fatalf("seed %d: %s\nagain: go test ./test/sim -run TestRecoverFromAnyLoss -seed=%d -rounds=1", seed, wrong, seed)
+		if wrong := loseMajorities(seed, total, server.Recovery.Run); wrong != "" {
+			t.Fatalf("seed %d: %s\nagain: go test ./test/sim -run TestRecoverFromAnyLoss -seed=%d -rounds=1 -losses=%d", seed, wrong, seed, *lossesFlag)
 		}
 	}
 	t.Logf("%d seeds\n%s", rounds, list(total))
@@ -52,7 +63,7 @@ func TestRecoverFromAnyLoss(t *testing.T) {
 }
 
 // loseMajorities runs a seed and recovers again and again; the cluster itself goes on and never hears of it.
-func loseMajorities(seed uint64, total map[string]int) (wrong string) {
+func loseMajorities(seed uint64, total map[string]int, how recovering) (wrong string) {
 	w := &world{seed: seed, rnd: rand.New(rand.NewPCG(seed, 7)), counts: map[string]int{}, logger: slog.New(slog.DiscardHandler)}
 	rnd := rand.New(rand.NewPCG(seed, 8)) // of its own, so that the run is that of TestClusters
 	defer func() {
@@ -67,21 +78,132 @@ func loseMajorities(seed uint64, total map[string]int) (wrong string) {
 	}()
 	w.begin(sizeOf(seed))
 	w.planFaults()
-	for n := range lossesPerRun {
-		at := faultyTime * time.Duration(n) / lossesPerRun
-		w.runUntil(at + time.Duration(rnd.Int64N(int64(faultyTime/lossesPerRun))))
-		for range choicesPerRun {
-			l := w.lose(rnd)
+	moments := cmp.Or(*lossesFlag, lossesPerRun)
+	for n := range moments {
+		w.runUntil(faultyTime*time.Duration(n)/time.Duration(moments) + time.Duration(rnd.Int64N(int64(faultyTime)/int64(moments))))
+		w.step(rnd.IntN(stepsAfterMax + 1))
+		for _, left := range w.minorities(rnd) {
+			l := w.lose(left, rnd)
 			if l == nil {
 				continue
 			}
 			l.total = total
-			if err := l.check(); err != nil {
+			if err := l.check(how); err != nil {
 				w.fail("at %v, with %v left: %v", w.now, l.left, err)
 			}
 		}
 	}
 	return ""
+}
+
+// step lets the next n events happen.
+func (w *world) step(n int) {
+	for ; n > 0 && len(w.queue) > 0; n-- {
+		e := heap.Pop(&w.queue).(event)
+		w.now = e.at
+		e.do()
+	}
+}
+
+// minorities are the sets of members that the loss of a majority may leave: all of them if -losses asks for it, or some. A voter
+// that is alone is what is left of itself.
+func (w *world) minorities(rnd *rand.Rand) (sets [][]*member) {
+	var voters []*member
+	for _, id := range w.judge.roster.voters() {
+		voters = append(voters, w.members[memberIndex(id)])
+	}
+	most := max(1, (len(voters)-1)/2)
+	if *lossesFlag == 0 {
+		for range choicesPerRun {
+			rnd.Shuffle(len(voters), func(i, k int) { voters[i], voters[k] = voters[k], voters[i] })
+			sets = append(sets, slices.Clone(voters[:min(len(voters), 1+rnd.IntN(most))]))
+		}
+		return sets
+	}
+	for chosen := 1; chosen < 1<<len(voters); chosen++ {
+		if bits.OnesCount(uint(chosen)) > most {
+			continue
+		}
+		var set []*member
+		for i, m := range voters {
+			if chosen>>i&1 == 1 {
+				set = append(set, m)
+			}
+		}
+		sets = append(sets, set)
+	}
+	return sets
+}
+
+// recovering makes a new cluster of what is left: server.Recovery's Run, or one with a mistake.
+type recovering func(server.Recovery) (*server.Recovered, error)
+
+// wrongRecoveries are mistakes made on purpose, each of which the history must show.
+var wrongRecoveries = map[string]recovering{
+	"takes a log that is behind": func(r server.Recovery) (*server.Recovered, error) {
+		_, newest, err := r.Survey()
+		if err != nil {
+			return nil, err
+		}
+		if len(r.Survivors) > 1 {
+			r.Survivors = slices.Delete(slices.Clone(r.Survivors), newest, newest+1)
+		}
+		return r.Run()
+	},
+	"drops what is not known to be committed": func(r server.Recovery) (*server.Recovered, error) {
+		dry := r
+		dry.DryRun = true
+		found, err := dry.Run()
+		if err != nil {
+			return nil, err
+		}
+		return found, refoundAt(r, found.Survivors[found.Chosen], found.Committed)
+	},
+	"carries out nothing behind the store": func(r server.Recovery) (*server.Recovered, error) {
+		dry := r
+		dry.DryRun = true
+		found, err := dry.Run()
+		if err != nil {
+			return nil, err
+		}
+		return found, refoundAt(r, found.Survivors[found.Chosen], 0)
+	},
+	"does not raise the revision": func(r server.Recovery) (*server.Recovered, error) {
+		r.Into.Bump = 0
+		return r.Run()
+	},
+}
+
+// refoundAt makes the new directory of a survivor's state at an entry.
+func refoundAt(r server.Recovery, s server.Survivor, at uint64) error {
+	work, err := server.WorkFor(r.FS, r.Into)
+	if err != nil {
+		return err
+	}
+	o, err := server.OpenOffline(server.OfflineConfig{FS: r.FS, DataDir: s.DataDir, WALDir: s.WALDir, Work: work, Log: r.Log})
+	if err != nil {
+		return err
+	}
+	if err := o.Apply(at); err != nil {
+		return errors.Join(err, o.Close())
+	}
+	return o.Refound(r.Into)
+}
+
+// TestWrongRecoveriesAreFound checks the check: each mistake made on purpose is found, within few seeds.
+func TestWrongRecoveriesAreFound(t *testing.T) {
+	for _, name := range sortedKeys(wrongRecoveries) {
+		found := ""
+		for seed := uint64(1); found == "" && seed <= wrongRecoverySeeds; seed++ {
+			cryptotest.SetGlobalRandom(t, seed)
+			if found = loseMajorities(seed, map[string]int{}, wrongRecoveries[name]); found != "" {
+				t.Logf("%s: seed %d: %.300s", name, seed, found)
+			}
+		}
+		if found == "" {
+			t.Errorf("not found within %d seeds: whoever %s", wrongRecoverySeeds, name)
+		}
+	}
 }
 
 // lost is a cluster that has lost a majority.
@@ -94,17 +216,12 @@ type lost struct {
 	total     map[string]int
 }
 
-// lose draws a minority and takes its disks as a failure of the power leaves them; nil if there is none that could be recovered
+// lose takes the disks of those who are left as a failure of the power leaves them; nil if there is none that could be recovered
 // from.
-func (w *world) lose(rnd *rand.Rand) *lost {
-	var voters []*member
-	for _, id := range w.judge.roster.voters() {
-		voters = append(voters, w.members[memberIndex(id)])
-	}
-	rnd.Shuffle(len(voters), func(i, k int) { voters[i], voters[k] = voters[k], voters[i] })
+func (w *world) lose(left []*member, rnd *rand.Rand) *lost {
 	l := &lost{w: w, disk: joint{vfs.NewMem()}}
 	one := l.disk
-	for _, m := range voters[:min(len(voters), 1+rnd.IntN(max(1, (len(voters)-1)/2)))] {
+	for _, m := range left {
 		image := m.disk.image(loss(rnd.IntN(3)), rnd)
 		name := fmt.Sprint("m", m.id)
 		if found, err := raftlog.Exists(image.wal, walDir); err != nil || !found {
@@ -159,17 +276,18 @@ func (j joint) take(name string, d *disk) error {
 //   - what is recovered is what the model makes of the chosen one's entries, keys with all they show, and leases,
 //   - what is said to be committed is,
 //   - the revisions that are reported are those of the model.
-func (l *lost) check() error {
+func (l *lost) check(how recovering) error {
 	l.total["recoveries"]++
+	l.total[fmt.Sprintf("recoveries from %d", len(l.survivors))]++
 	self := membership.Member{ID: 77, Name: "new", PeerURLs: []string{"http://new:2380"}}
-	r, err := server.Recovery{
+	r, err := how(server.Recovery{
 		FS: l.disk, Survivors: l.survivors, Log: l.w.logger,
 		Into: server.Refounding{DataDir: "new", Founders: []membership.Member{self}, Self: self.ID, Bump: recoverBump},
-	}.Run()
+	})
 	if err != nil {
 		return err
 	}
-	chosen := l.logs[r.Chosen]
+	chosen := l.logs[slices.IndexFunc(l.survivors, func(s server.Survivor) bool { return s.DataDir == r.Survivors[r.Chosen].DataDir })]
 	if err := l.acknowledged(chosen); err != nil {
 		return err
 	}
