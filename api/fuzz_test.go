@@ -6,22 +6,20 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"net"
 	"net/http/httptest"
 	"runtime"
 	"runtime/pprof"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/test/bufconn"
 
 	"holdfast/api/gateway"
+	"holdfast/api/port"
 )
 
 // call is what a gRPC client sends for one call: the preface, its settings, a head in plain literals and one message.
@@ -118,7 +116,7 @@ func FuzzConstantPorts(f *testing.F) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- s.api.RunConstant(ctx, Constant{Peers: []Door{{Listener: peers}}, Metrics: []Door{{Listener: metrics}}})
+		ended <- s.api.RunConstant(ctx, Constant{Peers: []port.Door{{Listener: peers}}, Metrics: []port.Door{{Listener: metrics}}})
 	}()
 	f.Cleanup(func() {
 		cancel()
@@ -150,7 +148,7 @@ func FuzzGateway(f *testing.F) {
 		f.Fatal(err)
 	}
 	served := make(chan error, 1)
-	go func() { served <- s.api.serveGRPC(g.Calls()) }()
+	go func() { served <- port.ServeGRPC(s.api.grpc, g.Calls()) }()
 	f.Cleanup(func() {
 		s.stop()
 		if err := errors.Join(<-served, g.Close()); err != nil {
@@ -172,44 +170,6 @@ func FuzzGateway(f *testing.F) {
 		}
 		if held := g.Held(); held != 0 {
 			t.Errorf("%q %q: %d bytes of bodies are held", path, body, held)
-		}
-	})
-}
-
-// said is a connection to a client that has said something and gone, and hears nothing.
-type said struct {
-	net.Conn
-	io.Reader
-}
-
-func (s said) Read(p []byte) (int, error)     { return s.Reader.Read(p) }
-func (said) Write(p []byte) (int, error)      { return len(p), nil }
-func (said) SetReadDeadline(time.Time) error  { return nil }
-func (said) SetWriteDeadline(time.Time) error { return nil }
-
-// FuzzGreet receives connections of HTTP/2 whose client says anything. What is handed on begins as every such connection does, holds no
-// more than was said, but for the head of SETTINGS, and ends.
-func FuzzGreet(f *testing.F) {
-	whole := call("/etcdserverpb.KV/Put", []byte{0x0a, 1, 'k'})
-	ack, ping := []byte{0, 0, 0, 4, 1, 0, 0, 0, 0}, append([]byte{0, 0, 8, 6, 0, 0, 0, 0, 0}, "12345678"...)
-	first := len(http2.ClientPreface) + frameHeadBytes
-	for _, seed := range [][]byte{
-		nil, whole, whole[:30], slices.Concat(whole[:first], ack, ping, whole[first:]), slices.Concat(whole[:first], ping, ping, ack, ack),
-		slices.Concat(whole[:first], whole[first-frameHeadBytes:first], whole[first:], ack), slices.Concat(whole, ack, ping),
-	} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		g, err := greet(said{Reader: bytes.NewReader(data)}, 5)
-		if err != nil {
-			return
-		}
-		all, err := io.ReadAll(g)
-		if err != nil || !bytes.HasPrefix(all, []byte(http2.ClientPreface)) || len(all) > len(data)+frameHeadBytes {
-			t.Fatalf("%q of %q: %v", all, data, err)
-		}
-		if n, err := g.Write(data); err != nil || n != len(data) {
-			t.Fatal(n, err)
 		}
 	})
 }

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"holdfast/api/port"
 )
 
 // callWorkers is how many goroutines gRPC keeps for calls. A new goroutine for each call has its stack copied up to three
@@ -23,14 +25,10 @@ import (
 // open streams, new ones are started as before.
 const callWorkers = 1024
 
-// headerBytesMax bounds the headers of a call or request, which are kept while they come in: a connection takes no more than that before
-// anything is known of who opened it. A token signed with a large key is a few KiB.
-const headerBytesMax = 256 << 10
-
 // newGRPC makes the gRPC server with all services.
 func (a *API) newGRPC() *grpc.Server {
 	opts := []grpc.ServerOption{
-		grpc.Creds(shownTLS{}),
+		grpc.Creds(port.Credentials()),
 		grpc.ForceServerCodecV2(newCodec(a.calls)),
 		grpc.InTapHandle(a.load.admit),
 		grpc.NumStreamWorkers(callWorkers),
@@ -38,7 +36,7 @@ func (a *API) newGRPC() *grpc.Server {
 		grpc.StreamInterceptor(a.countStream),
 		grpc.MaxRecvMsgSize(a.cfg.RequestBytesMax + requestExtra),
 		grpc.MaxSendMsgSize(math.MaxInt32),
-		grpc.MaxHeaderListSize(headerBytesMax),
+		grpc.MaxHeaderListSize(port.HeaderBytesMax),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: a.cfg.KeepAliveMin}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: a.cfg.KeepAliveInterval, Timeout: a.cfg.KeepAliveTimeout}),
 	}

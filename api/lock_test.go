@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"holdfast/api/lockpb"
+	"holdfast/api/port"
 )
 
 // lockText asks for a lock and gives the key or the error.
@@ -128,7 +129,7 @@ func TestLockEndsWithTheServer(t *testing.T) {
 		if err := stream.RecvMsg(new(lockpb.LeaderResponse)); status.Convert(err).Message() != "etcdserver: server stopped" {
 			t.Errorf("an observer was told %v", err)
 		}
-		if took := time.Since(began); took >= stopTimeout {
+		if took := time.Since(began); took >= port.StopTimeout {
 			t.Errorf("the end took %s", took)
 		}
 	})

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 
+	"holdfast/api/port"
 	"holdfast/auth"
 	"holdfast/kv"
 	"holdfast/login"
@@ -164,7 +165,7 @@ func serveAt(t testing.TB, memberConfig server.Config, cfg Config, at Listeners)
 	go func() { ended <- member.Run(living) }()
 	go func() {
 		defer stop()
-		at.Memory, at.Clients = append(at.Memory, memory), append(at.Clients, Door{Listener: s.door})
+		at.Memory, at.Clients = append(at.Memory, memory), append(at.Clients, port.Door{Listener: s.door})
 		ended <- s.api.Run(ctx, at)
 	}()
 	s.conn, err = grpc.NewClient("passthrough:///member", grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -204,7 +205,7 @@ func (s *service) put(key, value string) int64 {
 func TestHTTPOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		own := bufconn.Listen(64 << 10)
-		s := serveAt(t, testServerConfig(), testConfig(), Listeners{HTTP: []Door{{Listener: own}}})
+		s := serveAt(t, testServerConfig(), testConfig(), Listeners{HTTP: []port.Door{{Listener: own}}})
 		for _, c := range []struct {
 			door   *bufconn.Listener
 			answer bool

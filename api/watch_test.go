@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"holdfast/api/port"
 )
 
 // watcher is a client's side of a watch stream.
@@ -381,7 +383,7 @@ func TestStopEndsStreams(t *testing.T) {
 		if _, err := alive.Recv(); status.Convert(err).Message() != "etcdserver: server stopped" {
 			t.Errorf("a keep-alive stream ended with %v", err)
 		}
-		if took := time.Since(began); took > 2*stopTimeout {
+		if took := time.Since(began); took > 2*port.StopTimeout {
 			t.Errorf("stopping took %v", took)
 		}
 	})

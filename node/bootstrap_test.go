@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"holdfast/api"
+	"holdfast/api/port"
 	"holdfast/kv"
 	"holdfast/membership"
 	"holdfast/server"
@@ -54,7 +54,7 @@ func TestLobby(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	lobby := openLobby([]api.Door{{Listener: l}}, true)
+	lobby := openLobby([]port.Door{{Listener: l}}, true)
 	r, err := http.Get("http://" + l.Addr().String() + "/members")
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"holdfast/api"
+	"holdfast/api/port"
 	"holdfast/tlsconf"
 )
 
@@ -29,7 +29,7 @@ func (n *Node) listen() error {
 		side      *tlsconf.Side
 		atAddress bool
 		crowded   bool // strangers in any number come here
-		to        *[]api.Door
+		to        *[]port.Door
 	}{
 		{c.PeerURLs, "--listen-peer-urls", c.PeerTLS, true, false, &n.constant.Peers},
 		{c.ClientURLs, "--listen-client-urls", c.ClientTLS, false, true, &n.at.Clients},
@@ -53,7 +53,7 @@ func (n *Node) listen() error {
 				}
 				i = len(*group.to)
 				at[address(u)] = i
-				*group.to = append(*group.to, api.Door{Listener: l, AtAddress: group.atAddress})
+				*group.to = append(*group.to, port.Door{Listener: l, AtAddress: group.atAddress})
 			}
 			door := &(*group.to)[i]
 			if secure {

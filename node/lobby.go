@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"holdfast/api"
+	"holdfast/api/port"
 	"holdfast/server"
 )
 
@@ -26,7 +27,7 @@ type lobby struct {
 const lobbyTimeout = 5 * time.Second
 
 // openLobby serves the listeners until close. hasData tells whether there is data to be opened.
-func openLobby(at []api.Door, hasData bool) *lobby {
+func openLobby(at []port.Door, hasData bool) *lobby {
 	state := server.StartingNew
 	if hasData {
 		state = server.StartingData

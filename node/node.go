@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	"holdfast/api"
+	"holdfast/api/port"
 	"holdfast/login"
 	"holdfast/metrics"
 	"holdfast/server"
@@ -158,7 +159,7 @@ func (n *Node) Close() error { return errors.Join(n.closeListeners(), n.member.C
 
 func (n *Node) closeListeners() error {
 	errs := []error{n.memory.Close()}
-	for _, group := range [][]api.Door{n.at.Clients, n.at.HTTP, n.constant.Metrics, n.constant.Peers} {
+	for _, group := range [][]port.Door{n.at.Clients, n.at.HTTP, n.constant.Metrics, n.constant.Peers} {
 		for _, d := range group {
 			if err := d.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 				errs = append(errs, err)

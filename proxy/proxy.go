@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
-	"holdfast/api"
+	"holdfast/api/port"
 	"holdfast/metrics"
 	"holdfast/tlsconf"
 )
@@ -177,7 +177,7 @@ func (p *Proxy) newGRPC() *grpc.Server {
 		unary, stream = append(unary, p.logUnary), append(stream, p.logStream)
 	}
 	opts := []grpc.ServerOption{
-		grpc.Creds(api.PortCredentials()),
+		grpc.Creds(port.Credentials()),
 		grpc.ForceServerCodecV2(newCodec()), grpc.UnknownServiceHandler(p.forward), grpc.WaitForHandlers(true),
 		grpc.ChainUnaryInterceptor(unary...), grpc.ChainStreamInterceptor(stream...),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: p.cfg.ClientPing, Timeout: p.cfg.ClientPingTimeout}),

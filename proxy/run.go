@@ -8,26 +8,26 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/credentials"
 
-	"holdfast/api"
+	"holdfast/api/port"
 	"holdfast/tlsconf"
 )
 
 // Listeners are where clients connect. The proxy closes them.
 type Listeners struct {
 	// Clients speak gRPC and HTTP.
-	Clients []api.Door
+	Clients []port.Door
 	// Metrics, if any, speak HTTP: health and metrics.
-	Metrics []api.Door
+	Metrics []port.Door
 }
 
 // Run serves until ctx ends, and then ends everything. It can be called once.
 func (p *Proxy) Run(ctx context.Context, at Listeners) error {
 	g, serving := errgroup.WithContext(ctx)
-	port := api.Port{GRPC: p.grpc, HTTP: p.handler(p.cfg.Profiles), StreamsMax: p.cfg.StreamsMax, Log: p.log}
+	calls := port.New(port.Config{GRPC: p.grpc, HTTP: p.handler(p.cfg.Profiles), StreamsMax: p.cfg.StreamsMax, Log: p.log})
 	for _, d := range at.Clients {
-		g.Go(func() error { return port.Serve(serving, d) })
+		g.Go(func() error { return calls.Serve(serving, d) })
 	}
-	metrics := api.Port{HTTP: p.handler(false), Log: p.log}
+	metrics := port.New(port.Config{HTTP: p.handler(false), Log: p.log})
 	for _, d := range at.Metrics {
 		g.Go(func() error { return metrics.Serve(serving, d) })
 	}

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"holdfast/api"
+	"holdfast/api/port"
 	"holdfast/test/run"
 	"holdfast/tlsconf"
 )
@@ -71,7 +71,7 @@ func serve(t testing.TB, cfg Config, shown *tlsconf.Side) (*Proxy, string) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- p.Run(ctx, Listeners{Clients: []api.Door{{Listener: l, TLS: shown}}}) }()
+	go func() { ended <- p.Run(ctx, Listeners{Clients: []port.Door{{Listener: l, TLS: shown}}}) }()
 	t.Cleanup(func() {
 		cancel()
 		select {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"holdfast/api"
+	"holdfast/api/port"
 	"holdfast/config"
 	"holdfast/proxy"
 	"holdfast/tlsconf"
@@ -272,7 +272,7 @@ func (g *grpcProxy) doors(log *slog.Logger) (at proxy.Listeners, err error) {
 		return at, err
 	}
 	log.Info("listening for gRPC proxy client requests", "address", g.listen)
-	at.Clients = []api.Door{{Listener: l, TLS: side}}
+	at.Clients = []port.Door{{Listener: l, TLS: side}}
 	if metrics == nil {
 		return at, nil
 	}
@@ -281,14 +281,14 @@ func (g *grpcProxy) doors(log *slog.Logger) (at proxy.Listeners, err error) {
 		return at, errors.Join(err, l.Close())
 	}
 	log.Info("gRPC proxy listening for metrics", "address", metrics.String())
-	door := api.Door{Listener: m}
+	door := port.Door{Listener: m}
 	if secured(*metrics) {
 		door.TLS = side
 	}
 	if secured(*metrics) && side == nil {
 		return at, errors.Join(errNoFiles, l.Close(), m.Close())
 	}
-	at.Metrics = []api.Door{door}
+	at.Metrics = []port.Door{door}
 	return at, nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast/api"
+	"holdfast/api/port"
 	"holdfast/config"
 	"holdfast/login"
 	"holdfast/metrics"
@@ -30,7 +31,7 @@ import (
 func run(cfg config.Config, log *slog.Logger, outputs *jsonlog.Outputs, terminal bool) (caught os.Signal, err error) {
 	manager := findManager(log)
 	defer func() { tellFailure(manager, log, err) }()
-	api.LogGRPC(log)
+	port.LogGRPC(log)
 	memory := divideMemory(cfg, log)
 	if cfg.MemoryLock {
 		if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE); err != nil {

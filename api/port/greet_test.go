@@ -1,11 +1,10 @@
-package api
+package port
 
 import (
 	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -60,8 +59,7 @@ func openSecured(t *testing.T, streamsMax uint32) *secured {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &API{log: o.Log, cfg: Config{StreamsMax: streamsMax}}
-	a.grpc = grpc.NewServer(grpc.Creds(shownTLS{}), grpc.MaxConcurrentStreams(1000), grpc.UnaryInterceptor(
+	calls := grpc.NewServer(grpc.Creds(Credentials()), grpc.MaxConcurrentStreams(1000), grpc.UnaryInterceptor(
 		func(ctx context.Context, _ any, _ *grpc.UnaryServerInfo, _ grpc.UnaryHandler) (any, error) {
 			name, transport := nameless, "own"
 			p, _ := peer.FromContext(ctx)
@@ -73,26 +71,21 @@ func openSecured(t *testing.T, streamsMax uint32) *secured {
 			}
 			return &pb.RangeResponse{Kvs: nil, Count: int64(len(name)), Header: &pb.ResponseHeader{MemberId: uint64(len(transport))}}, nil
 		}))
-	pb.RegisterKVServer(a.grpc, pb.UnimplementedKVServer{})
-	web := a.newShared(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	pb.RegisterKVServer(calls, pb.UnimplementedKVServer{})
+	p := New(Config{GRPC: calls, StreamsMax: streamsMax, Log: o.Log, HTTP: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%s %s", r.Proto, shownName(r.TLS))
-	}))
+	})})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.addr = l.Addr().String()
-	split := a.newSplit(Door{Listener: l, TLS: side, Plain: true})
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 3)
-	go func() { ended <- split.run(ctx) }()
-	go func() { ended <- a.serveGRPC(split.grpc) }()
-	go func() { ended <- serveHTTP(web, split.http) }()
+	ended := make(chan error, 1)
+	go func() { ended <- p.Serve(ctx, Door{Listener: l, TLS: side, Plain: true}) }()
 	t.Cleanup(func() {
 		cancel()
-		l.Close()
-		a.grpc.Stop()
-		if err := errors.Join(shutDown(web), <-ended, <-ended, <-ended); err != nil {
+		if err := <-ended; err != nil {
 			t.Error(err)
 		}
 	})
@@ -388,7 +381,7 @@ func TestHTTPOnTLSPort(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
-		split := (&API{log: o.Log}).newSplit(Door{Listener: &onlyAddr{}, TLS: side})
+		split := New(Config{Log: o.Log}).newSplit(Door{Listener: &onlyAddr{}, TLS: side})
 		go split.hand(t.Context(), ours)
 		go io.WriteString(theirs, "GET / HTTP/1.1\r\n\r\n")
 		got, err := io.ReadAll(theirs)

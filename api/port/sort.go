@@ -1,4 +1,4 @@
-package api
+package port
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"holdfast/tlsconf"
 )
 
-// One port speaks several protocols. The first bytes of a connection tell TLS from plaintext, and in plaintext the preface of
+// The first bytes of a connection tell TLS from plaintext, and in plaintext the preface of
 // HTTP/2, which is gRPC's, from HTTP/1. Within TLS the two sides agree on the version of HTTP, and a connection of HTTP/2 is
 // asked for its first request (greet.go). What was read to find out is handed on with the connection.
 
@@ -48,8 +48,11 @@ type split struct {
 	wg         sync.WaitGroup // connections that are not handed on yet
 }
 
-func (a *API) newSplit(from Door) *split {
-	return &split{from: from, streamsMax: a.cfg.StreamsMax, log: a.log, grpc: newHanded(from.Addr()), http: newHanded(from.Addr())}
+func (p *Port) newSplit(from Door) *split {
+	return &split{
+		from: from, httpOnly: p.cfg.GRPC == nil, streamsMax: p.cfg.StreamsMax, log: p.cfg.Log,
+		grpc: newHanded(from.Addr()), http: newHanded(from.Addr()),
+	}
 }
 
 // acceptPause is the rest after a connection could not be accepted. Most often there are too many: it gives them time to

@@ -1,4 +1,4 @@
-package api
+package port
 
 import (
 	"context"
@@ -297,6 +297,9 @@ func (s *skipAcks) filter(p []byte) []byte {
 	return kept
 }
 
+// Credentials are for servers of gRPC behind a port, with or without TLS.
+func Credentials() credentials.TransportCredentials { return shownTLS{} }
+
 // shownTLS gives gRPC connections whose handshake is done, and what was shown in it. In plaintext nothing was.
 type shownTLS struct{}
 
@@ -313,7 +316,7 @@ func (shownTLS) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, err
 
 // ClientHandshake implements credentials.TransportCredentials.
 func (shownTLS) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	panic(fmt.Sprintf("api: %T is for servers", shownTLS{}))
+	panic(fmt.Sprintf("port: %T is for servers", shownTLS{}))
 }
 
 // Info implements credentials.TransportCredentials.

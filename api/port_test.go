@@ -3,23 +3,20 @@ package api
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+
+	"holdfast/api/port"
 )
 
 // knock opens a connection to the port that speaks both protocols.
@@ -97,50 +94,6 @@ func (s slowEnd) Write(p []byte) (int, error) {
 	return len(p), err
 }
 
-// TestSilentConnections: who says nothing, or half of something, is let go after a while, and hinders nobody meanwhile.
-func TestSilentConnections(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *service) {
-		for _, first := range []string{"", "P", "PRI", "PRI * HTTP/2.0\r\n\r\nSM", "GET / HT", "\x16\x03\x01\x02"} {
-			c := s.knock()
-			if _, err := io.WriteString(c, first); err != nil {
-				t.Fatal(err)
-			}
-			began := time.Now()
-			if _, err := io.Copy(io.Discard, c); err != nil && !errors.Is(err, io.ErrClosedPipe) {
-				t.Errorf("%q: %v", first, err)
-			}
-			if took := time.Since(began); took > prefaceTimeout+headerTimeout+time.Minute {
-				t.Errorf("%q was held for %v", first, took)
-			}
-		}
-		for _, first := range []string{"", "P", "PRI"} { // gone at once
-			c := s.knock()
-			if _, err := io.WriteString(c, first); err != nil {
-				t.Fatal(err)
-			}
-			c.Close()
-		}
-		s.put("k", "v")
-	})
-}
-
-// TestIdleHTTP: a connection on which nothing more is asked is let go.
-func TestIdleHTTP(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *service) {
-		c := s.knock()
-		ask(t, c, "/version")
-		time.Sleep(idleTimeout - time.Second)
-		ask(t, c, "/version")
-		began := time.Now()
-		if _, err := io.Copy(io.Discard, c); err != nil {
-			t.Error(err)
-		}
-		if took := time.Since(began); took != idleTimeout {
-			t.Errorf("held for %v", took)
-		}
-	})
-}
-
 // TestManyIdleConnections opens hundreds of connections of every kind that stay quiet: calls are served beside them, and
 // the member stops without waiting for them.
 func TestManyIdleConnections(t *testing.T) {
@@ -163,45 +116,8 @@ func TestManyIdleConnections(t *testing.T) {
 		}
 		began := time.Now()
 		s.stop()
-		if took := time.Since(began); took > 2*stopTimeout {
+		if took := time.Since(began); took > 2*port.StopTimeout {
 			t.Errorf("stopping took %v", took)
-		}
-	})
-}
-
-// fullListener fails to accept a number of times, as a process with too many open files does.
-type fullListener struct {
-	net.Listener
-	mu    sync.Mutex // guards the field below
-	fails int
-}
-
-// Accept implements net.Listener.
-func (l *fullListener) Accept() (net.Conn, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.fails > 0 {
-		l.fails--
-		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: syscall.EMFILE}
-	}
-	return l.Listener.Accept()
-}
-
-// TestTooManyOpenFiles: a connection that cannot be accepted does not end the member, who goes on when there is room.
-func TestTooManyOpenFiles(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.Close()
-		s := (&API{log: slog.New(slog.DiscardHandler)}).newSplit(Door{Listener: &fullListener{Listener: l, fails: 50}})
-		began := time.Now()
-		if err := s.run(t.Context()); err != nil {
-			t.Errorf("the port was given up: %v", err)
-		}
-		if took := time.Since(began); took != 50*acceptPause {
-			t.Errorf("50 failures took %v", took)
 		}
 	})
 }
@@ -213,7 +129,7 @@ func TestHeadersAreBounded(t *testing.T) {
 		for _, c := range []struct {
 			size int
 			good bool
-		}{{headerBytesMax / 2, true}, {2 * headerBytesMax, false}} {
+		}{{port.HeaderBytesMax / 2, true}, {2 * port.HeaderBytesMax, false}} {
 			long := strings.Repeat("x", c.size)
 			if _, err := kv.Put(metadata.AppendToOutgoingContext(t.Context(), "long", long), &pb.PutRequest{Key: []byte("k")}); (err == nil) != c.good {
 				t.Errorf("a call with %d bytes of headers: %v", c.size, err)
