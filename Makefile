@@ -89,7 +89,8 @@ metrics: build
 fuzz:
 	go run ./test/legs fuzz
 
-# Beside etcd, some 75 minutes, recorded in bench/results: ROWS= is a regular expression over the rows, ROUNDS= how often each.
+# Beside etcd, some 75 minutes, recorded in bench/results: ROWS= is a regular expression over the rows, ROUNDS= how often each,
+# MINUTES= how long at most, what matters most first.
 bench: build
 	go run ./test/legs bench
 

@@ -2,17 +2,19 @@
 //
 //	make bench                            every row, about 75 minutes
 //	make bench ROWS='put|get' ROUNDS=6
+//	make bench MINUTES=45                 as much of it as can be done in so long, what matters most first
 //	holdfast bench --etcd=/usr/bin/etcd   the same where there is no checkout
 //
 // A row is one question (rows.go is the list, NOTES.md has the questions and what was found). It is put to both sides in
-// turn, A B A B, once per round, each time to freshly started processes. Nothing is asserted: a number that depends on
+// turn, A B A B, once per round, each time to freshly started processes; what is promised (targets.go) comes before the rest, and a round
+// of a row is followed by those of others (plan.go). Nothing is asserted: a number that depends on
 // the machine of the day can only be recorded and compared with its neighbour.
 //
 //	Shape   <Results>/<date>-<commit>.jsonl: one line about the machine, then one line per row, side and round. A run of
 //	        the same binaries on the same day goes on where the last one stopped.
 //	        <Dir>/stock/: data that several rows start from (stock.go)
 //	Units   stand in the name of each value: _us, _mb (2^20 bytes), _per_s, _cores
-//	Errors  a row that fails is reported and the others run all the same
+//	Errors  a row that fails is reported and the others run all the same; an interrupted run keeps what it has measured
 package bench
 
 import (
@@ -31,6 +33,7 @@ type Config struct {
 	Etcd     string         // path of the etcd beside it; empty: Holdfast is measured alone
 	Rows     *regexp.Regexp // over the names of rows; nil: all
 	Rounds   int            // how often each is repeated; 0: 5 times, heavy rows 3 times, the longest once
+	Minutes  int            // nothing is begun that would not be over in time; 0: no bound
 	Dir      string         // where data goes; in memory syncing would be free and the figures useless
 	Results  string         // the folder of the records
 	Keep     bool           // leave what was prepared for the next run; else it goes when nothing is missing any more

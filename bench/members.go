@@ -22,7 +22,8 @@ type setup struct {
 	stock   *stock // data to start from; nil: none. Of one member only.
 	inPlace bool   // the row leaves the stock as it was, so that it need not be copied
 	args    []string
-	within  []string // a command that becomes the member: it is given the path and the flags
+	// within is a command that becomes the nth member: it is given the path and the flags. nil: none.
+	within func(member int) []string
 }
 
 // members are the running servers of one side, and how clients reach them.
@@ -33,7 +34,7 @@ type members struct {
 
 // start starts what s says and returns when all members answer.
 func (t *task) start(ctx context.Context, s setup) (*members, error) {
-	cfg := run.Config{Binary: t.side.binary, Args: s.args, Dir: t.dir, Within: s.within}
+	cfg := run.Config{Binary: t.side.binary, Args: s.args, Dir: t.dir}
 	m := &members{creds: insecure.NewCredentials()}
 	if s.tls {
 		cfg.TLS, cfg.Args = &tls.Config{InsecureSkipVerify: true}, append([]string{"--auto-tls"}, s.args...)
@@ -52,7 +53,7 @@ func (t *task) start(ctx context.Context, s setup) (*members, error) {
 		}
 	}
 	t.status("starting")
-	if err := m.place(cfg, max(1, s.members)); err != nil {
+	if err := m.place(cfg, max(1, s.members), s.within); err != nil {
 		return nil, err
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -67,7 +68,7 @@ func (t *task) start(ctx context.Context, s setup) (*members, error) {
 }
 
 // place gives n members their ports and, if there are several, a folder each.
-func (m *members) place(cfg run.Config, n int) error {
+func (m *members) place(cfg run.Config, n int, within func(member int) []string) error {
 	dir, urls := cfg.Dir, []string(nil)
 	for i := range n {
 		if n > 1 {
@@ -76,6 +77,9 @@ func (m *members) place(cfg run.Config, n int) error {
 			if err := os.Mkdir(cfg.Dir, 0o755); err != nil {
 				return fmt.Errorf("make room for data: %w", err)
 			}
+		}
+		if within != nil {
+			cfg.Within = within(i)
 		}
 		s, err := run.Place(cfg)
 		if err != nil {

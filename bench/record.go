@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -25,6 +26,7 @@ type record struct {
 	Round   int                  `json:"round"` // from 1
 	At      time.Time            `json:"at"`
 	Seconds float64              `json:"seconds"` // the whole measurement with its preparation
+	Stock   float64              `json:"stock_s"` // how much of that went into data that others start from, too
 	Load1   float64              `json:"load1"`   // the machine's load average just before
 	Params  map[string]any       `json:"params,omitempty"`
 	Values  values               `json:"values"`
@@ -100,6 +102,16 @@ func (r *results) has(row string, s side, round int) bool {
 		}
 	}
 	return false
+}
+
+// lastTook is what the last measurement of a row and side took, without what it prepared for others.
+func (r *results) lastTook(row string, s side) (time.Duration, bool) {
+	for _, one := range slices.Backward(r.all) {
+		if one.Row == row && one.Side == s.name && one.Build == s.build {
+			return time.Duration((one.Seconds - one.Stock) * float64(time.Second)), true
+		}
+	}
+	return 0, false
 }
 
 // valuesOf returns one value of a row in every round of a side.

@@ -37,6 +37,7 @@ func Report(results, into string) error {
 		}
 		fmt.Fprintf(&page, "\n## %s\n\n![%s](%s)\n", p.title, p.title, p.file)
 	}
+	r.writeTargets(&page)
 	fmt.Fprintf(&page, "\n## All figures\n")
 	for _, row := range rows() {
 		r.writeRow(&page, row)
@@ -161,14 +162,56 @@ func (r *report) writeMachines(page *bytes.Buffer) {
 		from.Format("2006-01-02 15:04"), to.Format("2006-01-02 15:04 MST"), strings.Join(names, ", "), m.CPU, m.Cores, m.MemoryMB, m.FileSystem, m.Kernel)
 }
 
+// writeTargets is the table of what was to be reached, and how much of it is.
+func (r *report) writeTargets(page *bytes.Buffer) {
+	fmt.Fprintf(page, "\n## Targets\n\nWhat must be reached, and what is aimed at, was set on a machine of its own, on which etcd took what its column says. ")
+	fmt.Fprintf(page, "The verdict on the ratio compares with what that makes of etcd's figure in the same run.\n\n")
+	fmt.Fprintf(page, "| row | figure | must | aim | etcd then | rounds | Holdfast | etcd | ratio | must | verdict: absolute | ratio |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	for _, row := range rows() {
+		for _, t := range targetsOf(row.name) {
+			if own := r.values(row.name, t.value, ours); len(own) > 0 {
+				fmt.Fprintf(page, "| %s | %s |%s\n", row.name, t.value, t.cells(own, r.values(row.name, t.value, theirs)))
+			}
+		}
+	}
+}
+
+// cells are what a line about a target has behind its names.
+func (t target) cells(own, other []float64) string {
+	bound := func(v float64) string {
+		switch {
+		case v == 0 && t.must != 0:
+			return ""
+		case t.multiple:
+			return short(v) + " x"
+		}
+		return short(v)
+	}
+	a, b := spreadOf(own), spread{}
+	theirs, ratio, must, then := "", "", "", ""
+	if len(other) > 0 {
+		b = spreadOf(other)
+		theirs = b.String()
+	}
+	if b.median != 0 {
+		ratio = short(a.median / b.median)
+	}
+	if t.etcd != 0 {
+		then, must = short(t.etcd), short(t.must/t.etcd)
+	}
+	absolute, compared := t.verdict(a.median, b.median)
+	return fmt.Sprintf(" %s | %s | %s | %d | %s | %s | %s | %s | %s | %s |",
+		bound(t.must), bound(t.aim), then, len(own), a, theirs, ratio, must, absolute, compared)
+}
+
 // writeRow is the table of one row.
 func (r *report) writeRow(page *bytes.Buffer, row row) {
 	if len(r.of[row.name][ours]) == 0 {
 		return
 	}
 	fmt.Fprintf(page, "\n### %s\n\n%s%s\n", row.name, strings.ToUpper(row.asks[:1]), row.asks[1:])
-	if row.aim != "" {
-		fmt.Fprintf(page, "Aim: %s.\n", row.aim)
+	if goal := row.goal(); goal != "" {
+		fmt.Fprintf(page, "Aim: %s.\n", goal)
 	}
 	fmt.Fprintf(page, "\n| figure (%d rounds) | Holdfast | etcd | ratio |\n|---|---|---|---|\n", len(r.of[row.name][ours]))
 	for _, name := range row.show {

@@ -51,7 +51,8 @@ func TestReport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"commits abc", "### put-1000", "| server_us_per_op | 20.0 (18.0-22.0) | 40.0 | 0.50 |", "(cpu.svg)"} {
+	for _, want := range []string{"commits abc", "### put-1000", "| server_us_per_op | 20.0 (18.0-22.0) | 40.0 | 0.50 |", "(cpu.svg)",
+		"| put-1000 | server_us_per_op | 22.0 | 18.0 | 42.0 | 2 | 20.0 (18.0-22.0) | 40.0 | 0.50 | 0.52 | must | must |\n"} {
 		if !strings.Contains(string(page), want) {
 			t.Errorf("no %q in\n%s", want, page)
 		}

@@ -17,11 +17,14 @@ import (
 
 const (
 	failovers = 20 // of each kind
-	// failoverEvery is the pause between two writes to one member, failoverWindow how long is looked at what becomes of them
+	// failoverEvery is the pause between two writes to one member, failoverWindow how long is looked at most at what becomes of them
 	// after the leader has ended, and failoverSettle how long a complete cluster is left alone before that.
 	failoverEvery  = 5 * time.Millisecond
-	failoverWindow = 3 * time.Second
-	failoverSettle = time.Second
+	failoverWindow = 4 * time.Second
+	failoverSettle = 600 * time.Millisecond
+	// No longer is looked when failoverLeast has passed and writes go on, without a pause of failoverPause, for failoverCalm: what an election
+	// still had to spoil, another one after it, it does within that.
+	failoverLeast, failoverCalm, failoverPause = 1500 * time.Millisecond, time.Second, 100 * time.Millisecond
 )
 
 // failover ends the leader of three members again and again while clients write to the other two.
@@ -91,7 +94,7 @@ func (c *trio) endLeader(ctx context.Context, by syscall.Signal) (time.Duration,
 	}
 	began := time.Now()
 	c.servers[leader].Signal(by)
-	if err := pause(ctx, c.span(failoverWindow, time.Second/2)); err != nil {
+	if err := acks.awaitCalm(ctx, began, c.span(failoverWindow, time.Second/2)); err != nil {
 		return 0, err
 	}
 	stop()
@@ -140,8 +143,38 @@ func (c *trio) leader(ctx context.Context) int {
 
 // acknowledged are the times at which writes were acknowledged.
 type acknowledged struct {
-	mu sync.Mutex // guards the field below
-	at []time.Time
+	mu   sync.Mutex // guards the fields below
+	at   []time.Time
+	calm time.Time // since then there was no pause of failoverPause
+}
+
+// awaitCalm returns when writes go on as before, or have been looked at since began for as long as window.
+func (a *acknowledged) awaitCalm(ctx context.Context, began time.Time, window time.Duration) error {
+	for time.Since(began) < window {
+		if err := pause(ctx, failoverPause/2); err != nil {
+			return err
+		}
+		if time.Since(began) > failoverLeast && a.calmFor(failoverCalm) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (a *acknowledged) calmFor(d time.Duration) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := len(a.at)
+	return n > 0 && time.Since(a.at[n-1]) < failoverPause && time.Since(a.calm) > d
+}
+
+func (a *acknowledged) add(at time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n := len(a.at); n == 0 || at.Sub(a.at[n-1]) > failoverPause {
+		a.calm = at
+	}
+	a.at = append(a.at, at)
 }
 
 // write begins a write every failoverEvery, whatever becomes of the ones before, until ctx ends.
@@ -158,9 +191,7 @@ func (a *acknowledged) write(ctx context.Context, conn *grpc.ClientConn, key str
 		}
 		writes.Go(func() {
 			if _, err := pb.NewKVClient(conn).Put(ctx, &pb.PutRequest{Key: []byte(key), Value: []byte("v")}); err == nil {
-				a.mu.Lock()
-				defer a.mu.Unlock()
-				a.at = append(a.at, time.Now())
+				a.add(time.Now())
 			}
 		})
 	}

@@ -14,7 +14,6 @@ type getLoad struct {
 	callers      int
 	keys         int
 	serializable bool
-	aim          string
 }
 
 func getRows() []row {
@@ -22,11 +21,11 @@ func getRows() []row {
 	for _, g := range []getLoad{
 		{name: "get-1", callers: 1, keys: keysBase},
 		{name: "get-16", callers: 16, keys: keysBase},
-		{name: "get-1000", callers: baseCallers, keys: keysBase, aim: "18 us of server CPU, better 15"},
-		{name: "get-serializable", callers: baseCallers, keys: keysBase, serializable: true, aim: "17 us of server CPU, better 14"},
-		{name: "get-keys-10k", callers: baseCallers, keys: keysFew, aim: "18 us of server CPU, better 15"},
+		{name: "get-1000", callers: baseCallers, keys: keysBase},
+		{name: "get-serializable", callers: baseCallers, keys: keysBase, serializable: true},
+		{name: "get-keys-10k", callers: baseCallers, keys: keysFew},
 	} {
-		all = append(all, row{name: g.name, asks: g.question(), aim: g.aim, show: showCalls, run: g.calls().run})
+		all = append(all, row{name: g.name, asks: g.question(), show: showCalls, run: g.calls().run})
 	}
 	return all
 }

@@ -36,7 +36,6 @@ func pacedRows() []row {
 		{
 			name: "put-half",
 			asks: fmt.Sprintf("how long does a put of %d B take at half of the rate that is etcd's most?", valueBytes),
-			aim:  "p99 at most half of etcd's",
 			show: show,
 			run: func(ctx context.Context, t *task) error {
 				return pacedLoad{setup: setup{stock: stockKeys(keysBase)}, rate: t.halfRate(), call: func(t *task, c *clients) func(context.Context, int) error {

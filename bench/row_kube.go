@@ -22,7 +22,6 @@ func kubeRows() []row {
 		{
 			name: "kube-update-200",
 			asks: fmt.Sprintf("what does an update cost as a Kubernetes API server makes it, %d B, %d at a time?", updateBytes, updateCallers),
-			aim:  "35 us of server CPU, better 28",
 			show: showCalls,
 			run: calls{
 				callers: updateCallers,

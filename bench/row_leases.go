@@ -18,10 +18,10 @@ import (
 const (
 	leasesMany  = 100_000 // what a cluster of so many clients would keep
 	leaseTTL    = 20 * time.Second
-	leaseRate   = 5000        // grants per second, each with a put of one key
-	leaseKept   = time.Minute // a lease is renewed every third of its life, as clients do, for so long
-	leaseGroups = 400         // clients, with a stream of renewals each: a grant and a put may take 80 ms at full rate
-	leasePuts   = 2000        // puts per second by others, from the first grant until the last key is gone
+	leaseRate   = 5000             // grants per second, each with a put of one key
+	leaseKept   = 40 * time.Second // a lease is renewed every third of its life, as clients do, for so long
+	leaseGroups = 400              // clients, with a stream of renewals each: a grant and a put may take 80 ms at full rate
+	leasePuts   = 2000             // puts per second by others, from the first grant until the last key is gone
 	// leaseGrace is how long after its time a key is waited for.
 	leaseGrace = time.Minute
 )

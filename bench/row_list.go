@@ -34,7 +34,6 @@ var listStock = &stock{name: "lists", fill: func(ctx context.Context, t *task, m
 type listLoad struct {
 	name    string
 	asks    string
-	aim     string
 	callers int
 	ask     func(t *task, r *rand.Rand, q *pb.RangeRequest) (bytes int) // fills q, and says how large the answer is at least
 }
@@ -45,7 +44,6 @@ func listRows() []row {
 		{
 			name:    "list-10000",
 			asks:    fmt.Sprintf("what does a list of %d objects of %d B cost, 4 at a time?", objectsAll, objectBytes),
-			aim:     "9 ms of server CPU, better 6",
 			callers: 4,
 			ask: func(t *task, _ *rand.Rand, q *pb.RangeRequest) int {
 				q.Key, q.RangeEnd = []byte("/list/"), []byte("/list0")
@@ -55,7 +53,6 @@ func listRows() []row {
 		{
 			name:    "page-500",
 			asks:    fmt.Sprintf("what does a page of %d out of %d keys cost, their count included, 16 at a time?", pageKeys, objectsMany),
-			aim:     "700 us of server CPU, better 400",
 			callers: 16,
 			ask: func(t *task, r *rand.Rand, q *pb.RangeRequest) int {
 				q.Key, q.RangeEnd, q.Limit = manyKey(r.IntN(t.n(objectsMany, objectsShort)-pageKeys)), []byte("/page0"), pageKeys
@@ -65,7 +62,6 @@ func listRows() []row {
 		{
 			name:    "count-100000",
 			asks:    fmt.Sprintf("what does counting %d keys cost, 16 at a time?", objectsMany),
-			aim:     "100 us of server CPU, better 30",
 			callers: 16,
 			ask: func(_ *task, _ *rand.Rand, q *pb.RangeRequest) int {
 				q.Key, q.RangeEnd, q.CountOnly = []byte("/page/"), []byte("/page0"), true
@@ -73,7 +69,7 @@ func listRows() []row {
 			},
 		},
 	} {
-		all = append(all, row{name: l.name, asks: l.asks, aim: l.aim, show: showCalls, run: l.calls().run})
+		all = append(all, row{name: l.name, asks: l.asks, show: showCalls, run: l.calls().run})
 	}
 	return all
 }

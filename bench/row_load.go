@@ -22,7 +22,7 @@ type keyLoad struct {
 	callers int
 }
 
-var showLoad = []string{"ops_per_s", "first_per_s", "second_per_s", "last_per_s", "server_us_per_op", "p50_us", "p99_us", "max_us", "anonymous_first_mb",
+var showLoad = []string{"ops_per_s", "first_per_s", "second_per_s", "last_per_s", "last_to_second", "server_us_per_op", "p50_us", "p99_us", "max_us", "anonymous_first_mb",
 	"anonymous_max_mb", "disk_mb", "written_bytes_per_op", "others_cores"}
 
 // measure writes the keys to m and records how that went.
@@ -186,5 +186,6 @@ func (s *steps) into(r *record) {
 	}
 	r.Series["keys_per_s"], r.Series["anonymous_load_mb"] = rates, peaks
 	r.Values["first_per_s"], r.Values["second_per_s"], r.Values["last_per_s"] = rates[0], rates[1], rates[len(rates)-1]
+	r.Values["last_to_second"] = rates[len(rates)-1] / rates[1]
 	r.Values["anonymous_first_mb"], r.Values["anonymous_max_mb"] = peaks[0], slices.Max(peaks)
 }

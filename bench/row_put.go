@@ -19,23 +19,22 @@ type putLoad struct {
 	keys    int // 0: keysBase
 	tls     bool
 	members int // 0: one
-	aim     string
 }
 
 func putRows() []row {
 	var all []row
 	for _, p := range []putLoad{
-		{name: "put-1", callers: 1, aim: "rate at least 1.1, better 1.3 times etcd's"},
-		{name: "put-16", callers: 16, aim: "58 us of server CPU, better 45; rate at least 1.2, better 1.4 times etcd's"},
+		{name: "put-1", callers: 1},
+		{name: "put-16", callers: 16},
 		{name: "put-200", callers: 200},
-		{name: "put-1000", aim: "22 us of server CPU, better 18; rate at least 1.6, better 1.9 times etcd's"},
+		{name: "put-1000"},
 		{name: "put-value-16B", bytes: 16},
 		{name: "put-value-1KB", bytes: 1 << 10},
 		{name: "put-value-10KB", bytes: 10 << 10},
 		{name: "put-value-100KB", bytes: 100 << 10},
 		{name: "put-keys-10k", keys: keysFew},
-		{name: "put-tls-1000", tls: true, aim: "26 us of server CPU, better 20; rate at least 3 times etcd's"},
-		{name: "put-members-3", members: 3, keys: keysMembers, aim: "48 us of all members' CPU, better 40"},
+		{name: "put-tls-1000", tls: true},
+		{name: "put-members-3", members: 3, keys: keysMembers},
 		{name: "put-members-5", members: 5, keys: keysMembers},
 	} {
 		if p.callers == 0 {
@@ -47,7 +46,7 @@ func putRows() []row {
 		if p.keys == 0 {
 			p.keys = keysBase
 		}
-		all = append(all, row{name: p.name, asks: p.question(), aim: p.aim, heavy: p.members > 0, show: showCalls, run: p.calls().run})
+		all = append(all, row{name: p.name, asks: p.question(), heavy: p.members > 0, show: showCalls, run: p.calls().run})
 	}
 	return all
 }

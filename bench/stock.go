@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,8 @@ func (t *task) stocked(ctx context.Context, st stock) (string, error) {
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
+	began := time.Now()
+	defer func() { t.record.Stock += time.Since(began).Seconds() }()
 	making := &task{suite: t.suite, side: t.side, what: t.what}
 	making.record = newRecord()
 	var err error

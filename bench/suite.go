@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -34,10 +33,15 @@ type suite struct {
 	scratch string // removed at the end
 	results *results
 	out     progress
+	until   time.Time       // nothing is begun that would not be over by then; zero: everything is measured
+	failed  map[string]bool // "row side" that are not tried again
 }
 
 func newSuite(cfg Config) (_ *suite, err error) {
-	s := &suite{cfg: cfg, out: newProgress(cfg.Out)}
+	s := &suite{cfg: cfg, out: newProgress(cfg.Out), failed: map[string]bool{}}
+	if cfg.Minutes > 0 {
+		s.until = time.Now().Add(time.Duration(cfg.Minutes) * time.Minute)
+	}
 	for _, r := range rows() {
 		if cfg.Rows == nil || cfg.Rows.MatchString(r.name) {
 			s.rows = append(s.rows, r)
@@ -191,87 +195,6 @@ func stamped(text string) string {
 		return ""
 	}
 	return found[1] + found[2]
-}
-
-// run makes every measurement that is missing: per row the rounds, per round one side after the other.
-func (s *suite) run(ctx context.Context) error {
-	var failed []error
-	for _, row := range s.rows {
-		if err := s.runRow(ctx, row, s.rounds(row)); err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", row.name, err))
-			s.out.line("FAIL %s: %v", row.name, err)
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	if err := summarize(s.out.out, s.results, s.rows, s.sides); err != nil {
-		failed = append(failed, err)
-	}
-	if len(failed) == 0 && !s.cfg.Keep {
-		failed = append(failed, s.dropStock(func(string) bool { return false }))
-	}
-	return errors.Join(failed...)
-}
-
-// rounds is how often a row is measured.
-func (s *suite) rounds(r row) int {
-	switch {
-	case r.once:
-		return 1
-	case s.cfg.Rounds > 0:
-		return s.cfg.Rounds
-	case r.heavy:
-		return roundsHeavy
-	}
-	return roundsLight
-}
-
-func (s *suite) runRow(ctx context.Context, row row, rounds int) error {
-	for round := 1; round <= rounds; round++ {
-		for _, p := range s.sides {
-			if s.results.has(row.name, p, round) {
-				s.out.line("%-18s %d %-9s measured before", row.name, round, p.name)
-				continue
-			}
-			one, err := s.measure(ctx, row, p, round)
-			if err != nil {
-				return fmt.Errorf("%s, round %d: %w", p.name, round, err)
-			}
-			if err := s.results.add(one); err != nil {
-				return err
-			}
-			s.out.line("%s", lineOf(row, one))
-		}
-	}
-	return nil
-}
-
-// measure makes one measurement in a folder of its own.
-func (s *suite) measure(ctx context.Context, row row, p side, round int) (record, error) {
-	load, err := load1()
-	if err != nil {
-		return record{}, err
-	}
-	dir, err := os.MkdirTemp(s.scratch, row.name+"-")
-	if err != nil {
-		return record{}, fmt.Errorf("make room for data: %w", err)
-	}
-	t := &task{suite: s, side: p, dir: dir, what: fmt.Sprintf("%-18s %d %-9s", row.name, round, p.name), record: newRecord()}
-	t.record.Row, t.record.Side, t.record.Build, t.record.Round, t.record.Load1 = row.name, p.name, p.build, round, load
-	err = row.run(ctx, t)
-	t.record.Seconds = time.Since(t.record.At).Seconds()
-	return t.record, errors.Join(err, os.RemoveAll(dir))
-}
-
-func lineOf(row row, one record) string {
-	line := fmt.Sprintf("%-18s %d %-9s", one.Row, one.Round, one.Side)
-	for _, name := range row.show {
-		if v, has := one.Values[name]; has {
-			line += fmt.Sprintf(" %s %s", name, short(v))
-		}
-	}
-	return fmt.Sprintf("%s (%.0f s, load %.1f)", line, one.Seconds, one.Load1)
 }
 
 func (s *suite) close() {

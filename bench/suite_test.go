@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,6 +34,7 @@ func testSuite(t *testing.T, path, build string, rounds int, rows ...row) *suite
 		scratch: t.TempDir(),
 		results: r,
 		out:     newProgress(out),
+		failed:  map[string]bool{},
 	}
 }
 
@@ -45,6 +48,81 @@ func recorder(name string, once bool, ran *[]string, found ...float64) row {
 		*ran = append(*ran, t.side.name)
 		return nil
 	}}
+}
+
+// TestTurns expects what is promised first, then everything else once, then the rest, and the longest once.
+func TestTurns(t *testing.T) {
+	s := &suite{rows: []row{{name: "other"}, {name: "heavy", heavy: true}, {name: "put-1000"}, {name: "failover", once: true}}}
+	var got []string
+	for _, t := range s.turns() {
+		got = append(got, fmt.Sprint(t.row.name, " ", t.round))
+	}
+	want := []string{"put-1000 1", "failover 1", "put-1000 2", "put-1000 3", "other 1", "heavy 1",
+		"other 2", "heavy 2", "other 3", "heavy 3", "other 4", "put-1000 4", "other 5", "put-1000 5"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q\nwant %q", got, want)
+	}
+}
+
+// TestSuiteEndsInTime leaves out what would take too long and measures what would not, however late in the order.
+func TestSuiteEndsInTime(t *testing.T) {
+	var long, quick []string
+	s := testSuite(t, filepath.Join(t.TempDir(), "r"), "a", 1, recorder("load-10m", true, &long, 1, 2), recorder("quick", true, &quick, 3, 4))
+	s.until = time.Now().Add(time.Minute)
+	if err := s.run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(long) > 0 || len(quick) != 2 {
+		t.Errorf("of the long one %d measurements, of the quick one %d", len(long), len(quick))
+	}
+	if left := s.left(s.turns()); !strings.HasSuffix(left, " min left, for 8") {
+		t.Errorf("the two sides of the long one are left, 4 minutes each: %q", left)
+	}
+}
+
+// TestSuiteFails lets a side fail in each round, and expects it to be asked once, the other side in every round, and both rows to be measured.
+func TestSuiteFails(t *testing.T) {
+	asked, well := 0, []string(nil)
+	bad := row{name: "bad", show: []string{"x"}, run: func(_ context.Context, t *task) error {
+		t.record.Values["x"] = 1
+		if t.side.name == "etcd" {
+			asked++
+			return errors.New("killed")
+		}
+		return nil
+	}}
+	s := testSuite(t, filepath.Join(t.TempDir(), "r"), "a", 2, bad, recorder("good", false, &well, 1, 2, 3, 4))
+	if err := s.run(t.Context()); err == nil || err.Error() != "bad: etcd, round 1: killed" {
+		t.Errorf("%v", err)
+	}
+	if found := s.results.valuesOf("bad", "x", s.sides[0]); asked != 1 || len(found) != 2 || len(well) != 4 {
+		t.Errorf("the bad side was asked %d times; of the other there are %v, of the other row %v", asked, found, well)
+	}
+}
+
+// TestSuiteIsInterrupted ends a run in its second measurement, and expects the first to be kept and nothing to be blamed on the row.
+func TestSuiteIsInterrupted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r")
+	ctx, interrupt := context.WithCancel(t.Context())
+	s := testSuite(t, path, "a", 2, row{name: "row", show: []string{"x"}, run: func(_ context.Context, t *task) error {
+		if t.side.name == "etcd" {
+			interrupt()
+			return ctx.Err()
+		}
+		t.record.Values["x"] = 1
+		return nil
+	}})
+	if err := s.run(ctx); !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "round") {
+		t.Errorf("%v", err)
+	}
+	kept, err := openResults(path, header{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.close()
+	if len(kept.all) != 1 || kept.all[0].Side != "holdfast" {
+		t.Errorf("kept: %+v", kept.all)
+	}
 }
 
 // TestSuiteTakesTurns expects both sides in turn in each round, and one round where one is enough.
@@ -119,6 +197,10 @@ func TestSummary(t *testing.T) {
 	if out.String() != want {
 		t.Errorf("got %q\nwant %q", out.String(), want)
 	}
+	out.Reset()
+	if err := summarize(&out, r, []row{{name: "row", asks: "alone?", show: []string{"x"}}}, sides[:1]); err != nil || out.String() != "\nrow: alone?\n  x  holdfast 25.0 (10.0-40.0)\n" {
+		t.Errorf("of one side: %q, %v", out.String(), err)
+	}
 }
 
 // TestRows checks what the schedule relies on.
@@ -129,6 +211,43 @@ func TestRows(t *testing.T) {
 			t.Errorf("row %q is not complete or not the only one", r.name)
 		}
 		seen[r.name] = true
+		for _, target := range targetsOf(r.name) {
+			if !slices.Contains(r.show, target.value) {
+				t.Errorf("row %s has a target for %s and does not show it", r.name, target.value)
+			}
+		}
+	}
+	for name := range promised {
+		if !seen[name] || asked[name] != nil {
+			t.Errorf("%s is promised, and no row or asked besides", name)
+		}
+	}
+	for _, name := range slices.Concat(slices.Collect(maps.Keys(asked)), slices.Collect(maps.Keys(takes)), slices.Collect(maps.Keys(prepares))) {
+		if !seen[name] {
+			t.Errorf("%s is no row", name)
+		}
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	for _, c := range []struct {
+		of              target
+		own, etcd       float64
+		absolute, ratio string
+	}{
+		{cpu(22, 18, 42), 20, 40, met, met},
+		{cpu(22, 18, 42), 25, 62.5, missed, reached}, // 0.40 of etcd's, 0.43 is aimed at
+		{cpu(22, 18, 42), 18, 0, reached, ""},
+		{rate(1.6, 1.9), 150, 100, "", missed},
+		{rate(1.6, 1.9), 195, 100, "", reached},
+		{rate(3, 0), 310, 100, "", reached},
+		{target{value: "killed"}, 1, 0, missed, ""},
+		{target{value: "killed"}, 0, 0, reached, ""},
+		{target{value: "succeeded", must: 40, least: true}, 39, 40, missed, ""},
+	} {
+		if absolute, ratio := c.of.verdict(c.own, c.etcd); absolute != c.absolute || ratio != c.ratio {
+			t.Errorf("%v: %v beside %v: %q, %q; want %q, %q", c.of, c.own, c.etcd, absolute, ratio, c.absolute, c.ratio)
+		}
 	}
 }
 

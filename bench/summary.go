@@ -43,10 +43,13 @@ func short(v float64) string {
 // the first side as a multiple of the second.
 func summarize(w io.Writer, r *results, rows []row, sides []side) error {
 	for _, row := range rows {
+		if !slices.ContainsFunc(r.all, func(one record) bool { return one.Row == row.name }) {
+			continue // there was no time for it
+		}
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		fmt.Fprintf(w, "\n%s: %s\n", row.name, row.asks)
-		if row.aim != "" {
-			fmt.Fprintf(w, "aim: %s\n", row.aim)
+		if goal := row.goal(); goal != "" {
+			fmt.Fprintf(w, "aim: %s\n", goal)
 		}
 		for _, name := range row.show {
 			cells := []string{"  " + name}
@@ -61,7 +64,7 @@ func summarize(w io.Writer, r *results, rows []row, sides []side) error {
 				medians = append(medians, over.median)
 				cells = append(cells, s.name+" "+over.String())
 			}
-			if len(medians) == len(sides) && medians[1] != 0 {
+			if len(medians) == 2 && medians[1] != 0 {
 				cells = append(cells, fmt.Sprintf("ratio %.2f", medians[0]/medians[1]))
 			}
 			fmt.Fprintln(t, strings.Join(cells, "\t"))

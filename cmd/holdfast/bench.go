@@ -57,6 +57,9 @@ func benchCommand() *cobra.Command {
 			if cfg.Rounds < 0 {
 				return fmt.Errorf("--rounds=%d: want 0 or more", cfg.Rounds)
 			}
+			if cfg.Minutes < 0 {
+				return fmt.Errorf("--minutes=%d: want 0 or more", cfg.Minutes)
+			}
 			if cfg.Holdfast == "" {
 				if cfg.Holdfast, err = os.Executable(); err != nil {
 					return fmt.Errorf("find this program: %w", err)
@@ -68,6 +71,7 @@ func benchCommand() *cobra.Command {
 	f := c.Flags()
 	f.StringVar(&rows, "rows", "", "regular expression over the names of rows; all when empty")
 	f.IntVar(&cfg.Rounds, "rounds", 0, "how often each row is measured; 0 is 5 times, heavy rows 3 times, the longest once")
+	f.IntVar(&cfg.Minutes, "minutes", 0, "measure what can be done in so long, what is promised first; 0 is everything")
 	f.StringVar(&cfg.Holdfast, "holdfast", "", "path of the Holdfast that is measured; this program when empty")
 	f.StringVar(&cfg.Etcd, "etcd", "", "path of the etcd beside it; Holdfast is measured alone when empty")
 	f.StringVar(&cfg.Dir, "dir", "holdfast-bench", "folder for data: on the disk that counts, not in memory")

@@ -74,6 +74,7 @@ func all() []leg {
 			shell("peer, short", 6*time.Minute, "go test -count=1 ./test/peer"),
 			shell("cluster, short", 6*time.Minute, "go test -count=1 -parallel 4 ./test/cluster"),
 			shell("crash, short", 5*time.Minute, "go test -count=1 ./test/crash"),
+			shell("bench, each row for a moment", 4*time.Minute, "go test -count=1 ./bench -run TestEveryRow"),
 			shell("clients", 10*time.Minute, "go test -count=1 ./test/clients"),
 			shell("kube, short", 5*time.Minute, "cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 ."),
 			shell("ctl", 8*time.Minute, "go test -count=1 ./test/ctl"),
@@ -125,7 +126,7 @@ const planted = `for file in test/sim/plant_*_test.go; do
 	go test -count=1 -v -timeout 10m -tags "$tag" ./test/sim -run TestPlanted
 done`
 
-// bench measures what the environment says: ROWS, ROUNDS, HOLDFAST, KEEP.
+// bench measures what the environment says: ROWS, ROUNDS, MINUTES, HOLDFAST, KEEP.
 const bench = `DIR="${DIR:-.cache/bench}" bin/holdfast bench --etcd=.cache/etcd-3.7.3/etcd --results=bench/results`
 
 // microbench runs the benchmarks beside the hot paths COUNT times and compares them with bench/micro.txt, which RECORD=true replaces.
