@@ -1,6 +1,6 @@
 # Holdfast: what a developer types. Needs Go and make; the rest is built or fetched here, into .cache and bin.
 
-.PHONY: run build install manual check test fmt lint peer mixed crash sim cluster ops hosts kube clients utl metrics security fuzz bench microbench report tidy clean
+.PHONY: run build install manual check test fmt lint peer mixed crash sim cluster ops hosts kube clients utl metrics security fuzz bench microbench profile report tidy clean
 
 # Start a member on 127.0.0.1:2379 with its data in ./default.etcd.
 run: build
@@ -97,6 +97,10 @@ bench: build
 # The benchmarks beside the hot paths, compared with bench/micro.txt: COUNT= how often, RECORD=true replaces it.
 microbench:
 	go run ./test/legs microbench
+
+# What the member does with its CPU, recorded for the compiler: cmd/holdfast/default.pgo, by which the binary is built from then on. ROUNDS= is how often.
+profile: build
+	go run ./test/legs profile
 
 # Tables and plots of all that is recorded.
 report: build

@@ -36,6 +36,7 @@ type Config struct {
 	Minutes  int            // nothing is begun that would not be over in time; 0: no bound
 	Dir      string         // where data goes; in memory syncing would be free and the figures useless
 	Results  string         // the folder of the records
+	Profiles string         // a folder for profiles of our side's CPU while it is measured; empty: none are taken
 	Keep     bool           // leave what was prepared for the next run; else it goes when nothing is missing any more
 	Out      *os.File       // what is done, and in the end what was found
 	short    bool           // each row for a moment, on little data: for a test that it works

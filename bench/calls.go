@@ -116,7 +116,7 @@ func (t *task) measureCalls(ctx context.Context, m *members, callers []caller) e
 }
 
 // window is the time that counts: what it cost, from the end of the warming up on.
-func (t *task) window(ctx context.Context, m *members, l *loop) (spent, error) {
+func (t *task) window(ctx context.Context, m *members, l *loop) (cost spent, err error) {
 	t.status("warming up")
 	if err := pause(ctx, t.span(warmFor, warmShort)); err != nil {
 		return spent{}, err
@@ -127,6 +127,10 @@ func (t *task) window(ctx context.Context, m *members, l *loop) (spent, error) {
 		return spent{}, err
 	}
 	l.phase.Store(measuring)
+	if t.profiled() {
+		wait := t.profile(ctx, m)
+		defer func() { err = errors.Join(err, wait()) }()
+	}
 	if err := pause(ctx, t.span(measureFor, measureShort)); err != nil {
 		return spent{}, err
 	}

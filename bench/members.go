@@ -40,6 +40,9 @@ func (t *task) start(ctx context.Context, s setup) (*members, error) {
 		cfg.TLS, cfg.Args = &tls.Config{InsecureSkipVerify: true}, append([]string{"--auto-tls"}, s.args...)
 		m.creds = credentials.NewTLS(cfg.TLS)
 	}
+	if t.profiled() {
+		cfg.Args = append([]string{profileArg}, cfg.Args...)
+	}
 	if s.stock != nil {
 		kept, err := t.stocked(ctx, *s.stock)
 		if err != nil {

@@ -76,6 +76,7 @@ func benchCommand() *cobra.Command {
 	f.StringVar(&cfg.Etcd, "etcd", "", "path of the etcd beside it; Holdfast is measured alone when empty")
 	f.StringVar(&cfg.Dir, "dir", "holdfast-bench", "folder for data: on the disk that counts, not in memory")
 	f.StringVar(&cfg.Results, "results", "holdfast-bench/results", "folder for what was measured")
+	f.StringVar(&cfg.Profiles, "profiles", "", "folder for profiles of this program's CPU while it is measured; none are taken when empty")
 	f.BoolVar(&cfg.Keep, "keep", false, "leave prepared data in the folder for the next run")
 	f.StringVar(&report, "report", "", "measure nothing: write a page with plots of all results into this folder")
 	f.BoolVar(&list, "list", false, "print the rows and what they ask")

@@ -1,7 +1,7 @@
 // Command legs runs the tests of this repository in parts, one after the other or two at a time, and prints for each what it may
 // take and what it took. A part that fails or exceeds its budget fails the run; the others are run all the same.
 //
-//	legs check | test | peer | mixed | crash | sim | cluster | ops | hosts | kube | clients | utl | metrics | security | fuzz | bench | microbench
+//	legs check | test | peer | mixed | crash | sim | cluster | ops | hosts | kube | clients | utl | metrics | security | fuzz | bench | microbench | profile
 package main
 
 import (
@@ -43,6 +43,13 @@ func beside(legs ...leg) []leg {
 	return legs
 }
 
+// unprofiled builds nothing by cmd/holdfast/default.pgo. With it everything that the command consists of is compiled once more beside what its own
+// packages' tests need; the binary alone is worth that.
+func unprofiled(l leg) leg {
+	l.env = append(l.env, "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -pgo=off"))
+	return l
+}
+
 // The budgets hold for two cores with warm caches, with room for a slow day; what compiles for the first time has one of
 // its own, in the legs called "prepare".
 
@@ -54,9 +61,9 @@ func check() []leg {
 		shell("formatting", 20*time.Second, `bad=$(gofmt -l $(git ls-files '*.go')); test -z "$bad" || { echo "not formatted (make fmt): $bad"; exit 1; }`),
 		shell("build", 15*time.Minute, "CGO_ENABLED=0 go build -o bin/holdfast ./cmd/holdfast"),
 		shell("prepare the tools", 5*time.Minute, staticcheck),
-		shell("vet", 10*time.Minute, "go vet ./..."),
-		shell("staticcheck", 5*time.Minute, ".cache/staticcheck ./..."),
-		shell("unit tests", 10*time.Minute, "go test -short $(go list ./... | grep -v '^holdfast/test/')"),
+		unprofiled(shell("vet", 10*time.Minute, "go vet ./...")),
+		unprofiled(shell("staticcheck", 5*time.Minute, ".cache/staticcheck ./...")),
+		unprofiled(shell("unit tests", 10*time.Minute, "go test -short $(go list ./... | grep -v '^holdfast/test/')")),
 	}
 }
 
@@ -68,7 +75,7 @@ var (
 
 func all() []leg {
 	return append(append(check(), prepareEtcd, prepareKube,
-		shell("race detector and fuzz seeds", 15*time.Minute, race)),
+		unprofiled(shell("race detector and fuzz seeds", 15*time.Minute, race))),
 		beside( // the longest first
 			shell("mixed, short", 6*time.Minute, "go test -count=1 ./test/mixed"),
 			shell("peer, short", 6*time.Minute, "go test -count=1 ./test/peer"),
@@ -147,6 +154,14 @@ done <<-'END'
 END
 if test -n "${RECORD:-}"; then cp $now bench/micro.txt; else .cache/benchstat bench/micro.txt $now; fi`
 
+// profile has bench record what the member does with its CPU, and makes of it what the compiler goes by when it builds the binary.
+const profile = `rm -rf .cache/profiles
+DIR="${DIR:-.cache/bench}" bin/holdfast bench --rows='^(put-(16|1000|tls-1000|members-3)|get-(16|1000)|kube-update-200|list-10000|page-500|watch-(tls-)?1000)$' \
+	--rounds="${ROUNDS:-1}" --profiles=.cache/profiles --results=.cache/profiles/results
+go tool pprof -proto .cache/profiles/*.pb.gz >.cache/profiles/default.pgo
+mv .cache/profiles/default.pgo cmd/holdfast/default.pgo
+ls -l cmd/holdfast/default.pgo`
+
 // fuzzAll runs each fuzz target for FUZZTIME.
 const fuzzAll = `for pkg in $(go list ./... | grep -v '^holdfast/test'); do
 	for target in $(go test -list '^Fuzz' "$pkg" | grep '^Fuzz' || true); do
@@ -187,6 +202,7 @@ var long = map[string][]leg{
 	"fuzz":       {shell("fuzz", 60*time.Minute, fuzzAll)},
 	"bench":      {prepareEtcd, shell("bench", 90*time.Minute, bench)},
 	"microbench": {shell("microbench", 20*time.Minute, microbench)},
+	"profile":    {shell("profile", 30*time.Minute, profile)},
 	"kube": {prepareEtcd, prepareKube, shell("kube", 30*time.Minute,
 		"cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 -v -timeout 20m -run TestKube . -args -objects=10000 -limit=15m")},
 }
@@ -206,7 +222,7 @@ func legsOf(what string) ([]leg, error) {
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|mixed|crash|sim|cluster|ops|hosts|kube|clients|metrics|security|fuzz|bench|microbench")
+		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|mixed|crash|sim|cluster|ops|hosts|kube|clients|metrics|security|fuzz|bench|microbench|profile")
 		os.Exit(2)
 	}
 	legs, err := legsOf(os.Args[1])

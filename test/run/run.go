@@ -68,6 +68,9 @@ func (s *Server) PeerURL() string { return scheme(s.cfg.SecurePeers) + s.Peer }
 // ClientURL is under what clients reach the member, unless it advertises something else.
 func (s *Server) ClientURL() string { return scheme(s.cfg.TLS != nil) + s.Client }
 
+// TLS is what a client needs to reach the client port; nil where it speaks no TLS.
+func (s *Server) TLS() *tls.Config { return s.cfg.TLS }
+
 // Binary is the program.
 func (s *Server) Binary() string { return s.cfg.Binary }
 
