@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"holdfast/ctl/exit"
 	"holdfast/ctl/output"
 )
 
@@ -39,7 +40,7 @@ func Main(ctx context.Context, env Env) int {
 	var refused *failure
 	switch {
 	case err == nil:
-	case errors.As(err, &refused) && refused.told:
+	case errors.As(err, &refused) && refused.Told:
 	case errors.As(err, &refused):
 		fmt.Fprintln(env.Stderr, "Error:", err)
 		for _, hint := range hints(err, env.Program) {
@@ -50,7 +51,7 @@ func Main(ctx context.Context, env Env) int {
 	default: // flags and numbers of arguments, which cobra looks at
 		fmt.Fprintf(env.Stderr, "Error: %v\n%s\n", err, cmd.UsageString())
 	}
-	return exitCode(err)
+	return exit.Code(err)
 }
 
 // The groups of commands in the help.

@@ -162,7 +162,7 @@ func (t *tool) showEvents(ctx context.Context, r *clientv3.WatchResponse, comman
 		cmd.Stdout, cmd.Stderr = t.env.Stdout, t.env.Stderr
 		if err := cmd.Run(); err != nil {
 			fmt.Fprintf(t.env.Stderr, "command %q error (%v)\n", command, err)
-			return &failure{code: exitError, err: err, told: true}
+			return said(exitError, err)
 		}
 	}
 	return nil

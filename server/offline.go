@@ -34,7 +34,9 @@ type OfflineConfig struct {
 	Work string
 	// Link lets the copy share files with the original that neither ever writes to again.
 	Link bool
-	Log  *slog.Logger
+	// Copied, if set, is told of the bytes of the store as they are copied.
+	Copied func(bytes int64)
+	Log    *slog.Logger
 }
 
 // LogState is what the raft log of a member says.
@@ -184,7 +186,7 @@ func (o *Offline) workOn(original string) (cfg storage.Config, err error) {
 	there := o.dir.has(original) // if not, the member crashed before it had one, and everything is in its log
 	switch {
 	case there && o.cfg.Work != "":
-		return cfg, copyStore(o.cfg.FS, original, o.cfg.Work, o.cfg.Link)
+		return cfg, o.cfg.copyStore(original)
 	case there:
 		cfg.Dir, cfg.ManualCompactions = original, true
 		cfg.FS, err = storage.Scratch(o.cfg.FS, original)
@@ -231,8 +233,9 @@ func (deafToLeases) Revoked(kv.LeaseID)       {}
 func (deafToLeases) Checkpointed(lease.Lease) {}
 
 // copyStore copies the files of a closed store. Tables and blobs never change, so they may be shared.
-func copyStore(disk vfs.FS, from, to string, link bool) error {
-	if err := disk.MkdirAll(to, 0o700); err != nil {
+func (c OfflineConfig) copyStore(from string) error {
+	disk := c.FS
+	if err := disk.MkdirAll(c.Work, 0o700); err != nil {
 		return err
 	}
 	names, err := disk.List(from)
@@ -244,13 +247,21 @@ func copyStore(disk vfs.FS, from, to string, link bool) error {
 		if name == "LOCK" {
 			continue
 		}
-		put := vfs.Copy
-		if link && (strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")) {
+		put, path := vfs.Copy, disk.PathJoin(from, name)
+		if c.Link && (strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")) {
 			put = vfs.LinkOrCopy
 		}
-		if err := put(disk, disk.PathJoin(from, name), disk.PathJoin(to, name)); err != nil {
+		if err := put(disk, path, disk.PathJoin(c.Work, name)); err != nil {
 			return fmt.Errorf("copy the store: %w", err)
 		}
+		if c.Copied == nil {
+			continue
+		}
+		info, err := disk.Stat(path)
+		if err != nil {
+			return fmt.Errorf("copy the store: %w", err)
+		}
+		c.Copied(info.Size())
 	}
 	return nil
 }

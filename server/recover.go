@@ -24,6 +24,8 @@ type Recovery struct {
 	// Into says what is to be made. With DryRun it is put together, to know what it would be, and removed again.
 	Into   Refounding
 	DryRun bool
+	// Copied, if set, is told of the bytes of the stores as they are copied.
+	Copied func(bytes int64)
 	Log    *slog.Logger
 }
 
@@ -120,7 +122,7 @@ func (r Recovery) fill(found *Recovered, work string) error {
 		}
 	}
 	chosen := &found.Survivors[found.Chosen]
-	o, err := OpenOffline(OfflineConfig{FS: r.FS, DataDir: chosen.DataDir, WALDir: chosen.WALDir, Work: work, Log: r.Log})
+	o, err := OpenOffline(OfflineConfig{FS: r.FS, DataDir: chosen.DataDir, WALDir: chosen.WALDir, Work: work, Copied: r.Copied, Log: r.Log})
 	if err != nil {
 		return err
 	}
@@ -132,7 +134,7 @@ func (r Recovery) fill(found *Recovered, work string) error {
 
 // look finds out what a survivor has that is not chosen.
 func (r Recovery) look(s *Survivor, work string) (err error) {
-	o, err := OpenOffline(OfflineConfig{FS: r.FS, DataDir: s.DataDir, WALDir: s.WALDir, Work: work, Link: true, Log: r.Log})
+	o, err := OpenOffline(OfflineConfig{FS: r.FS, DataDir: s.DataDir, WALDir: s.WALDir, Work: work, Link: true, Copied: r.Copied, Log: r.Log})
 	if err != nil {
 		return err
 	}

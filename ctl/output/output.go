@@ -40,13 +40,14 @@ func Formats() []string { return []string{"fields", "json", "protobuf", "simple"
 
 // Answer is one answer in all its forms.
 type Answer struct {
-	message any                           // for json, and for protobuf if it is a message of that
-	simple  func(*page)                   // nil writes nothing
-	fields  func(*page)                   // nil is no such form
-	table   func() ([]string, [][]string) // head and rows; nil is no such form
-	json    func() any                    // in the place of message; nil is message
-	hexJSON func() any                    // in the place of json when ids are asked for in hexadecimal; nil is json
-	many    bool                          // message is a list of answers, which has no form in protobuf
+	message any                             // for json, and for protobuf if it is a message of that
+	simple  func(*page)                     // nil writes nothing
+	fields  func(*page)                     // nil is no such form
+	table   func() ([]string, [][]string)   // head and rows; nil is no such form
+	tables  []func() ([]string, [][]string) // in the place of table, one below the other
+	json    func() any                      // in the place of message; nil is message
+	hexJSON func() any                      // in the place of json when ids are asked for in hexadecimal; nil is json
+	many    bool                            // message is a list of answers, which has no form in protobuf
 }
 
 // Printer writes answers in one format.
@@ -95,16 +96,25 @@ func fields(w *page, a Answer) error {
 }
 
 func table(w *page, a Answer) error {
-	if a.table == nil {
+	all := a.tables
+	if a.table != nil {
+		all = append(all, a.table)
+	}
+	if len(all) == 0 {
 		return unsupported("table not supported as output format")
 	}
-	head, rows := a.table()
-	t := tablewriter.NewTable(w, tablewriter.WithConfig(tablewriter.NewConfigBuilder().WithRowAlignment(tw.AlignRight).Build()))
-	t.Header(head)
-	if err := t.Bulk(rows); err != nil {
-		return err
+	for _, one := range all {
+		head, rows := one()
+		t := tablewriter.NewTable(w, tablewriter.WithConfig(tablewriter.NewConfigBuilder().WithRowAlignment(tw.AlignRight).Build()))
+		t.Header(head)
+		if err := t.Bulk(rows); err != nil {
+			return err
+		}
+		if err := t.Render(); err != nil {
+			return err
+		}
 	}
-	return t.Render()
+	return nil
 }
 
 func jsonForm(w *page, a Answer) error {
@@ -125,7 +135,7 @@ func jsonForm(w *page, a Answer) error {
 
 func protobuf(w *page, a Answer) error {
 	if a.many {
-		return unsupported("protobuf not supported as output format")
+		return ErrNoProtobuf
 	}
 	m, ok := a.message.(proto.Message)
 	if !ok {

@@ -2,10 +2,10 @@ package utl
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/ctl/output"
 	"holdfast/etcdfile"
 	"holdfast/kv"
 	"holdfast/mvcc"
@@ -31,10 +31,10 @@ func (t *tool) hashKV() *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			at := kv.Revision(rev)
-			return t.show(cmd, func() (result, error) {
+			return t.show(cmd, func() (output.Report, error) {
 				return t.view(cmd, args[0], walDir, viewers{
-					database: func(db *etcdfile.Database) (result, error) { return hashResult(etcdfile.HashKV(db, at)) },
-					member: func(o *server.Offline) (result, error) {
+					database: func(db *etcdfile.Database) (output.Report, error) { return hashResult(etcdfile.HashKV(db, at)) },
+					member: func(o *server.Offline) (output.Report, error) {
 						h, err := o.Keys().HashKV(cmd.Context(), at)
 						return hashResult(etcdfile.Hash(h), err)
 					},
@@ -47,22 +47,21 @@ func (t *tool) hashKV() *cobra.Command {
 	return cmd
 }
 
-func hashResult(h etcdfile.Hash, err error) (result, error) {
+func hashResult(h etcdfile.Hash, err error) (output.Report, error) {
 	switch {
 	case errors.Is(err, etcdfile.ErrCompacted), errors.Is(err, mvcc.ErrCompacted):
-		return result{}, errCompacted
+		return output.Report{}, errCompacted
 	case errors.Is(err, etcdfile.ErrFutureRevision), errors.Is(err, mvcc.ErrFutureRevision):
-		return result{}, errFuture
+		return output.Report{}, errFuture
 	case err != nil:
-		return result{}, err
+		return output.Report{}, err
 	}
-	return result{
-		fields: []field{
-			{"hash", "Hash", fmt.Sprint(h.Sum), h.Sum},
-			{"hash revision", "Hash revision", h.Revision.String(), h.Revision},
-			{"compact revision", "Compact revision", h.Compact.String(), h.Compact},
-		},
-		json: struct {
+	return output.Report{
+		Tables: []output.Table{{
+			Columns: []output.Column{{Head: "hash", Name: "Hash"}, {Head: "hash revision", Name: "Hash revision"}, {Head: "compact revision", Name: "Compact revision"}},
+			Rows:    [][]output.Cell{{output.Shown(h.Sum), output.Shown(h.Revision), output.Shown(h.Compact)}},
+		}},
+		JSON: struct {
 			Hash            uint32 `json:"hash"`
 			HashRevision    int64  `json:"hashRevision"`
 			CompactRevision int64  `json:"compactRevision"`

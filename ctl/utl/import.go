@@ -1,13 +1,13 @@
 package utl
 
 import (
-	"errors"
 	"os"
 	"os/signal"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/ctl/exit"
 	"holdfast/ctl/term"
 	"holdfast/etcdfile"
 	"holdfast/server"
@@ -30,10 +30,10 @@ With --in-place the etcd's directory itself becomes Holdfast's. "` + t.name() + 
 		Args:    cobra.ExactArgs(1),
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if inPlace == (take.To != "") {
-				return coded{exitBadArgs, errors.New("import wants either --data-dir, for a new directory, or --in-place")}
+				return exit.Misuse("import wants either --data-dir, for a new directory, or --in-place")
 			}
 			if inPlace && take.ToWAL != "" {
-				return coded{exitBadArgs, errors.New("--wal-dir has no meaning with --in-place: the raft log stays where it is, --from-wal-dir says where")}
+				return exit.Misuse("--wal-dir has no meaning with --in-place: the raft log stays where it is, --from-wal-dir says where")
 			}
 			take.From = args[0]
 			return t.takeOver(cmd, take)

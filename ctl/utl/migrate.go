@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/spf13/cobra"
 
+	"holdfast/ctl/exit"
 	"holdfast/etcdfile"
 	"holdfast/server"
 	"holdfast/util/version"
@@ -42,7 +43,7 @@ directory of Holdfast has none: export it first.`,
 		Example: "  " + t.name() + " migrate --data-dir default.etcd --target-version 3.6",
 		RunE: action(func(cmd *cobra.Command, _ []string) (err error) {
 			if m.target, err = parseTarget(target); err != nil {
-				return coded{exitBadArgs, err}
+				return exit.With(exit.BadArgs, err)
 			}
 			return t.runMigration(cmd, m)
 		}),

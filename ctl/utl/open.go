@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/spf13/cobra"
 
+	"holdfast/ctl/output"
 	"holdfast/etcdfile"
 	"holdfast/server"
 )
@@ -61,15 +62,15 @@ func exists(path string) bool {
 
 // viewers look at data: on the database of etcd's that a path leads to, or on a member of Holdfast.
 type viewers struct {
-	database func(*etcdfile.Database) (result, error)
-	member   func(*server.Offline) (result, error)
+	database func(*etcdfile.Database) (output.Report, error)
+	member   func(*server.Offline) (output.Report, error)
 }
 
 // view shows what a path leads to. Nothing is changed there.
-func (t *tool) view(cmd *cobra.Command, path, walDir string, v viewers) (r result, err error) {
+func (t *tool) view(cmd *cobra.Command, path, walDir string, v viewers) (r output.Report, err error) {
 	what, path, err := look(path)
 	if err != nil {
-		return result{}, err
+		return output.Report{}, err
 	}
 	if what == holdfast {
 		return t.viewMember(cmd, path, walDir, v.member)
@@ -80,24 +81,24 @@ func (t *tool) view(cmd *cobra.Command, path, walDir string, v viewers) (r resul
 	}
 	db, err := t.openDatabase(path)
 	if err != nil {
-		return result{}, err
+		return output.Report{}, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	return v.database(db)
 }
 
-func (t *tool) viewMember(cmd *cobra.Command, dir, walDir string, find func(*server.Offline) (result, error)) (r result, err error) {
+func (t *tool) viewMember(cmd *cobra.Command, dir, walDir string, find func(*server.Offline) (output.Report, error)) (r output.Report, err error) {
 	var o *server.Offline
 	err = t.wait(server.ErrInUse, func() error {
 		o, err = server.OpenOffline(server.OfflineConfig{DataDir: dir, WALDir: walDir, Log: nothing})
 		return err
 	})
 	if err != nil {
-		return result{}, err
+		return output.Report{}, err
 	}
 	defer func() { err = errors.Join(err, o.Close()) }()
 	if err := o.Apply(o.Acknowledged()); err != nil {
-		return result{}, err
+		return output.Report{}, err
 	}
 	if last := o.State().Last; last > o.Applied() {
 		logger(cmd).Info("showing the state that is known to be committed: the raft log holds more, which may not be", "applied-index", o.Applied(), "last-index", last)

@@ -3,18 +3,17 @@ package utl
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/ctl/exit"
+	"holdfast/ctl/output"
 	"holdfast/ctl/term"
 	"holdfast/membership"
 	"holdfast/server"
@@ -61,54 +60,83 @@ this once for each of them, with the same directories and another --name and --d
 }
 
 func (t *tool) recover(cmd *cobra.Command, r recovery, args []string) error {
-	if t.format != "simple" && t.format != "json" {
-		return coded{exitBadFeature, fmt.Errorf("recover has no output format %q, only simple and json", t.format)}
-	}
 	if r.bump == 0 {
-		return coded{exitBadArgs, errors.New("--bump-revision must be greater than 0: clients would take new revisions for old ones")}
+		return exit.Misuse("--bump-revision must be greater than 0: clients would take new revisions for old ones")
 	}
-	work := server.Recovery{DryRun: r.dryRun, Log: logger(cmd)}
+	paint := term.PaintFor(cmd.OutOrStdout(), os.Getenv)
+	return t.showDone(cmd, func() (output.Report, error) {
+		found, err := r.run(cmd, args)
+		if err != nil {
+			return output.Report{}, err
+		}
+		return found.report(paint), nil
+	})
+}
+
+// run recovers from the directories that the arguments name.
+func (r recovery) run(cmd *cobra.Command, args []string) (done recovered, err error) {
+	bar := term.NewProgress(cmd.ErrOrStderr(), "recover", 0, term.Bytes)
+	defer bar.Done()
+	work := server.Recovery{DryRun: r.dryRun, Copied: bar.Add, Log: logger(cmd)}
+	var total int64
 	for _, arg := range args {
 		dir, wal, _ := strings.Cut(arg, "=")
-		work.Survivors = append(work.Survivors, server.Survivor{DataDir: filepath.Clean(dir), WALDir: wal})
+		s := server.Survivor{DataDir: filepath.Clean(dir), WALDir: wal}
+		work.Survivors = append(work.Survivors, s)
+		total += storedBytes(s.DataDir)
 	}
+	bar.SetTotal(total)
 	named := slices.Clone(work.Survivors)
-	imported, err := r.importEtcds(cmd.Context(), work.Survivors)
+	imported, err := r.importEtcds(cmd.Context(), work.Survivors, bar.Add)
 	defer func() { // it is a copy, and what is made does not rest on it
 		if gone := os.RemoveAll(imported); gone != nil {
 			work.Log.Warn("could not remove what was imported from etcd", "dir", imported, "error", gone)
 		}
 	}()
 	if err != nil {
-		return err
+		return done, err
 	}
 	all, chosen, err := work.Survey()
 	if err != nil {
-		return err
+		return done, err
 	}
 	if r.first.token == "" { // another one for each end of a cluster, and the same for all members of the new one
 		r.first.token = fmt.Sprintf("recovered-%x-%d-%d", all[chosen].ClusterID, all[chosen].LastTerm, all[chosen].Last)
 	}
 	founders, self, err := r.first.founders()
 	if err != nil {
-		return err
+		return done, err
 	}
 	work.Into = server.Refounding{DataDir: filepath.Clean(r.dataDir), WALDir: r.walDir, Founders: founders, Self: self.ID, Bump: r.bump}
 	found, err := work.Run()
 	if err != nil {
-		return err
+		return done, err
 	}
 	for i := range found.Survivors {
 		found.Survivors[i].DataDir = named[i].DataDir
 	}
-	if t.format == "json" {
-		return showRecoveredJSON(cmd.OutOrStdout(), found, work)
-	}
-	return showRecovered(cmd.OutOrStdout(), found, work, self)
+	return recovered{found, work, self}, nil
+}
+
+// storedBytes is about how much of a directory is going to be read, for the bar alone: what cannot be read is told by whoever needs it.
+func storedBytes(dataDir string) (total int64) {
+	_ = filepath.WalkDir(filepath.Join(dataDir, "member"), func(path string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return nil
+		}
+		if e.IsDir() && (e.Name() == "wal" || e.Name() == "tmp") {
+			return fs.SkipDir
+		}
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			total += info.Size()
+		}
+		return nil
+	})
+	return total
 }
 
 // importEtcds makes directories of ours, beside the new one, of those that are etcd's, which are only read. It returns where they are.
-func (r *recovery) importEtcds(ctx context.Context, survivors []server.Survivor) (place string, err error) {
+func (r *recovery) importEtcds(ctx context.Context, survivors []server.Survivor, imported func(int64)) (place string, err error) {
 	place = filepath.Clean(r.dataDir) + ".import"
 	for i := range survivors {
 		s := &survivors[i]
@@ -122,87 +150,12 @@ func (r *recovery) importEtcds(ctx context.Context, survivors []server.Survivor)
 		if err := os.MkdirAll(place, 0o700); err != nil {
 			return place, err
 		}
-		if err := (server.TakeOver{From: s.DataDir, FromWAL: s.WALDir, To: to, Log: nothing}).Run(ctx); err != nil {
+		if err := (server.TakeOver{From: s.DataDir, FromWAL: s.WALDir, To: to, Imported: imported, Log: nothing}).Run(ctx); err != nil {
 			return place, fmt.Errorf("read the etcd in %s: %w", s.DataDir, err)
 		}
 		s.DataDir, s.WALDir = to, ""
 	}
 	return place, nil
-}
-
-// showRecovered says what was found, what is kept, what cannot be known, and what to do next.
-func showRecovered(out io.Writer, found *server.Recovered, work server.Recovery, self membership.Member) error {
-	paint := term.PaintFor(out, os.Getenv)
-	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "\tdata directory\tmember\tlast term\tlast index\tknown committed\trevision\t")
-	for i, s := range found.Survivors {
-		mark := ""
-		if i == found.Chosen {
-			mark = "taken"
-		}
-		fmt.Fprintf(table, "%s\t%s\t%v\t%d\t%d\t%d\t%d\t\n", mark, s.DataDir, s.Member, s.LastTerm, s.Last, s.Committed, int64(s.Revision))
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	chosen := found.Survivors[found.Chosen]
-	fmt.Fprintf(out, "\nKnown to be committed: everything up to revision %d (entry %d).\n", int64(found.CommittedRevision), found.Committed)
-	switch {
-	case found.Revision > found.CommittedRevision:
-		fmt.Fprintf(out, "%s revisions %d to %d (entries %d to %d), which may never have been acknowledged to anybody.\n", paint.Bold("Kept as well:"),
-			int64(found.CommittedRevision)+1, int64(found.Revision), found.Committed+1, chosen.Last)
-	case chosen.Last > found.Committed:
-		fmt.Fprintf(out, "Kept as well: entries %d to %d, which change no key.\n", found.Committed+1, chosen.Last)
-	default:
-		fmt.Fprintln(out, "There is nothing beyond that.")
-	}
-	if found.Complete() {
-		fmt.Fprintf(out, "%d of %d voting members are left, a majority: everything that was ever acknowledged is here. They could also be started as they are.\n", found.VotersLeft, found.Voters)
-	} else {
-		fmt.Fprintf(out, "%s %d of %d voting members left: writes that were acknowledged and that only the lost members had cannot be known. They are not here.\n",
-			paint.Bad("Perhaps lost:"), found.VotersLeft, found.Voters)
-	}
-	for _, a := range found.Alarms {
-		fmt.Fprintf(out, "Alarm %v of member %v stays in force; see alarm list and alarm disarm.\n", a.Type, a.Member)
-	}
-	if work.DryRun {
-		fmt.Fprintf(out, "\nNothing was made. The new cluster %x would begin in %s at revision %d.\n", found.ClusterID, work.Into.DataDir, int64(found.NewRevision))
-		return nil
-	}
-	fmt.Fprintf(out, "\n%s cluster %x, member %s (%v), revision %d, all before it compacted.\nStart it: holdfast --name %s --data-dir %s --listen-peer-urls %s --initial-advertise-peer-urls %[7]s ...\n",
-		paint.Good("Made in "+work.Into.DataDir+":"), found.ClusterID, self.Name, self.ID, int64(found.NewRevision), self.Name, work.Into.DataDir, strings.Join(self.PeerURLs, ","))
-	return nil
-}
-
-// showRecoveredJSON says the same for programs.
-func showRecoveredJSON(out io.Writer, found *server.Recovered, work server.Recovery) error {
-	type survivor struct {
-		DataDir   string `json:"dataDir"`
-		Member    string `json:"member"`
-		LastTerm  uint64 `json:"lastTerm"`
-		LastIndex uint64 `json:"lastIndex"`
-		Committed uint64 `json:"committed"`
-		Revision  int64  `json:"revision"`
-		Taken     bool   `json:"taken"`
-	}
-	answer := struct {
-		Survivors         []survivor `json:"survivors"`
-		Committed         uint64     `json:"committed"`
-		CommittedRevision int64      `json:"committedRevision"`
-		Revision          int64      `json:"revision"`
-		NewRevision       int64      `json:"newRevision"`
-		ClusterID         string     `json:"clusterID"`
-		Voters            int        `json:"voters"`
-		VotersLeft        int        `json:"votersLeft"`
-		Made              bool       `json:"made"`
-	}{
-		Committed: found.Committed, CommittedRevision: int64(found.CommittedRevision), Revision: int64(found.Revision), NewRevision: int64(found.NewRevision),
-		ClusterID: fmt.Sprintf("%x", found.ClusterID), Voters: found.Voters, VotersLeft: found.VotersLeft, Made: !work.DryRun,
-	}
-	for i, s := range found.Survivors {
-		answer.Survivors = append(answer.Survivors, survivor{s.DataDir, s.Member.String(), s.LastTerm, s.Last, s.Committed, int64(s.Revision), i == found.Chosen})
-	}
-	return json.NewEncoder(out).Encode(answer)
 }
 
 // founding is what flags say of a new cluster and of the member that a directory is for.

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast/config"
+	"holdfast/ctl/exit"
 	"holdfast/ctl/term"
 	"holdfast/etcdfile"
 	"holdfast/kv"
@@ -79,16 +80,16 @@ all of them, and marks what lies below as compacted, so that it is noticed inste
 
 func (t *tool) restore(cmd *cobra.Command, r restore, args []string) (err error) {
 	if len(args) != 1 {
-		return coded{exitBadArgs, errors.New("snapshot restore requires exactly one argument")}
+		return exit.Misuse("snapshot restore requires exactly one argument")
 	}
 	if !t.etcd && r.bump == 0 && !cmd.Flags().Changed("mark-compacted") {
 		r.markCompacted = false
 	}
 	if (r.bump > 0) != r.markCompacted {
-		return coded{exitBadArgs, errors.New("--mark-compacted required if --revision-bump > 0")}
+		return exit.Misuse("--mark-compacted required if --revision-bump > 0")
 	}
 	if r.bump > 1<<62 {
-		return coded{exitBadArgs, fmt.Errorf("--bump-revision=%d leaves no revisions to come", r.bump)}
+		return exit.Misuse("--bump-revision=%d leaves no revisions to come", r.bump)
 	}
 	founders, err := r.founders()
 	if err != nil {

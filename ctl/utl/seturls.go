@@ -2,11 +2,16 @@ package utl
 
 import (
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"holdfast/ctl/exit"
+	"holdfast/ctl/output"
+	"holdfast/kv"
+	"holdfast/membership"
 	"holdfast/server"
 	"holdfast/util/urllist"
 )
@@ -33,19 +38,13 @@ A member is named by its name or its id. Of one with several addresses, name eac
 			r := server.Renumbering{DataDir: filepath.Clean(dataDir), WALDir: walDir, PeerURLs: map[string][]string{}, Log: logger(cmd)}
 			for _, arg := range args {
 				if err := addURL(r.PeerURLs, arg); err != nil {
-					return coded{exitBadArgs, err}
+					return exit.With(exit.BadArgs, err)
 				}
 			}
-			members, at, err := r.Run()
-			if err != nil {
-				return err
-			}
-			out := cmd.OutOrStdout()
-			for _, m := range members {
-				fmt.Fprintf(out, "%v, %s, %s\n", m.ID, m.Name, strings.Join(m.PeerURLs, ","))
-			}
-			fmt.Fprintf(out, "%s is at entry %v; the other members should be, too.\n", dataDir, at)
-			return nil
+			return t.showDone(cmd, func() (output.Report, error) {
+				members, at, err := r.Run()
+				return renumbered(dataDir, members, at), err
+			})
 		}),
 	}
 	c.Flags().StringVar(&dataDir, "data-dir", "", "data directory of one of the members")
@@ -67,4 +66,36 @@ func addURL(to map[string][]string, arg string) error {
 	}
 	to[who] = append(to[who], urllist.Texts(urls)...)
 	return nil
+}
+
+// renumbered says who the members are now, and how far this one is.
+func renumbered(dataDir string, members []membership.Member, at kv.Index) output.Report {
+	type member struct {
+		ID       string   `json:"id"`
+		Name     string   `json:"name"`
+		PeerURLs []string `json:"peerURLs"`
+	}
+	answer := struct {
+		DataDir string   `json:"dataDir"`
+		Applied uint64   `json:"appliedIndex"`
+		Members []member `json:"members"`
+	}{DataDir: dataDir, Applied: uint64(at)}
+	who := output.Table{Columns: []output.Column{{Head: "id", Name: "ID"}, {Head: "name", Name: "Name"}, {Head: "peer addrs", Name: "PeerURLs"}}}
+	for _, m := range members {
+		answer.Members = append(answer.Members, member{m.ID.String(), m.Name, m.PeerURLs})
+		who.Rows = append(who.Rows, []output.Cell{output.Quoted(m.ID.String()), output.Quoted(m.Name), output.Quoted(strings.Join(m.PeerURLs, ","))})
+	}
+	return output.Report{
+		JSON: answer,
+		Tables: []output.Table{who, {
+			Columns: []output.Column{{Head: "data directory", Name: "DataDir"}, {Head: "applied index", Name: "AppliedIndex"}},
+			Rows:    [][]output.Cell{{output.Quoted(dataDir), output.Shown(at)}},
+		}},
+		Simple: func(w io.Writer) {
+			for _, m := range members {
+				fmt.Fprintf(w, "%v, %s, %s\n", m.ID, m.Name, strings.Join(m.PeerURLs, ","))
+			}
+			fmt.Fprintf(w, "%s is at entry %v; the other members should be, too.\n", dataDir, at)
+		},
+	}
 }

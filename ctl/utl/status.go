@@ -8,6 +8,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"holdfast/ctl/exit"
+	"holdfast/ctl/output"
 	"holdfast/etcdfile"
 	"holdfast/server"
 )
@@ -32,43 +34,45 @@ The whole file is read and checked. Of a data directory the status is that of a 
 		Example: "  " + t.name() + " snapshot status backup.db\n  " + t.name() + " snapshot status backup.db -w table\n  " + t.name() + " snapshot status default.etcd",
 		RunE: action(func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return coded{exitBadArgs, errors.New("snapshot status requires exactly one argument")}
+				return exit.Misuse("snapshot status requires exactly one argument")
 			}
 			if _, _, err := look(args[0]); err != nil {
 				return err
 			}
-			return t.show(cmd, func() (result, error) { return t.view(cmd, args[0], walDir, viewers{databaseStatus, memberStatus}) })
+			return t.show(cmd, func() (output.Report, error) {
+				return t.view(cmd, args[0], walDir, viewers{databaseStatus, memberStatus})
+			})
 		}),
 	}
 	t.walFlag(cmd, &walDir)
 	return cmd
 }
 
-func databaseStatus(db *etcdfile.Database) (result, error) {
+func databaseStatus(db *etcdfile.Database) (output.Report, error) {
 	s, err := db.Status()
 	return statusResult(s), err
 }
 
-func memberStatus(o *server.Offline) (r result, err error) {
+func memberStatus(o *server.Offline) (r output.Report, err error) {
 	src, done, err := o.Source(context.Background())
 	if err != nil {
-		return result{}, err
+		return output.Report{}, err
 	}
 	defer func() { err = errors.Join(err, done()) }()
 	status, err := etcdfile.StatusOf(src)
 	return statusResult(status), err
 }
 
-func statusResult(s etcdfile.Status) result {
-	return result{
-		fields: []field{
-			{"hash", "Hash", fmt.Sprintf("%x", s.Hash), s.Hash},
-			{"revision", "Revision", s.Revision.String(), s.Revision},
-			{"total keys", "Keys", fmt.Sprint(s.Keys), s.Keys},
-			{"total size", "Size", humanize.Bytes(uint64(s.Size)), s.Size},
-			{"version", "Version", s.Version, s.Version},
-		},
-		json: struct {
+func statusResult(s etcdfile.Status) output.Report {
+	return output.Report{
+		Tables: []output.Table{{
+			Columns: []output.Column{{Head: "hash", Name: "Hash"}, {Head: "revision", Name: "Revision"}, {Head: "total keys", Name: "Keys"}, {Head: "total size", Name: "Size"}, {Head: "version", Name: "Version"}},
+			Rows: [][]output.Cell{{
+				{Text: fmt.Sprintf("%x", s.Hash), Value: s.Hash}, output.Shown(s.Revision), output.Shown(s.Keys),
+				{Text: humanize.Bytes(uint64(s.Size)), Value: s.Size}, output.Shown(s.Version),
+			}},
+		}},
+		JSON: struct {
 			Hash      uint32 `json:"hash"`
 			Revision  int64  `json:"revision"`
 			TotalKey  int    `json:"totalKey"`

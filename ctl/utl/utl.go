@@ -4,12 +4,11 @@
 // does: the same commands, flags, output, exit codes. What it never does is write to a file that it only reads.
 //
 //	Shape    results on standard output in the format of --write-out, all else on standard error
-//	Errors   each ends the command with one sentence and an exit code (Exit); damaged, truncated and foreign files with 1
+//	Errors   each ends the command with one sentence and an exit code; damaged, truncated and foreign files with 1
 //	Source   etcdutl of etcd 3.7.3, as it behaves
 package utl
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -19,23 +18,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast/ctl/exit"
+	"holdfast/ctl/output"
 	"holdfast/util/jsonlog"
 )
-
-// Exit codes of etcd's tools.
-const (
-	exitError      = 1   // it did not work
-	exitBadFeature = 4   // a flag has a value that the command does not know
-	exitBadArgs    = 128 // arguments or flags do not fit together
-)
-
-// coded is an error with its exit code.
-type coded struct {
-	code int
-	error
-}
-
-func (c coded) Unwrap() error { return c.error }
 
 // Exit writes what ended a command, if anything did, and returns the exit code of the process.
 func Exit(err error, stderr io.Writer) int {
@@ -43,11 +29,7 @@ func Exit(err error, stderr io.Writer) int {
 		return 0
 	}
 	fmt.Fprintln(stderr, "Error:", oneLine(err))
-	var c coded
-	if errors.As(err, &c) {
-		return c.code
-	}
-	return exitError
+	return exit.Code(err)
 }
 
 // oneLine is the text of an error in one line. Errors that came together have one each, and the store's library adds lines that name
@@ -90,7 +72,7 @@ func Command(asEtcdutl bool) *cobra.Command {
 	f := root.PersistentFlags()
 	f.DurationVar(&t.timeout, "timeout", 10*time.Second, "time to wait to obtain a file lock on db file, 0 to block indefinitely")
 	f.StringVarP(&t.format, "write-out", "w", "simple", "set the output format (fields, json, protobuf, simple, table)")
-	must(root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions([]string{"fields", "json", "protobuf", "simple", "table"}, cobra.ShellCompDirectiveDefault)))
+	must(root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions(output.Formats(), cobra.ShellCompDirectiveDefault)))
 	root.AddCommand(t.snapshot(), t.hashKV(), t.defrag(), t.migrate(), t.importData(), t.exportData(), t.version(), t.completion(), t.recoverCommand(), t.member())
 	return root
 }
