@@ -63,7 +63,7 @@ func (w *answer) Take(chunk int) (bool, error) {
 // Measured implements mvcc.Room.
 func (w *answer) Measured() { w.of.pace.wait(measureCost) }
 
-// room makes an answer of what asks for room: most ranges never do.
+// room makes an answer of what asks for room: most ranges never do. It is part of the call, which would otherwise need another allocation.
 type room struct {
 	of *answers
 	w  *answer
@@ -81,10 +81,11 @@ func (r *room) Take(n int) (bool, error) {
 func (r *room) Measured() { r.w.Measured() }
 
 // rangeWithin answers q, and waits for room if it has to. The answer is nil where none was needed.
-func (a *API) rangeWithin(ctx context.Context, q *kv.RangeRequest) (*kv.RangeResult, *answer, error) {
-	within := &room{of: a.answers}
+func (a *API) rangeWithin(ctx context.Context, q *rangeCall) (*kv.RangeResult, *answer, error) {
+	within := &q.room
+	within.of = a.answers
 	for {
-		r, rest, err := a.member.RangeWithin(ctx, q, within)
+		r, rest, err := a.member.RangeWithin(ctx, &q.RangeRequest, within)
 		w := within.w
 		if w == nil {
 			return r, nil, err

@@ -23,6 +23,22 @@ type inbound interface {
 // outbound is an answer that comes encoded, in parts.
 type outbound [][]byte
 
+// encoded is what the parts of an answer are sent as.
+func encoded(parts [][]byte) any {
+	if len(parts) != 1 {
+		return outbound(parts)
+	}
+	one := &onePart{SliceBuffer: parts[0]}
+	one.frames[0] = one
+	return one
+}
+
+// onePart is an answer in one part, and all that gRPC wants of it, in one allocation: small answers are what is asked for most.
+type onePart struct {
+	mem.SliceBuffer
+	frames [1]mem.Buffer
+}
+
 type codec struct {
 	generated encoding.CodecV2
 	stats     *callStats
@@ -35,23 +51,23 @@ func (c codec) Name() string { return grpcproto.Name }
 
 // Marshal implements encoding.CodecV2.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
-	if w, large := v.(*answer); large {
-		c.stats.sentBytes.Add(uint64(w.frames.Len()))
-		return w.frames, nil
+	var out mem.BufferSlice
+	var err error
+	switch v := v.(type) {
+	case *onePart:
+		out = v.frames[:]
+	case outbound:
+		out = make(mem.BufferSlice, len(v))
+		for i, part := range v {
+			out[i] = mem.SliceBuffer(part)
+		}
+	case *answer:
+		out = v.frames
+	default:
+		out, err = c.generated.Marshal(v)
 	}
-	parts, hot := v.(outbound)
-	if !hot {
-		out, err := c.generated.Marshal(v)
-		c.stats.sentBytes.Add(uint64(out.Len()))
-		return out, err
-	}
-	out, n := make(mem.BufferSlice, len(parts)), 0
-	for i, part := range parts {
-		out[i] = mem.SliceBuffer(part)
-		n += len(part)
-	}
-	c.stats.sentBytes.Add(uint64(n))
-	return out, nil
+	c.stats.sentBytes.Add(uint64(out.Len()))
+	return out, err
 }
 
 // Unmarshal implements encoding.CodecV2.
@@ -64,7 +80,10 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 }
 
 // rangeCall is a range that never enters the log.
-type rangeCall struct{ kv.RangeRequest }
+type rangeCall struct {
+	kv.RangeRequest
+	room room
+}
 
 func (c *rangeCall) read(data mem.BufferSlice) error {
 	body := data.Materialize()

@@ -15,6 +15,7 @@ import (
 // unary makes the handler of a unary call whose request is a Q: decode, interceptors, call.
 func unary[Q any](service, name string, call func(*API, context.Context, *Q) (any, error)) grpc.MethodDesc {
 	full := "/" + service + "/" + name
+	info := &grpc.UnaryServerInfo{FullMethod: full} // one for all calls: nobody asks it for the server
 	return grpc.MethodDesc{MethodName: name, Handler: func(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
 		q := new(Q)
 		if err := decode(q); err != nil {
@@ -28,7 +29,7 @@ func unary[Q any](service, name string, call func(*API, context.Context, *Q) (an
 		if intercept == nil {
 			return run(ctx, q)
 		}
-		return intercept(ctx, q, &grpc.UnaryServerInfo{Server: srv, FullMethod: full}, run)
+		return intercept(ctx, q, info, run)
 	}}
 }
 
@@ -55,12 +56,12 @@ func (a *API) rangeKeys(ctx context.Context, q *rangeCall) (any, error) {
 	if err := checkRange(&q.RangeRequest); err != nil {
 		return nil, err
 	}
-	r, w, err := a.rangeWithin(ctx, &q.RangeRequest)
+	r, w, err := a.rangeWithin(ctx, q)
 	if err != nil {
 		return nil, err
 	}
 	if w == nil {
-		return outbound(r.Encode(a.member.Header())), nil
+		return encoded(r.Encode(a.member.Header())), nil
 	}
 	if w.held > 0 && grpc.ServerTransportStreamFromContext(ctx) != nil {
 		// What a compressor makes has no bound, and it would take an answer that breaks off for a complete one.
@@ -80,7 +81,7 @@ func (a *API) put(ctx context.Context, q *putCall) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return outbound(r.Encode(a.member.Header())), nil
+	return encoded(r.Encode(a.member.Header())), nil
 }
 
 func (a *API) deleteRange(ctx context.Context, q *deleteCall) (any, error) {

@@ -81,12 +81,14 @@ func decodeAnswer[M proto.Message](answer any, err error, into M) (none M, _ err
 }
 
 // wholeOf is an encoded answer in one piece.
-func wholeOf(encoded any) ([]byte, error) {
-	w, large := encoded.(*answer)
-	if !large {
-		return bytes.Join(encoded.(outbound), nil), nil
+func wholeOf(message any) ([]byte, error) {
+	switch m := message.(type) {
+	case *onePart:
+		return m.SliceBuffer, nil
+	case *answer:
+		return m.join()
 	}
-	return w.join()
+	return bytes.Join(message.(outbound), nil), nil
 }
 
 // below is the prefix under which those who compete for a name have their keys.

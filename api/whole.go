@@ -20,7 +20,7 @@ func (a *API) whole(ctx context.Context, bytes int64, make func() (outbound, err
 		if err != nil {
 			return nil, err
 		}
-		return parts, nil
+		return encoded(parts), nil
 	}
 	w := &answer{of: a.answers}
 	if err := w.acquireWhole(ctx); err != nil {

@@ -27,6 +27,10 @@ func (b *builder) ref(chunk []byte) {
 }
 
 func (b *builder) rows(r *Rows) {
+	if r.lone != nil {
+		b.cur = r.frame(b.cur, len(r.lone))
+		b.ref(r.lone)
+	}
 	for _, chunk := range r.chunks {
 		b.ref(chunk)
 	}

@@ -313,11 +313,16 @@ func TestDecodeRewritesWhatIsNotCanonical(t *testing.T) {
 // randomRows draws rows and what they are in protobuf.
 func (r random) rows(t *testing.T, rows Rows) (Rows, []*mvccpb.KeyValue) {
 	var kvs []*mvccpb.KeyValue
-	for range r.IntN(6) {
+	n := r.IntN(6)
+	alone := n == 1 && r.flag()
+	for range n {
 		v := KeyValue{Key: r.bytes(), Value: bytes.Repeat(r.bytes(), 1+r.IntN(300)), Mod: Revision(r.number())}
-		if r.flag() {
+		switch {
+		case alone:
+			rows.Hold(v.Append([]byte{}))
+		case r.flag():
 			rows.Append(v.Append(nil))
-		} else {
+		default:
 			rows.AppendKeyValue(&v)
 		}
 		kvs = append(kvs, &mvccpb.KeyValue{Key: v.Key, Value: v.Value, ModRevision: int64(v.Mod)})
@@ -329,8 +334,8 @@ func (r random) rows(t *testing.T, rows Rows) (Rows, []*mvccpb.KeyValue) {
 		}
 		i++
 	}
-	if i != len(kvs) || rows.Len() != i {
-		t.Fatalf("%d rows of %d, Len %d", i, len(kvs), rows.Len())
+	if framed := slices.Concat(rows.Chunks()...); i != len(kvs) || rows.Len() != i || rows.Size() != len(framed) {
+		t.Fatalf("%d rows of %d, Len %d, Size %d of %d", i, len(kvs), rows.Len(), rows.Size(), len(framed))
 	}
 	return rows, kvs
 }

@@ -14,6 +14,7 @@ import (
 // The zero value holds no rows and frames them as field 2 (RangeResponse.kvs); deletions use PrevRows.
 type Rows struct {
 	chunks [][]byte
+	lone   []byte // without framing; nil: the rows are in chunks
 	n      int
 	size   int
 	field  protowire.Number
@@ -60,7 +61,29 @@ func (r *Rows) Len() int { return r.n }
 func (r *Rows) Size() int { return r.size }
 
 // Chunks are the framed rows, to be sent one after the other. They must not be changed.
-func (r *Rows) Chunks() [][]byte { return r.chunks }
+func (r *Rows) Chunks() [][]byte {
+	if r.lone != nil {
+		return [][]byte{append(r.frame(make([]byte, 0, r.size), len(r.lone)), r.lone...)}
+	}
+	return r.chunks
+}
+
+// Hold makes an encoded KeyValue the only row, by reference: it must not be changed any more. No other may be added.
+func (r *Rows) Hold(encoded []byte) {
+	if r.n > 0 {
+		panic("kv: a row is to be the only one, and there are others")
+	}
+	r.lone, r.n, r.size = encoded, 1, sizeMessage(len(encoded))
+}
+
+// frame adds what stands before a row of n bytes.
+func (r *Rows) frame(dst []byte, n int) []byte {
+	field := r.field
+	if field == 0 {
+		field = fieldRangeKVs
+	}
+	return appendLen(dst, field, n)
+}
 
 // Append adds a copy of an encoded KeyValue.
 func (r *Rows) Append(encoded []byte) {
@@ -101,9 +124,8 @@ func (r *Rows) Reserve(n int) {
 
 // grow frames a row of n bytes and returns the chunk that has room for it.
 func (r *Rows) grow(n int) *[]byte {
-	field := r.field
-	if field == 0 {
-		field = fieldRangeKVs
+	if r.lone != nil {
+		panic("kv: a row is added to one that is to be the only one")
 	}
 	need := sizeMessage(n)
 	if capacity := r.NextChunk(n); capacity > 0 {
@@ -112,13 +134,16 @@ func (r *Rows) grow(n int) *[]byte {
 	last := len(r.chunks) - 1
 	r.n++
 	r.size += need
-	r.chunks[last] = appendLen(r.chunks[last], field, n)
+	r.chunks[last] = r.frame(r.chunks[last], n)
 	return &r.chunks[last]
 }
 
 // All yields each encoded KeyValue without its framing. They alias the rows.
 func (r *Rows) All() iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
+		if r.lone != nil {
+			yield(r.lone)
+		}
 		for _, chunk := range r.chunks {
 			for len(chunk) > 0 {
 				row, n := protowire.ConsumeBytes(chunk[1:])

@@ -39,13 +39,7 @@ func (s *Store) RangeWithin(ctx context.Context, q *kv.RangeRequest, room Room) 
 		if err != nil {
 			return nil, nil, err
 		}
-		v := view{s: s, now: now, at: at, ctx: ctx}
-		rows := collector{s: s, q: q, at: at, room: room}
-		result, err := answer(&v, q, &rows)
-		var rest *Rest
-		if err == nil {
-			rest, err = rows.end()
-		}
+		result, rest, err := s.read(ctx, now, at, q, room)
 		switch {
 		case err == nil:
 			result.Revision = now.revision
@@ -59,6 +53,45 @@ func (s *Store) RangeWithin(ctx context.Context, q *kv.RangeRequest, room Room) 
 			return nil, nil, err
 		}
 	}
+}
+
+// read answers q at one revision.
+func (s *Store) read(ctx context.Context, now *state, at kv.Revision, q *kv.RangeRequest, room Room) (*kv.RangeResult, *Rest, error) {
+	if q.IsSingle() && !q.IsEmpty() && !q.CountOnly && !q.KeysOnly && !hasFilters(q) {
+		return s.get(now, at, q, room)
+	}
+	v := view{s: s, now: now, at: at, ctx: ctx}
+	rows := collector{s: s, q: q, at: at, room: room}
+	result, err := answer(&v, q, &rows)
+	if err != nil {
+		return nil, nil, err
+	}
+	rest, err := rows.end()
+	return result, rest, err
+}
+
+// get is read for one key as it is, which is what most ask for: a small row is not even copied (BenchmarkRange/get).
+func (s *Store) get(now *state, at kv.Revision, q *kv.RangeRequest, room Room) (*kv.RangeResult, *Rest, error) {
+	v := view{s: s, now: now, at: at}
+	row, err := v.get(q.Key)
+	if err != nil {
+		return nil, nil, err
+	}
+	result := new(kv.RangeResult)
+	if row == nil {
+		return result, nil, nil
+	}
+	result.Count = 1
+	if len(row) < RoomFree {
+		result.Rows.Hold(row)
+		return result, nil, nil
+	}
+	rows := collector{s: s, q: q, at: at, room: room}
+	if err := rows.take(&result.Rows, row); err != nil {
+		return nil, nil, err
+	}
+	rest, err := rows.end()
+	return result, rest, err
 }
 
 // resolve turns the revision of a request into the one to read.

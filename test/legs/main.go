@@ -143,7 +143,7 @@ now=.cache/microbench.txt
 while read -r pkg pattern; do
 	go test -run '^$' -bench "$pattern" -benchmem -count "${COUNT:-6}" -benchtime "${BENCHTIME:-200ms}" "$pkg" | tee -a $now
 done <<-'END'
-	./api ^BenchmarkCodec$
+	./api ^(BenchmarkCodec|BenchmarkGet)$
 	./apply ^BenchmarkPut$
 	./mvcc ^(BenchmarkPut|BenchmarkRange|BenchmarkCount100k|BenchmarkPage500of100k)$
 	./mvcc/census ^(BenchmarkCreate|BenchmarkLocate)$
