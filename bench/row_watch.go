@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -11,6 +12,7 @@ import (
 
 const (
 	fanWatchers = 1000
+	fanShare    = 10 // watchers on one stream, as those of one client of etcd's share one
 	fanBytes    = 1 << 10
 	fanAhead    = 8 // events that may be under way to some watcher: the writer waits for the slowest
 
@@ -24,18 +26,12 @@ var showWatch = []string{"events_per_s", "server_us_per_event", "client_us_per_e
 	"others_cores"}
 
 func watchRows() []row {
-	var all []row
-	for _, tls := range []bool{false, true} {
-		r := row{
-			name: "watch-1000",
-			asks: fmt.Sprintf("what does an event of %d B cost for each of %d watchers, each with a stream?", fanBytes, fanWatchers),
-			show: showWatch,
-			run:  func(ctx context.Context, t *task) error { return fanOut(ctx, t, tls) },
-		}
-		if tls {
-			r.name, r.asks = "watch-tls-1000", r.asks+" With TLS."
-		}
-		all = append(all, r)
+	asks := fmt.Sprintf("what does an event of %d B cost for each of %d watchers", fanBytes, fanWatchers)
+	of := func(name, asks string, f fan) row { return row{name: name, asks: asks, show: showWatch, run: f.run} }
+	all := []row{
+		of("watch-1000", fmt.Sprintf("%s, %d on a stream?", asks, fanShare), fan{share: fanShare}),
+		of("watch-tls-1000", "and with TLS?", fan{share: fanShare, tls: true}),
+		of("watch-streams-1000", asks+", each with a stream?", fan{share: 1}),
 	}
 	return append(all, row{
 		name: "watch-10000",
@@ -48,30 +44,37 @@ func watchRows() []row {
 	})
 }
 
-// fanOut puts one key again and again, each time when the watchers have heard of most of what was before.
-func fanOut(ctx context.Context, t *task, tls bool) error {
-	m, err := t.start(ctx, setup{tls: tls})
+// fan is many watchers of one key.
+type fan struct {
+	share int // watchers on each stream
+	tls   bool
+}
+
+// run puts the key again and again, each time when the watchers have heard of most of what was before.
+func (f fan) run(ctx context.Context, t *task) error {
+	m, err := t.start(ctx, setup{tls: f.tls})
 	if err != nil {
 		return err
 	}
 	defer m.kill()
-	n := t.n(fanWatchers, 20)
-	c, err := m.dial(n)
+	n := t.n(fanWatchers, 2*fanShare)
+	c, err := m.dial(n / f.share)
 	if err != nil {
 		return err
 	}
 	defer c.close()
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
+	requests := slices.Repeat([]*pb.WatchCreateRequest{{Key: key(0)}}, f.share)
 	var streams []watchStream
-	for i := range n {
-		s, err := openStream(watching, c.conns[i%len(c.conns)], []*pb.WatchCreateRequest{{Key: key(0)}})
+	for i := range n / f.share {
+		s, err := openStream(watching, c.conns[i%len(c.conns)], requests)
 		if err != nil {
 			return err
 		}
 		streams = append(streams, s)
 	}
-	t.record.Params = map[string]any{"watchers": n, "value_bytes": fanBytes, "connections": len(c.conns), "tls": tls,
+	t.record.Params = map[string]any{"watchers": n, "streams": len(streams), "value_bytes": fanBytes, "connections": len(c.conns), "tls": f.tls,
 		"measured_s": t.span(measureFor, measureShort).Seconds()}
 	a := listen(stop, streams)
 	sent := int64(0)
