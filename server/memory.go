@@ -62,8 +62,8 @@ const (
 	heapBytesMin     = 48 << 20  // all of the above, and what Go keeps free
 )
 
-// ampleMemory is the limit from which on every part has its default: four times what the caches and tables take together, since
-// Go needs half as much again beside them, and calls, the log and connections need the rest.
+// ampleMemory is the limit from which on every part has its default: eight times what the caches and tables take together. Go
+// needs half as much again beside them, and calls, answers, the log and connections need the rest.
 const ampleMemory = 1 << 30
 
 // MemoryFor divides a limit for the whole process, in bytes, among its parts. With 0 there is no limit. Below ampleMemory each

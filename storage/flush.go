@@ -13,7 +13,7 @@ import (
 // A flush is due after Config.FlushBytes of committed batches, so that a restart replays little, or when the oldest change
 // that is not durable is FlushAge old, so that the raft log of a quiet member can be released.
 const (
-	FlushBytesDefault = 32 << 20
+	FlushBytesDefault = 8 << 20
 	FlushAge          = 60 * time.Second
 )
 

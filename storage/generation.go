@@ -75,7 +75,7 @@ func (g *generation) options() *pebble.Options {
 		MemTableSize:                memTable,
 		MemTableStopWritesThreshold: memTablesStop,
 		L0StopWritesThreshold:       sublevelsStop,
-		L0CompactionThreshold:       2,
+		L0CompactionThreshold:       sublevelsMax,
 		LBaseMaxBytes:               baseTables * orDefault(g.cfg.TableBytes, TableBytesDefault),
 		DisableAutomaticCompactions: g.cfg.ManualCompactions,
 		DisableTableStats:           g.cfg.ManualCompactions,
@@ -85,7 +85,7 @@ func (g *generation) options() *pebble.Options {
 	}
 	o.TargetFileSizes[0] = orDefault(g.cfg.TableBytes, TableBytesDefault)
 	for i := range o.Levels {
-		o.Levels[i].BlockSize = 32 << 10
+		o.Levels[i].BlockSize = blockBytes
 		o.Levels[i].IndexBlockSize = 256 << 10
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 	}

@@ -35,10 +35,10 @@ func (s *Store) Congested() bool {
 		m.Levels[0].Sublevels > congestedSublevels
 }
 
-// Half of what stops writes in memtables; in level 0 as many sublevels as make a point read visibly slower.
+// Half of what stops writes in memtables; in level 0 five times what starts a compaction, so many that a point read becomes visibly slower.
 const (
 	congestedMemTables = memTablesStop / 2
-	congestedSublevels = 20
+	congestedSublevels = 40
 )
 
 // Stats are counters and sizes of the database.

@@ -43,7 +43,7 @@ type Config struct {
 	// are in memory while one is flushed.
 	MemTableBytes uint64
 	// TableBytes is the size of table files in the upper levels; 0 means TableBytesDefault. A compaction needs room on the
-	// disk for some twenty times as much, so a small disk asks for less.
+	// disk for some forty times as much, so a small disk asks for less.
 	TableBytes int64
 	// OpenFilesMax bounds the open table files; 0 means OpenFilesDefault.
 	OpenFilesMax int
@@ -67,11 +67,13 @@ type Config struct {
 
 // Defaults of Config.
 const (
-	// CacheBytesDefault is enough for the index blocks and filters of ten million keys.
-	CacheBytesDefault = 64 << 20
+	// CacheBytesDefault is enough for the index blocks and filters of ten million keys. What more would hold of a larger store the
+	// kernel has as well: a block that it must be asked for costs 7 µs.
+	CacheBytesDefault = 32 << 20
 	// MemTableBytesDefault holds more than FlushBytesDefault of payload with its overhead (measured: 1.3 to 1.5 times the
-	// payload for values of 256 B), so that the flush rule acts before Pebble does.
-	MemTableBytesDefault = 64 << 20
+	// payload for values of 256 B), so that the flush rule acts before Pebble does. It is allocated whole, on Go's heap, which
+	// takes half as much again: with 64 MB two of them were most of what a busy member held (bench/NOTES.md).
+	MemTableBytesDefault = 16 << 20
 	// TableBytesDefault is large enough that files are few, and small enough that a compaction is over within a second.
 	TableBytesDefault = 4 << 20
 	// OpenFilesDefault leaves room for the sockets of a process limited to 1024 files.
@@ -79,15 +81,22 @@ const (
 )
 
 // Writes stop inside Pebble, which is a stall of the applier, only far beyond where Congested asks the server to slow
-// down: at 8 queued memtables or 1000 sublevels in level 0.
+// down: at 16 queued memtables or 1000 sublevels in level 0.
 const (
-	memTablesStop = 8
+	memTablesStop = 16
 	sublevelsStop = 1000
 )
 
+// A compaction out of level 0 starts when it has sublevelsMax sublevels, which a flush makes one of: some 64 MB. A read looks into each, but the filters spare it most.
+const sublevelsMax = 8
+
+// blockBytes is what a read of a row that is in no cache takes in and checks. Half of it makes such a read a fifth cheaper and a list a
+// fifth dearer; with twice as much it is the other way round (bench/NOTES.md).
+const blockBytes = 16 << 10
+
 // baseTables is how many files make the first level under level 0. Files of level 0 hold rows of all tables, so that a
-// compaction out of it rewrites that whole level.
-const baseTables = 16
+// compaction out of it rewrites that whole level: twice level 0. A smaller one would be rewritten for less, and rewrite more of the next level.
+const baseTables = 32
 
 // memTablesUsual are in memory when all is well: one being filled and one being flushed.
 const memTablesUsual = 2

@@ -160,6 +160,31 @@ func TestMemory(t *testing.T) {
 	checkNothingKept(t, hub)
 }
 
+// TestUnwatched: what nobody watches takes an eighth of the log, and what came before the first watcher reaches one that asks for it.
+func TestUnwatched(t *testing.T) {
+	const limit, events = 80_000, 1000
+	history := newHistory()
+	hub := New(Config{LogBytes: limit, FragmentBytes: 1 << 20, History: history})
+	appendMany := func() (most int) {
+		for range events {
+			hub.Append([]kv.Change{history.apply(op{"k", "some value"})})
+			most = max(most, hub.Stats().LogBytes)
+		}
+		return most
+	}
+	if most := appendMany(); most > limit/unwatchedShare || most < limit/unwatchedShare/2 {
+		t.Errorf("up to %d bytes without a watcher", most)
+	}
+	s := hub.NewStream(func() {})
+	s.Create(&kv.WatchCreate{KeyRange: kv.KeyRange{Key: []byte("k")}, Start: 2})
+	if most := appendMany(); most > limit || most < limit/2 {
+		t.Errorf("up to %d bytes with one", most)
+	}
+	if got, _ := drainAll(t, []*Stream{s}); got != 2*events {
+		t.Errorf("%d events delivered", got)
+	}
+}
+
 // checkNothingKept looks for references from what is at rest to what the log has forgotten.
 func checkNothingKept(t *testing.T, hub *Hub) {
 	for _, g := range hub.groups {

@@ -64,10 +64,10 @@ func (l *eventLog) addLarge(rev kv.Revision) {
 	l.bytes += b.bytes
 }
 
-// trim forgets the oldest blocks until the log fits its limit, and with them the hits that refer to them.
-func (l *eventLog) trim() {
+// trim forgets the oldest blocks until the log has at most so many bytes, and with them the hits that refer to them.
+func (l *eventLog) trim(most int) {
 	n := 0
-	for l.bytes > l.limit && n < len(l.blocks) {
+	for l.bytes > most && n < len(l.blocks) {
 		l.forget(l.blocks[n])
 		n++
 	}

@@ -38,7 +38,7 @@ type History interface {
 // Config is what a Hub needs.
 type Config struct {
 	// LogBytes bounds the memory of the log: the events, one encoding of each form asked for at the time, and the
-	// references of groups. 0 keeps no log; every event is then read from the history.
+	// references of groups; an eighth of it while nobody watches. 0 keeps no log; every event is then read from the history.
 	LogBytes int
 	// FragmentBytes is the size of an answer from which it is split for watchers that asked for it: etcd's maximal
 	// request size plus 512 KiB.
@@ -64,6 +64,10 @@ type Hub struct {
 	rousing []*Stream // streams to wake once mu is released
 	counts  counters
 }
+
+// unwatchedShare is the part of the log that is kept while nobody watches. Its events cost more memory than they have bytes, and the
+// garbage collector looks at each of them.
+const unwatchedShare = 8
 
 // New makes a hub at revision 1, that of an empty store.
 func New(cfg Config) *Hub {
@@ -116,7 +120,15 @@ func (h *Hub) Append(changes []kv.Change) {
 	for i := range changes {
 		h.add(&changes[i])
 	}
-	h.log.trim()
+	h.log.trim(h.keeps())
+}
+
+// keeps is how many bytes the log may hold now: where nobody watches, what a watcher needs that comes back after its connection broke.
+func (h *Hub) keeps() int {
+	if len(h.groups) == 0 {
+		return h.log.limit / unwatchedShare
+	}
+	return h.log.limit
 }
 
 func (h *Hub) add(c *kv.Change) {
