@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"go.etcd.io/etcd/client/pkg/v3/logutil"
@@ -37,7 +36,7 @@ func (t *tool) dial(spec *clientv3.ConfigSpec) (*clientv3.Client, error) {
 	}
 	cfg.Logger = t.clientLog()
 	if dialer := t.nameDialer(spec.Endpoints); dialer != nil {
-		cfg.DialOptions = append(cfg.DialOptions, grpc.WithContextDialer(dialer))
+		cfg.DialOptions = append(cfg.DialOptions, grpc.WithContextDialer(dialer), grpc.WithConnectParams(t.connectParams()))
 	}
 	c, err := clientv3.New(*cfg)
 	if err != nil {
@@ -193,6 +192,3 @@ func readLine(r io.Reader) (string, error) {
 func (t *tool) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, t.flags.commandTimeout)
 }
-
-// nameDialTimeout bounds each address of a name but the last, so that a silent one leaves time for the others.
-func (t *tool) nameDialTimeout() time.Duration { return max(t.flags.dialTimeout, time.Second) }

@@ -93,6 +93,7 @@ func Command(env Env) *cobra.Command {
 	t.add(root, groupAuth, t.auth(), t.role(), t.user())
 	t.add(root, groupUtility, t.check(), t.makeMirror(), t.pki(), t.version(), t.options(root), t.completion())
 	root.SetHelpCommandGroupID(groupUtility)
+	t.explainUnknown(root)
 	hideGlobals(root)
 	return root
 }

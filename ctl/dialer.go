@@ -8,6 +8,10 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 type dialFunc = func(ctx context.Context, address string) (net.Conn, error)
@@ -56,14 +60,24 @@ func (t *tool) nameDialer(endpoints []string) dialFunc {
 	}
 }
 
-// dialFirst connects to the first address that takes the connection. An address that is silent has nameDialTimeout, the last
-// all that is left.
+// connectParams bound one try to connect to a name, from its first address to the server's greeting, and the pause until the next. A
+// member that takes connections and says nothing, because it hangs, costs no more than that: gRPC would wait 20 seconds.
+func (t *tool) connectParams() grpc.ConnectParams {
+	pause := backoff.DefaultConfig
+	pause.BaseDelay = 100 * time.Millisecond
+	return grpc.ConnectParams{Backoff: pause, MinConnectTimeout: t.nameDialTimeout()}
+}
+
+// nameDialTimeout is how long a connection to a name may take.
+func (t *tool) nameDialTimeout() time.Duration { return max(t.flags.dialTimeout, time.Second) }
+
+// dialFirst connects to the first address that takes the connection. One that is silent leaves the others as much of the time as it has.
 func (t *tool) dialFirst(ctx context.Context, addresses []string, port string) (net.Conn, string, error) {
 	var errs []error
 	for i, address := range addresses {
-		d := net.Dialer{}
-		if i < len(addresses)-1 {
-			d.Timeout = t.nameDialTimeout()
+		d := net.Dialer{Timeout: t.nameDialTimeout()}
+		if deadline, limited := ctx.Deadline(); limited {
+			d.Timeout = time.Until(deadline) / time.Duration(len(addresses)-i)
 		}
 		conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address, port))
 		if err == nil {

@@ -127,6 +127,24 @@ func (t *tool) configure(cmd *cobra.Command) error {
 	return nil
 }
 
+// explainUnknown lets `help` tell standard error of what it does not know, as etcd's tool does; cobra would tell standard output.
+func (t *tool) explainUnknown(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() != "help" {
+			continue
+		}
+		show := c.Run
+		c.Run = func(cmd *cobra.Command, args []string) {
+			if found, _, err := root.Find(args); found != nil && err == nil {
+				show(cmd, args)
+				return
+			}
+			fmt.Fprintf(t.env.Stderr, "Unknown help topic %#q\n%s", args, root.UsageString())
+		}
+	}
+}
+
 // hideGlobals keeps the global flags out of each command's help: `options` lists them.
 func hideGlobals(root *cobra.Command) {
 	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { f.Hidden = true })

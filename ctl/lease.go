@@ -14,7 +14,7 @@ import (
 func (t *tool) lease() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "lease <subcommand>",
-		Short: "Lease related commands",
+		Short: "Lease related commands. Use `" + t.env.Program + " lease --help` to see subcommands",
 		Long: "Leases end after their time unless they are kept alive, and the keys that hang on them end with them. " +
 			"Leases are written in hexadecimal.",
 	}

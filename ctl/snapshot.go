@@ -14,7 +14,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
 
 	"holdfast/ctl/term"
 	"holdfast/util/jsonlog"
@@ -120,15 +122,30 @@ func (t *tool) log() *slog.Logger {
 // connected waits until the connection stands. Without it, a snapshot without a time limit would wait for ever.
 func (t *tool) connected(ctx context.Context, conn *grpc.ClientConn) error {
 	wait := max(t.flags.dialTimeout, t.flags.commandTimeout)
-	ctx, cancel := context.WithTimeoutCause(ctx, wait, fmt.Errorf("no connection within %v: %w", wait, context.DeadlineExceeded))
+	limited, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	conn.Connect()
 	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
-		if !conn.WaitForStateChange(ctx, state) {
-			return context.Cause(ctx)
+		if conn.WaitForStateChange(limited, state) {
+			continue
 		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return fmt.Errorf("no connection within %v: %w%s", wait, context.DeadlineExceeded, whyNot(ctx, conn))
 	}
 	return nil
+}
+
+// whyNot says why there is no connection, as a call does that does not wait for one; nothing if nothing is known.
+func whyNot(ctx context.Context, conn *grpc.ClientConn) string {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := pb.NewMaintenanceClient(conn).Status(ctx, &pb.StatusRequest{}, grpc.WaitForReady(false))
+	if status.Code(err) != codes.Unavailable {
+		return ""
+	}
+	return ": " + status.Convert(err).Message()
 }
 
 // openSnapshot asks for a snapshot and waits for its first piece. The stream ends with ctx.

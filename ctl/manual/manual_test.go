@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -106,4 +107,60 @@ func TestManPagesAreWellFormed(t *testing.T) {
 			t.Errorf("%s: %v\n%s", name, err, &said)
 		}
 	}
+}
+
+// TestExamples: the help of each command that does something has examples, and these call commands that there are, with flags that
+// these have.
+func TestExamples(t *testing.T) {
+	roots := map[string]*cobra.Command{"holdfast ctl": ctl.Command(ctl.System("holdfast ctl", nil)), "holdfast utl": utl.Command(false)}
+	calls := 0
+	var visit func(c *cobra.Command)
+	visit = func(c *cobra.Command) {
+		if c.Runnable() && c.Name() != "help" && strings.TrimSpace(c.Example) == "" {
+			t.Errorf("%s: no example", c.CommandPath())
+		}
+		for line := range strings.Lines(c.Example) {
+			for program, root := range roots {
+				_, call, found := strings.Cut(line, program+" ")
+				if !found || strings.HasPrefix(strings.TrimSpace(line), "#") {
+					continue
+				}
+				calls++
+				if err := parses(root, strings.Fields(call)); err != nil {
+					t.Errorf("%s: %s: %v", c.CommandPath(), strings.TrimSpace(line), err)
+				}
+			}
+		}
+		for _, below := range c.Commands() {
+			visit(below)
+		}
+	}
+	for _, root := range roots {
+		visit(root)
+	}
+	if calls < 100 {
+		t.Errorf("%d calls looked at", calls)
+	}
+}
+
+// parses looks for the command and the flags that words name, up to the end of the call.
+func parses(root *cobra.Command, words []string) error {
+	c, rest, err := root.Find(words)
+	if err != nil {
+		return err
+	}
+	if !c.Runnable() {
+		return fmt.Errorf("%s does nothing by itself", c.CommandPath())
+	}
+	for _, word := range rest {
+		if strings.ContainsAny(word[:1], "|<>#") || word == "--" || word == "&&" {
+			return nil
+		}
+		name, long := strings.CutPrefix(word, "--")
+		name, _, _ = strings.Cut(name, "=")
+		if long && c.Flag(name) == nil {
+			return fmt.Errorf("%s has no --%s", c.CommandPath(), name)
+		}
+	}
+	return nil
 }

@@ -8,39 +8,17 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-// terminal opens a pseudo terminal: what is written to tty comes out of the other end, and the other way round.
-func terminal(t *testing.T) (end, tty *os.File) {
-	t.Helper()
-	end, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	if err != nil {
-		t.Skipf("needs a pseudo terminal: %v", err)
-	}
-	t.Cleanup(func() { end.Close() })
-	if err := unix.IoctlSetPointerInt(int(end.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(end.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tty, err = os.OpenFile(filepath.Join("/dev/pts", strconv.Itoa(n)), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { tty.Close() })
-	return end, tty
-}
+	"holdfast/test/pty"
+)
 
 // TestOnlyATerminalIsPainted: a file gets plain words, a terminal colours unless NO_COLOR or TERM=dumb says otherwise.
 func TestOnlyATerminalIsPainted(t *testing.T) {
-	_, tty := terminal(t)
+	_, tty := pty.Open(t)
 	plain, err := os.Create(filepath.Join(t.TempDir(), "out"))
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +98,7 @@ func TestProgressShowsRateAndRest(t *testing.T) {
 
 // TestPasswordIsNotShown types a password at a terminal and looks at what the terminal shows.
 func TestPasswordIsNotShown(t *testing.T) {
-	end, tty := terminal(t)
+	end, tty := pty.Open(t)
 	type answer struct {
 		typed string
 		err   error
