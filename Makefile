@@ -1,6 +1,6 @@
 # Holdfast: what a developer types. Needs Go and make; the rest is built or fetched here, into .cache and bin.
 
-.PHONY: run build install manual check test fmt lint peer mixed crash sim cluster ops hosts kube clients utl metrics security fuzz bench microbench profile report tidy clean
+.PHONY: run build install manual check test fmt lint peer mixed crash sim cluster ops hosts kube clients ctl utl metrics security fuzz bench microbench profile report tidy clean
 
 # Start a member on 127.0.0.1:2379 with its data in ./default.etcd.
 run: build
@@ -72,6 +72,10 @@ kube: build
 # Real clients: clientv3 3.5 to 3.7, a client from npm, etcdctl, etcdutl.
 clients: build
 	go run ./test/legs clients
+
+# The command line beside etcd's, call by call.
+ctl: build
+	go run ./test/legs ctl
 
 # The tool for files beside etcd's, and data on its way from etcd and back.
 utl: build

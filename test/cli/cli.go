@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -56,7 +57,8 @@ func (c Call) String() string {
 // Tool is a program pointed at one server.
 type Tool struct {
 	Path   string
-	Server *run.Server
+	Within []string         // a command that becomes the program: it is given the path and the arguments
+	Server *run.Server      // nil where the calls say whom to ask
 	Dir    string           // for files the commands write
 	Drop   []*regexp.Regexp // cut out of what it writes to standard error, and out of no other stream
 
@@ -127,7 +129,7 @@ func (tl *Tool) Run(t *testing.T, c Call) string {
 
 // fill puts the names of this side into the place of MEMBER, SERVER and DIR.
 func (tl *Tool) fill(words []string) []string {
-	r := strings.NewReplacer("MEMBER", tl.member, "SERVER", tl.Server.Client, "DIR", tl.Dir)
+	r := strings.NewReplacer("MEMBER", tl.member, "SERVER", tl.address(), "DIR", tl.Dir)
 	out := make([]string, len(words))
 	for i, word := range words {
 		out[i] = r.Replace(word)
@@ -135,12 +137,21 @@ func (tl *Tool) fill(words []string) []string {
 	return out
 }
 
+// address is the server's.
+func (tl *Tool) address() string {
+	if tl.Server == nil {
+		return "SERVER"
+	}
+	return tl.Server.Client
+}
+
 // Output runs the program and writes its exit code before what it wrote.
 func (tl *Tool) Output(t *testing.T, c Call) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, tl.Path, append(tl.endpoints(c), c.Args...)...)
+	argv := slices.Concat(tl.Within, []string{tl.Path}, tl.endpoints(c), c.Args)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Stdin = strings.NewReader(c.Stdin)
 	cmd.Env = append(os.Environ(), c.Env...)
 	out := &lines{limit: c.Until, reached: make(chan struct{})}
@@ -188,6 +199,9 @@ func (tl *Tool) Output(t *testing.T, c Call) string {
 
 // endpoints points the program at the server, unless the call says where to.
 func (tl *Tool) endpoints(c Call) []string {
+	if tl.Server == nil {
+		return nil
+	}
 	for _, arg := range c.Args {
 		if strings.HasPrefix(arg, "--endpoints") {
 			return nil
@@ -267,7 +281,7 @@ func (tl *Tool) normal(text string, loose bool) string {
 			text = strings.ReplaceAll(text, fmt.Sprint(id), name)
 		}
 	}
-	text = strings.ReplaceAll(text, tl.Server.Client, "ENDPOINT")
+	text = strings.ReplaceAll(text, tl.address(), "ENDPOINT")
 	text = strings.ReplaceAll(text, tl.Dir, "DIR")
 	for _, d := range drawn {
 		text = d.pattern.ReplaceAllString(text, d.with)

@@ -2,7 +2,6 @@ package ctl
 
 import (
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -76,11 +75,6 @@ func TestUnreachable(t *testing.T) {
 		calls = append(calls, once(line+" --endpoints="+nobody+limit)...)
 	}
 	onBothServers(t, func(t *testing.T, sides [2]*cli.Tool) {
-		d := readDifferences(t)
-		var group sync.WaitGroup // most of the time is spent waiting, and no call changes anything
-		for some := range slices.Chunk(calls, 10) {
-			group.Go(func() { d.compare(t, sides, some) })
-		}
-		group.Wait()
+		readDifferences(t).compareAtOnce(t, sides, calls)
 	})
 }

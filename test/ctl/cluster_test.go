@@ -162,7 +162,7 @@ func TestCluster(t *testing.T) {
 		t.Skip("starts servers and tools")
 	}
 	ours := oursAsEtcdctl(t)
-	for _, kind := range []struct{ name, binary string }{{"etcd", etcd.Binary(t, "etcd")}, {"holdfast", run.Holdfast(t)}} {
+	for _, kind := range kinds(t) {
 		t.Run(kind.name, func(t *testing.T) {
 			c := startCluster(t, kind.binary, ours)
 			c.inspect(t)

@@ -4,7 +4,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"holdfast/test/cli"
@@ -74,4 +76,15 @@ func (d differences) compare(t *testing.T, sides [2]*cli.Tool, calls []cli.Call)
 			t.Errorf("%d: %s is equal, yet on the list of differences:\n%s\n%s", i, c, why, got)
 		}
 	}
+}
+
+// compareAtOnce compares calls that change nothing for each other, and mostly wait: some at the same time.
+func (d differences) compareAtOnce(t *testing.T, sides [2]*cli.Tool, calls []cli.Call) {
+	t.Helper()
+	const atOnce = 6
+	var group sync.WaitGroup
+	for some := range slices.Chunk(calls, (len(calls)+atOnce-1)/atOnce) {
+		group.Go(func() { d.compare(t, sides, some) })
+	}
+	group.Wait()
 }

@@ -1,7 +1,6 @@
 package ctl
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,8 +11,6 @@ import (
 
 	"holdfast/test/cli"
 )
-
-var perf = flag.Bool("perf", false, "also run check perf with both tools, which takes a minute for each kind of server")
 
 // TestCompat holds the columns of etcd 3.4 and 3.5 against those of etcd's tool of today: they are some of them, in the same order.
 func TestCompat(t *testing.T) {
@@ -132,20 +129,9 @@ func TestLinesOfScripts(t *testing.T) {
 
 // TestChecks runs the checks that write. Their standard output is compared, but for what they measured.
 func TestChecks(t *testing.T) {
-	measured := regexp.MustCompile(`[0-9.]+ (MB|writes/s)|[0-9.]+s\b`)
-	stdout := func(t *testing.T, tool *cli.Tool, args ...string) string {
-		cmd := exec.CommandContext(t.Context(), tool.Path, append([]string{"--endpoints=" + tool.Server.Client}, args...)...)
-		out, err := cmd.Output()
-		text := strings.ReplaceAll(measured.ReplaceAllString(string(out), "MEASURED"), tool.Server.Client, "ENDPOINT")
-		return fmt.Sprintf("%v\n%s", err, text)
-	}
 	onBothServers(t, func(t *testing.T, sides [2]*cli.Tool) {
-		checks := [][]string{{"check", "datascale", "--auto-compact", "--auto-defrag"}, {"check", "datascale", "--prefix=/other/"}}
-		if *perf {
-			checks = append(checks, []string{"check", "perf", "--auto-compact", "--auto-defrag"})
-		}
-		for _, args := range checks {
-			if want, got := stdout(t, sides[0], args...), stdout(t, sides[1], args...); want != got {
+		for _, args := range [][]string{{"check", "datascale", "--auto-compact", "--auto-defrag"}, {"check", "datascale", "--prefix=/other/", "--load=small"}} {
+			if want, got := checked(t, sides[0], 0, args...), checked(t, sides[1], 0, args...); want != got {
 				t.Errorf("%q\n--- etcd's etcdctl\n%s\n--- ours\n%s", args, want, got)
 			}
 		}

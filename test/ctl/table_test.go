@@ -24,7 +24,7 @@ func TestScript(t *testing.T) {
 	}, flags("--quota-backend-bytes=2147483648")) // it is reported, and the defaults differ
 }
 
-// onBothServers runs a test with etcd's tool and ours, first on etcd, then on Holdfast.
+// onBothServers runs a test with etcd's tool and ours, on servers of etcd and on Holdfast; in the short form on Holdfast alone.
 func onBothServers(t *testing.T, test func(t *testing.T, sides [2]*cli.Tool), settings ...func(*run.Config)) {
 	t.Helper()
 	if testing.Short() {
@@ -32,7 +32,7 @@ func onBothServers(t *testing.T, test func(t *testing.T, sides [2]*cli.Tool), se
 	}
 	ours := oursAsEtcdctl(t)
 	d := readDifferences(t)
-	for _, kind := range []struct{ name, binary string }{{"etcd", etcd.Binary(t, "etcd")}, {"holdfast", run.Holdfast(t)}} {
+	for _, kind := range kinds(t) {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
 			var sides [2]*cli.Tool
@@ -43,6 +43,19 @@ func onBothServers(t *testing.T, test func(t *testing.T, sides [2]*cli.Tool), se
 			test(t, sides)
 		})
 	}
+}
+
+// kind is a kind of server.
+type kind struct{ name, binary string }
+
+// kinds are etcd and Holdfast, in the short form Holdfast alone.
+func kinds(t *testing.T) []kind {
+	t.Helper()
+	all := []kind{{"etcd", etcd.Binary(t, "etcd")}, {"holdfast", run.Holdfast(t)}}
+	if !*long {
+		return all[1:]
+	}
+	return all
 }
 
 // flags are given to the server.

@@ -1,7 +1,7 @@
 // Command legs runs the tests of this repository in parts, one after the other or two at a time, and prints for each what it may
 // take and what it took. A part that fails or exceeds its budget fails the run; the others are run all the same.
 //
-//	legs check | test | peer | mixed | crash | sim | cluster | ops | hosts | kube | clients | utl | metrics | security | fuzz | bench | microbench | profile
+//	legs check | test | peer | mixed | crash | sim | cluster | ops | hosts | kube | clients | ctl | utl | metrics | security | fuzz | bench | microbench | profile
 package main
 
 import (
@@ -84,7 +84,7 @@ func all() []leg {
 			shell("bench, each row for a moment", 4*time.Minute, "go test -count=1 ./bench -run TestEveryRow"),
 			shell("clients", 10*time.Minute, "go test -count=1 ./test/clients"),
 			shell("kube, short", 5*time.Minute, "cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 ."),
-			shell("ctl", 8*time.Minute, "go test -count=1 ./test/ctl"),
+			shell("ctl, short", 4*time.Minute, "go test -count=1 ./test/ctl"),
 			shell("utl", 5*time.Minute, "go test -count=1 ./test/utl"),
 			shell("metrics", 3*time.Minute, "go test -count=1 ./test/metrics"),
 			shell("security, short", 4*time.Minute, "go test -count=1 ./test/security"),
@@ -190,6 +190,7 @@ var long = map[string][]leg{
 	"hosts":   {prepareEtcd, shell("hosts", 10*time.Minute, "go test -count=1 -v ./test/hosts")},
 	"metrics": {prepareEtcd, shell("metrics", 15*time.Minute, "HOLDFAST_METRICS=long go test -count=1 -v -timeout 14m ./test/metrics")},
 	"clients": {prepareEtcd, shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients")},
+	"ctl":     {prepareEtcd, shell("ctl", 20*time.Minute, "go test -count=1 -v -timeout 20m ./test/ctl -ctl.long")},
 	"utl":     {prepareEtcd, shell("utl", 10*time.Minute, "go test -count=1 -v ./test/utl")},
 	"crash": {
 		shell("crash", 30*time.Minute, "HOLDFAST_CRASHES=2000 HOLDFAST_KILLS=200 go test -count=1 -v -timeout 25m ./test/crash"),
@@ -222,7 +223,7 @@ func legsOf(what string) ([]leg, error) {
 
 func main() {
 	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|mixed|crash|sim|cluster|ops|hosts|kube|clients|metrics|security|fuzz|bench|microbench|profile")
+		fmt.Fprintln(os.Stderr, "usage: legs check|test|peer|mixed|crash|sim|cluster|ops|hosts|kube|clients|ctl|utl|metrics|security|fuzz|bench|microbench|profile")
 		os.Exit(2)
 	}
 	legs, err := legsOf(os.Args[1])

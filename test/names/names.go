@@ -20,7 +20,7 @@ import (
 // Zone is what is known. What is not there does not exist. Names have no dot at the end.
 type Zone struct {
 	SRV       map[string][]string
-	Addresses map[string]string // IPv4
+	Addresses map[string]string // IPv4, several with blanks between them
 }
 
 // serve answers until the test ends.
@@ -112,9 +112,11 @@ func (z Zone) answer(query []byte) ([]byte, error) {
 			m.Answers = append(m.Answers, dnsmessage.Resource{Header: header, Body: &r})
 		}
 	}
-	address, isHost := z.Addresses[name]
-	if isHost && q.Type == dnsmessage.TypeA {
-		m.Answers = append(m.Answers, dnsmessage.Resource{Header: header, Body: &dnsmessage.AResource{A: [4]byte(net.ParseIP(address).To4())}})
+	addresses, isHost := z.Addresses[name]
+	if q.Type == dnsmessage.TypeA {
+		for address := range strings.FieldsSeq(addresses) {
+			m.Answers = append(m.Answers, dnsmessage.Resource{Header: header, Body: &dnsmessage.AResource{A: [4]byte(net.ParseIP(address).To4())}})
+		}
 	}
 	if !isService && !isHost {
 		m.RCode = dnsmessage.RCodeNameError
