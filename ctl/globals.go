@@ -130,18 +130,17 @@ func (t *tool) configure(cmd *cobra.Command) error {
 // explainUnknown lets `help` tell standard error of what it does not know, as etcd's tool does; cobra would tell standard output.
 func (t *tool) explainUnknown(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
-	for _, c := range root.Commands() {
-		if c.Name() != "help" {
-			continue
+	help, _, err := root.Find([]string{"help"}) // Commands would sort them, and with them what is suggested for a mistyped name
+	if err != nil {
+		panic(fmt.Sprintf("ctl: help: %v", err))
+	}
+	show := help.Run
+	help.Run = func(cmd *cobra.Command, args []string) {
+		if found, _, err := root.Find(args); found != nil && err == nil {
+			show(cmd, args)
+			return
 		}
-		show := c.Run
-		c.Run = func(cmd *cobra.Command, args []string) {
-			if found, _, err := root.Find(args); found != nil && err == nil {
-				show(cmd, args)
-				return
-			}
-			fmt.Fprintf(t.env.Stderr, "Unknown help topic %#q\n%s", args, root.UsageString())
-		}
+		fmt.Fprintf(t.env.Stderr, "Unknown help topic %#q\n%s", args, root.UsageString())
 	}
 }
 

@@ -58,8 +58,7 @@ func sit(t *testing.T, env []string, argv []string, answers ...typed) (exit erro
 	if ctx.Err() != nil {
 		t.Errorf("%q does not end", argv)
 	}
-	end.Close()
-	return exit, <-read
+	return exit, <-read // nobody has the terminal any more: what is left is read, and then nothing
 }
 
 // TestAnswers types passwords on a terminal: both tools ask the same, show nothing of what is typed, and do the same with it.
