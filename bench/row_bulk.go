@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,7 +92,8 @@ func bulk(ctx context.Context, t *task) (err error) {
 	}
 	inWork, err := r.run(ctx, m.servers[0].Ended())
 	took := time.Since(began).Seconds()
-	v["all_s"], v["in_work_min"] = took, float64(inWork)
+	v["all_s"], v["in_work_min"] = took, slices.Min(append(inWork, bulkRanges))
+	t.record.Series["in_work"] = inWork
 	v["puts_per_s"] = float64(puts.done.Load()-before) / took
 	v["puts_ratio"] = v["puts_per_s"] / max(1, v["quiet_puts_per_s"])
 	v["succeeded"], v["turned_away"] = float64(r.succeeded.Load()), float64(r.turnedAway.Load())
@@ -107,9 +109,8 @@ func bulk(ctx context.Context, t *task) (err error) {
 	return errors.Join(err, failed)
 }
 
-// run makes all ranges, each until it succeeds, and returns when they have, the member has ended, or patience has. It returns, too, the fewest
-// that were in work at a time while more than four were left.
-func (r *bulkRead) run(ctx context.Context, ended <-chan struct{}) (inWork int, err error) {
+// run makes all ranges, each until it succeeds, and returns when they have, the member has ended, or patience has. It returns, too, what look saw.
+func (r *bulkRead) run(ctx context.Context, ended <-chan struct{}) (inWork []float64, err error) {
 	ctx, stop := context.WithTimeout(ctx, bulkPatience)
 	defer stop()
 	go func() { // ends with ctx
@@ -162,13 +163,13 @@ func (r *bulkRead) one(ctx context.Context, i int) error {
 	}
 }
 
-// look returns the fewest ranges that were in work at a time, from bulkIdle on, while more than four were left; all of them if it came to no look.
-func (r *bulkRead) look(all <-chan struct{}) int {
-	fewest, began := bulkRanges, time.Now()
+// look returns how many ranges were in work at each look, from bulkIdle on, while more than four were left.
+func (r *bulkRead) look(all <-chan struct{}) (inWork []float64) {
+	began := time.Now()
 	for {
 		select {
 		case <-all:
-			return fewest
+			return inWork
 		case <-time.After(bulkLook):
 		}
 		if bulkRanges-r.succeeded.Load() <= 4 || time.Since(began) < bulkIdle {
@@ -180,7 +181,7 @@ func (r *bulkRead) look(all <-chan struct{}) int {
 				n++
 			}
 		}
-		fewest = min(fewest, n)
+		inWork = append(inWork, float64(n))
 	}
 }
 
