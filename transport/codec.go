@@ -56,7 +56,12 @@ func isLinkHeartbeat(m *raftpb.Message) bool {
 type messageEncoder struct{}
 
 func (messageEncoder) encode(dst []byte, m *raftpb.Message) ([]byte, error) {
-	return appendFrame(dst, func(b []byte) ([]byte, error) { return proto.MarshalOptions{}.MarshalAppend(b, m) })
+	return appendFrame(dst, func(b []byte) ([]byte, error) {
+		if b, plain := appendProposal(b, m); plain {
+			return b, nil
+		}
+		return proto.MarshalOptions{}.MarshalAppend(b, m)
+	})
 }
 
 type messageDecoder struct{ frames }
@@ -74,6 +79,9 @@ func (f frames) message(size uint64) (*raftpb.Message, error) {
 	b, err := f.bytes(size)
 	if err != nil {
 		return nil, err
+	}
+	if m := decodeProposal(b); m != nil {
+		return m, nil
 	}
 	m := new(raftpb.Message)
 	if err := proto.Unmarshal(b, m); err != nil {

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
@@ -13,6 +14,11 @@ func appendEntry(dst []byte, e *raftpb.Entry) ([]byte, error) {
 	if len(e.ProtoReflect().GetUnknown()) > 0 {
 		return proto.MarshalOptions{}.MarshalAppend(dst, e)
 	}
+	return appendPlainEntry(dst, e), nil
+}
+
+// appendPlainEntry appends an entry without unknown fields.
+func appendPlainEntry(dst []byte, e *raftpb.Entry) []byte {
 	if e.Type != nil {
 		dst = binary.AppendUvarint(append(dst, 0x08), uint64(int64(*e.Type)))
 	}
@@ -26,8 +32,27 @@ func appendEntry(dst []byte, e *raftpb.Entry) ([]byte, error) {
 		dst = binary.AppendUvarint(append(dst, 0x22), uint64(len(e.Data)))
 		dst = append(dst, e.Data...)
 	}
-	return dst, nil
+	return dst
 }
+
+// plainEntrySize is the length of what appendPlainEntry appends.
+func plainEntrySize(e *raftpb.Entry) (n int) {
+	if e.Type != nil {
+		n += 1 + varintSize(uint64(int64(*e.Type)))
+	}
+	if e.Term != nil {
+		n += 1 + varintSize(*e.Term)
+	}
+	if e.Index != nil {
+		n += 1 + varintSize(*e.Index)
+	}
+	if e.Data != nil {
+		n += 1 + varintSize(uint64(len(e.Data))) + len(e.Data)
+	}
+	return n
+}
+
+func varintSize(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
 
 // entryBox holds an entry together with what its pointers point to: one allocation instead of four.
 type entryBox struct {
@@ -45,8 +70,8 @@ func decodeEntry(b []byte) (*raftpb.Entry, error) {
 	return e, proto.Unmarshal(b, e)
 }
 
-// decodePlainEntry reads the encoding that members write: the fields in order, term and index set, nothing behind the
-// data. It returns nil for anything else.
+// decodePlainEntry reads the encoding that members write: the fields in order, nothing behind the data. It returns nil for
+// anything else.
 func decodePlainEntry(b []byte) *entryBox {
 	box := new(entryBox)
 	var last byte
@@ -79,9 +104,6 @@ func decodePlainEntry(b []byte) *entryBox {
 			return nil
 		}
 		last = tag
-	}
-	if box.entry.Term == nil || box.entry.Index == nil {
-		return nil
 	}
 	return box
 }

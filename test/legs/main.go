@@ -150,7 +150,7 @@ done <<-'END'
 	./watch ^(BenchmarkFanout|BenchmarkAppend)$
 	./raftlog ^(BenchmarkEncodeEntry|BenchmarkAppend)$
 	./replica ^BenchmarkPropose$
-	./transport ^BenchmarkMsgAppStream$
+	./transport ^(BenchmarkMsgAppStream|BenchmarkProposals)$
 END
 if test -n "${RECORD:-}"; then cp $now bench/micro.txt; else .cache/benchstat bench/micro.txt $now; fi`
 
