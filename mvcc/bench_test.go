@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -186,4 +188,64 @@ func BenchmarkCompact(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/65000, "ns/change")
+}
+
+// BenchmarkPutBesideCompact: how long does a put take while a compaction goes on in steps of so many changes? What a step removes is one batch, behind
+// which the put's waits. Each step is followed by a rest ten times as long.
+func BenchmarkPutBesideCompact(b *testing.B) {
+	for _, rows := range []int{1000, 100} {
+		b.Run(fmt.Sprint(rows), func(b *testing.B) {
+			st, s := openBench(b, 1000, 256)
+			value := make([]byte, 256)
+			for i := range 3000 {
+				putRun(b, st, s, i*64%1000, 64, value)
+			}
+			batch := st.NewBatch()
+			run := s.Begin(batch)
+			if err := run.Compact(s.Revision()); err != nil {
+				b.Fatal(err)
+			}
+			if err := run.Seal(); err != nil {
+				b.Fatal(err)
+			}
+			if err := batch.Commit(); err != nil {
+				b.Fatal(err)
+			}
+			run.Publish()
+			compacting := make(chan error, 1)
+			var steps []time.Duration
+			go func() { // ends with the compaction
+				for {
+					began := time.Now()
+					done, err := s.CompactStep(rows)
+					steps = append(steps, time.Since(began))
+					if done || err != nil {
+						compacting <- err
+						return
+					}
+					time.Sleep(10 * time.Since(began))
+				}
+			}()
+			var took []time.Duration
+			b.ResetTimer()
+			for b.Loop() {
+				began := time.Now()
+				putRun(b, st, s, len(took)%1000, 1, value)
+				took = append(took, time.Since(began))
+			}
+			b.StopTimer()
+			if len(compacting) > 0 {
+				b.Log("the compaction was over before the puts")
+			}
+			if err := <-compacting; err != nil {
+				b.Fatal(err)
+			}
+			slices.Sort(took)
+			slices.Sort(steps)
+			b.ReportMetric(float64(steps[len(steps)/2].Microseconds()), "step-us")
+			for name, q := range map[string]float64{"p99-us": 0.99, "p999-us": 0.999} {
+				b.ReportMetric(float64(took[int(q*float64(len(took)))].Microseconds()), name)
+			}
+		})
+	}
 }

@@ -18,18 +18,25 @@ import (
 // of hashes depends on it.
 const compactBurst = 3
 
-// compactPhysically removes what compactions have hidden, in steps with a rest after each so that requests find the disk
-// and the processor free. Where there are none there is no rest: 800,000 revisions take 2 s then, and 17 s otherwise. It starts with what
-// a crash interrupted.
+// compactPiece is how many changes a step of a compaction looks at at once. What it removes of them is one batch, behind which what is applied
+// waits: 0.1 ms for so many.
+const compactPiece = 100
+
+// compactPhysically removes what compactions have hidden, in steps with rests so that requests find the disk and the processor free. A step comes in
+// pieces, each with its part of the rest. Where there are no requests there is no rest: 800,000 revisions take 2 s then, and 17 s otherwise. It
+// starts with what a crash interrupted.
 func (s *Server) compactPhysically(ctx context.Context) error {
+	piece := min(compactPiece, s.cfg.CompactionRows)
+	rest := s.cfg.CompactionPause * time.Duration(piece) / time.Duration(s.cfg.CompactionRows)
+	busy := s.cfg.Now() // when a request was last seen
 	var before uint64
-	for steps := 1; ; steps++ {
-		done, err := s.compactStep()
+	for rows := piece; ; rows += piece {
+		done, err := s.compactStep(piece)
 		if err != nil {
 			return err
 		}
 		if done {
-			steps = 0
+			rows = 0
 			poke(s.reclaimable)
 			select {
 			case <-s.compacted:
@@ -38,14 +45,16 @@ func (s *Server) compactPhysically(ctx context.Context) error {
 			}
 			continue
 		}
-		work := s.work()
-		idle := work == before
-		before = work
-		if steps < compactBurst || idle && ctx.Err() == nil {
+		now := s.cfg.Now()
+		if work := s.work(); work != before {
+			before, busy = work, now
+		}
+		idle := now.Sub(busy) > s.cfg.CompactionPause
+		if rows < compactBurst*s.cfg.CompactionRows || idle && ctx.Err() == nil {
 			continue
 		}
 		select {
-		case <-time.After(s.cfg.CompactionPause):
+		case <-time.After(rest):
 		case <-ctx.Done():
 			return nil
 		}
@@ -55,10 +64,10 @@ func (s *Server) compactPhysically(ctx context.Context) error {
 // work grows with everything that is applied or read.
 func (s *Server) work() uint64 { return s.replica.Status().Applied + s.keys.Ranges() }
 
-func (s *Server) compactStep() (done bool, err error) {
+func (s *Server) compactStep(rows int) (done bool, err error) {
 	scheduled, finished := s.keys.Compaction()
 	began := s.cfg.Now()
-	done, err = s.keys.CompactStep(s.cfg.CompactionRows)
+	done, err = s.keys.CompactStep(rows)
 	if err != nil {
 		return false, fmt.Errorf("compact the history: %w", err)
 	}
