@@ -9,7 +9,7 @@ import (
 	"holdfast/kv"
 )
 
-// The history is read in blocks of about blockBytes. Of these the cache keeps blocksKept, 8 MiB of small events:
+// The history is read in blocks of about blockBytes, or less where there are many streams (Hub.share). Of these the cache keeps blocksKept, 8 MiB of small events:
 // streams that catch up at the same time run in a convoy, the first reading and the others finding the block, so a
 // few blocks do.
 const blocksKept = 32
@@ -32,14 +32,14 @@ type loading struct {
 
 func newBlockCache(h History) *blockCache { return &blockCache{history: h} }
 
-// read gives a block that holds at, reading it unless the cache has it. It reads no further than upTo.
-func (c *blockCache) read(at kv.Rev, upTo kv.Revision, withPrev bool) (*block, error) {
+// read gives a block that holds at, reading it unless the cache has it. It reads no further than upTo, and some maxBytes.
+func (c *blockCache) read(at kv.Rev, upTo kv.Revision, maxBytes int, withPrev bool) (*block, error) {
 	l, mine := c.claim(at, withPrev)
 	if !mine {
 		<-l.done
 		return &l.block, l.err
 	}
-	l.err = c.fill(&l.block, upTo)
+	l.err = c.fill(&l.block, upTo, maxBytes)
 	if l.err != nil {
 		c.forget(l)
 	}
@@ -88,9 +88,9 @@ func (c *blockCache) forget(l *loading) {
 	}
 }
 
-func (c *blockCache) fill(b *block, upTo kv.Revision) error {
+func (c *blockCache) fill(b *block, upTo kv.Revision, maxBytes int) error {
 	c.reads.Add(1)
-	events, next, err := c.history.Events(b.from, upTo, blockBytes, b.withPrev)
+	events, next, err := c.history.Events(b.from, upTo, maxBytes, b.withPrev)
 	if err != nil {
 		return fmt.Errorf("read history from %s: %w", b.from, err)
 	}

@@ -12,6 +12,7 @@ type source struct {
 	head kv.Revision // the head when the source was chosen
 	// watchers are the cursor's at that time.
 	watchers []*watcher
+	bytes    int // bound of what is read and of what is sent
 }
 
 // fetch moves the cursor in hand, which is behind, over one block and fills the batch with what it found there. It
@@ -19,8 +20,9 @@ type source struct {
 func (s *Stream) fetch(maxBytes int) error {
 	c := s.hand
 	v := s.source.view
+	maxBytes = min(maxBytes, s.source.bytes)
 	if s.source.upTo > 0 {
-		b, err := s.hub.history.read(c.next, s.source.upTo, c.group.withPrev())
+		b, err := s.hub.history.read(c.next, s.source.upTo, min(blockBytes, s.source.bytes), c.group.withPrev())
 		if err != nil {
 			return s.missed(c, err)
 		}

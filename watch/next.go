@@ -14,7 +14,7 @@ const (
 )
 
 // Next pulls the next response. It reports false if there is none: wake is called when there is. Events of whole
-// revisions are put together up to maxBytes; a single revision may be larger. If no watcher has anything in the log,
+// revisions are put together up to maxBytes, and up to the stream's share of what all may have in hand; a single revision may be larger. If no watcher has anything in the log,
 // those that are behind read, block by block, until one has something. The error is one of reading the history;
 // the next call tries again.
 func (s *Stream) Next(maxBytes int) (Response, bool, error) {
@@ -48,6 +48,7 @@ func (s *Stream) Next(maxBytes int) (Response, bool, error) {
 func (s *Stream) decide(maxBytes int) (act, Response) {
 	s.hub.mu.Lock()
 	defer s.hub.unlock()
+	maxBytes = min(maxBytes, s.hub.share())
 	if s.batch.done() {
 		s.putBack()
 	}
@@ -206,7 +207,7 @@ func (s *Stream) approach(c *cursor) act {
 		}
 		watchers = c.watchers
 	}
-	s.source = source{head: h.head, watchers: watchers}
+	s.source = source{head: h.head, watchers: watchers, bytes: h.share()}
 	switch b := h.log.find(c.next); {
 	case b == nil:
 		s.source.upTo = h.log.first(h.head) - 1

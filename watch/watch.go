@@ -249,6 +249,17 @@ func (h *Hub) quit(g *group) {
 	h.groups = h.groups[:len(h.groups)-1]
 }
 
+// Bounds of what a stream has in hand until its client takes it: all of them share handsBytesMax, which is not kept to if that leaves a stream less
+// than handBytesMin, and one event is given at least. A stream whose client does not read holds what it has in hand for good, each somewhere else
+// in the history perhaps.
+const (
+	handsBytesMax = 64 << 20
+	handBytesMin  = 16 << 10
+)
+
+// share is how many bytes of events a stream may have in hand. It needs mu.
+func (h *Hub) share() int { return max(handBytesMin, handsBytesMax/max(1, len(h.streams))) }
+
 // unlock releases mu and wakes the streams that were given something under it.
 func (h *Hub) unlock() {
 	var few [8]*Stream // spares an allocation where few streams are woken
