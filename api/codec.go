@@ -63,6 +63,8 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		}
 	case *answer:
 		out = v.frames
+	case *watchMessage:
+		out = v.frames
 	default:
 		out, err = c.generated.Marshal(v)
 	}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"holdfast/api/port"
 	"holdfast/kv"
 )
 
@@ -156,7 +157,7 @@ var (
 
 // follow watches until each returns an error, ctx ends or the watch does, and returns why.
 func (a *API) follow(ctx context.Context, q *kv.WatchCreate, each func(*pb.WatchResponse, *mvccpb.Event) error) error {
-	s, wake := a.newWatch()
+	s, wake := a.newWatch(new(port.Hold))
 	defer s.Close()
 	a.createWatch(ctx, s, q)
 	for {

@@ -10,7 +10,9 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
 
+	"holdfast/api/port"
 	"holdfast/auth"
 	"holdfast/kv"
 	"holdfast/watch"
@@ -37,10 +39,13 @@ const watchPendingMax = 1000
 // watch serves one stream of watches: one goroutine takes requests, another sends what there is. The stream ends with the
 // first of them.
 func (a *API) watch(stream grpc.ServerStream) error {
-	s, wake := a.newWatch()
+	hold, beside := port.HoldOf(stream.Context())
+	defer hold.End()
+	s, wake := a.newWatch(hold)
 	defer s.Close()
+	s.Beside(beside)
 	g, ctx := errgroup.WithContext(stream.Context())
-	g.Go(func() error { return a.sendWatch(ctx, stream, s, wake) })
+	g.Go(func() error { return a.sendWatch(ctx, stream, s, wake, hold) })
 	g.Go(func() error { return a.receive(ctx, func() error { return a.receiveWatch(ctx, stream, s) }) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
@@ -49,10 +54,12 @@ func (a *API) watch(stream grpc.ServerStream) error {
 	return toWire(err)
 }
 
-// newWatch opens a stream of watches that wakes its reader through a channel.
-func (a *API) newWatch() (*watch.Stream, <-chan struct{}) {
+// newWatch opens a stream of watches that wakes its reader through a channel. Its connection is held from then on: the streams of one
+// connection are mostly woken together, and what they send goes out together.
+func (a *API) newWatch(hold *port.Hold) (*watch.Stream, <-chan struct{}) {
 	wake := make(chan struct{}, 1)
 	return a.member.NewWatchStream(func() {
+		hold.Take()
 		select {
 		case wake <- struct{}{}:
 		default:
@@ -144,13 +151,14 @@ func awaitReader(ctx context.Context, s *watch.Stream) error {
 }
 
 // sendWatch sends what the stream has. A client that does not read holds up nobody but itself.
-func (a *API) sendWatch(ctx context.Context, stream grpc.ServerStream, s *watch.Stream, wake <-chan struct{}) error {
+func (a *API) sendWatch(ctx context.Context, stream grpc.ServerStream, s *watch.Stream, wake <-chan struct{}, hold *port.Hold) error {
 	progress := time.NewTimer(a.progressInterval())
 	defer progress.Stop()
 	for {
-		if err := a.drain(stream, s); err != nil {
+		if err := a.drain(stream, s, hold); err != nil {
 			return err
 		}
+		hold.Give()
 		select {
 		case <-wake:
 		case <-progress.C:
@@ -168,16 +176,27 @@ func (a *API) progressInterval() time.Duration {
 	return a.cfg.WatchProgress + rand.N(a.cfg.WatchProgress/10+1)
 }
 
-func (a *API) drain(stream grpc.ServerStream, s *watch.Stream) error {
+// watchHeldMax is how many bytes of events are sent while the connection is held. gRPC takes twice as much before it waits for the client to read, for which
+// the other streams of the connection must not wait.
+const watchHeldMax = 32 << 10
+
+func (a *API) drain(stream grpc.ServerStream, s *watch.Stream, hold *port.Hold) error {
+	var r watch.Response
+	var message watchMessage
+	sent := 0
 	began := a.calls.time()
 	for {
-		r, some, err := s.Next(watchBatchBytes)
-		if err != nil || !some {
+		var some bool
+		var err error
+		if r, some, err = s.Next(watchBatchBytes); err != nil || !some {
 			return err
 		}
-		answer := a.watchAnswer(&r)
+		message.write(a.watchHeader(&r), &r)
+		if sent += r.EventBytes; sent > watchHeldMax {
+			hold.Give()
+		}
 		failpointBeforeSendWatchResponse()
-		if err := stream.SendMsg(answer); err != nil {
+		if err := stream.SendMsg(&message); err != nil {
 			a.calls.failed(stream.Context(), "send", "watch", err)
 			return err
 		}
@@ -187,10 +206,16 @@ func (a *API) drain(stream grpc.ServerStream, s *watch.Stream) error {
 	}
 }
 
-// watchAnswer encodes a response under the header of this moment.
-func (a *API) watchAnswer(r *watch.Response) outbound {
+// watchHeader is the header of a response at this moment.
+func (a *API) watchHeader(r *watch.Response) kv.Header {
 	h := a.member.Header()
 	h.Revision = r.Revision
+	return h
+}
+
+// watchAnswer encodes a response under the header of this moment.
+func (a *API) watchAnswer(r *watch.Response) outbound {
+	h := a.watchHeader(r)
 	parts := make([][]byte, 0, 1+len(r.Events))
 	parts = append(parts, r.Append(make([]byte, 0, watchHeadMax), &h))
 	return append(parts, r.Events...)
@@ -198,3 +223,43 @@ func (a *API) watchAnswer(r *watch.Response) outbound {
 
 // watchHeadMax is more than a watch response takes without events and reasons.
 const watchHeadMax = 80
+
+// watchMessage is a response on its way to gRPC, used again for the next one: events go to many, so that what is allocated for each counts.
+type watchMessage struct{ frames mem.BufferSlice }
+
+// watchCopyMax is how long a response is at most that is written into a buffer of its own, which gRPC gives back. Copying less than
+// that costs less than allocating references to it; longer ones refer to the bytes that all watchers share.
+const watchCopyMax = 4 << 10
+
+// write encodes r under h.
+func (m *watchMessage) write(h kv.Header, r *watch.Response) {
+	size := watchHeadMax + len(r.CancelReason) + r.EventBytes
+	if size <= watchCopyMax {
+		text := watchBuffer(size)
+		*text = r.Append((*text)[:0], &h)
+		for _, event := range r.Events {
+			*text = append(*text, event...)
+		}
+		m.frames = mem.BufferSlice{mem.NewBuffer(text, watchBuffers)}
+		return
+	}
+	m.frames = make(mem.BufferSlice, 0, 1+len(r.Events))
+	m.frames = append(m.frames, mem.SliceBuffer(r.Append(make([]byte, 0, watchHeadMax), &h)))
+	for _, event := range r.Events {
+		m.frames = append(m.frames, mem.SliceBuffer(event))
+	}
+}
+
+// watchBuffers keeps buffers for responses, of which each is filled at least by half, as what waits for a client is counted by what is filled.
+var watchBuffers = mem.NewTieredBufferPool(2*watchPoolMin, watchCopyMax)
+
+// watchPoolMin is the length from which gRPC gives buffers back.
+const watchPoolMin = 1 << 10
+
+func watchBuffer(size int) *[]byte {
+	if size <= watchPoolMin {
+		text := make([]byte, 0, size)
+		return &text
+	}
+	return watchBuffers.Get(size)
+}

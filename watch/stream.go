@@ -21,8 +21,9 @@ type Stream struct {
 	closed atomic.Bool
 
 	// Hub.mu guards these.
-	at       int  // place in Hub.streams
-	asleep   bool // Next has returned nothing, and wake was not called since
+	at       int    // place in Hub.streams
+	beside   uint64 // see Beside
+	asleep   bool   // Next has returned nothing, and wake was not called since
 	nextID   int64
 	watchers map[int64]*watcher // those ended by a compaction stay until the client cancels them, as in etcd
 	alive    int                // watchers not ended
@@ -72,6 +73,14 @@ func (h *Hub) NewStream(wake func()) *Stream {
 	s.at = len(h.streams)
 	h.streams = append(h.streams, s)
 	return s
+}
+
+// Beside says that the stream shares a connection, or whatever it is, with the others of that number: they are woken one after the other, so that what
+// they send can go out together. 0 is no number.
+func (s *Stream) Beside(number uint64) {
+	s.hub.mu.Lock()
+	defer s.hub.mu.Unlock()
+	s.beside = number
 }
 
 // Pending is the number of answers, events aside, that wait to be pulled. It has no bound of its own: a client that

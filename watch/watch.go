@@ -16,6 +16,7 @@
 package watch
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -260,12 +261,13 @@ const (
 // share is how many bytes of events a stream may have in hand. It needs mu.
 func (h *Hub) share() int { return max(handBytesMin, handsBytesMax/max(1, len(h.streams))) }
 
-// unlock releases mu and wakes the streams that were given something under it.
+// unlock releases mu and wakes the streams that were given something under it, neighbours one after the other.
 func (h *Hub) unlock() {
 	var few [8]*Stream // spares an allocation where few streams are woken
 	rousing := append(few[:0], h.rousing...)
 	clear(h.rousing)
 	h.rousing = h.rousing[:0]
+	slices.SortFunc(rousing, func(a, b *Stream) int { return cmp.Compare(a.beside, b.beside) })
 	h.mu.Unlock()
 	for _, s := range rousing {
 		s.wake()

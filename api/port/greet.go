@@ -300,7 +300,7 @@ func (s *skipAcks) filter(p []byte) []byte {
 // Credentials are for servers of gRPC behind a port, with or without TLS.
 func Credentials() credentials.TransportCredentials { return shownTLS{} }
 
-// shownTLS gives gRPC connections whose handshake is done, and what was shown in it. In plaintext nothing was.
+// shownTLS gives gRPC connections whose handshake is done, bundled, and what was shown in it. In plaintext nothing was.
 type shownTLS struct{}
 
 var _ credentials.TransportCredentials = shownTLS{}
@@ -309,9 +309,9 @@ var _ credentials.TransportCredentials = shownTLS{}
 func (shownTLS) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	g, ok := c.(*greeted)
 	if !ok {
-		return c, nil, nil
+		return bundle(c), nil, nil
 	}
-	return c, credentials.TLSInfo{State: g.state, CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}, nil
+	return bundle(c), credentials.TLSInfo{State: g.state, CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity}}, nil
 }
 
 // ClientHandshake implements credentials.TransportCredentials.
