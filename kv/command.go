@@ -32,6 +32,13 @@ func DecodeCommand(payload []byte) (Command, error) {
 	}
 	m := new(pb.InternalRaftRequest)
 	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(payload, m); err != nil {
+		if _, old := readOldWrite(payload); old {
+			c, err := decodeOldMembers(payload)
+			if err != nil {
+				return Command{}, fmt.Errorf("decode command of %d bytes: %w", len(payload), err)
+			}
+			return c, nil
+		}
 		return Command{}, fmt.Errorf("decode command of %d bytes: %w: %w", len(payload), ErrMalformed, err)
 	}
 	canonical, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)

@@ -67,7 +67,27 @@ func (e etcdDir) open() (etcdState, error) {
 	if err := rec.Check(uint64(s.at.Index)); err != nil {
 		return etcdState{}, errors.Join(err, s.db.Close())
 	}
+	if err := e.readable(s.at.Index); err != nil {
+		return etcdState{}, errors.Join(err, s.db.Close())
+	}
 	return s, nil
+}
+
+// readable asks that what the log has behind the database can be carried out: a member that finds out later cannot go back.
+func (e etcdDir) readable(applied kv.Index) error {
+	rec, err := raftlog.ReadAfter(e.fs, e.wal, uint64(applied))
+	if err != nil {
+		return err
+	}
+	for _, entry := range rec.Entries {
+		if entry.GetType() != raftpb.EntryNormal || len(entry.GetData()) == 0 || entry.GetIndex() <= uint64(applied) {
+			continue
+		}
+		if _, err := kv.DecodeCommand(entry.GetData()); err != nil {
+			return fmt.Errorf("entry %d of the raft log of the etcd in %s: %w", entry.GetIndex(), e.root, err)
+		}
+	}
+	return nil
 }
 
 // openAt opens one of the databases and reads what entry it is the state of.

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/runtime/protoimpl"
 
+	"holdfast/kv"
 	"holdfast/raftlog"
 	"holdfast/util/version"
 )
@@ -58,6 +59,9 @@ func entryVersion(e *raftpb.Entry) (version.Minor, error) {
 	}
 	q := new(pb.InternalRaftRequest)
 	if err := proto.Unmarshal(e.GetData(), q); err != nil {
+		if c, old := kv.DecodeCommand(e.GetData()); old == nil { // written by etcd up to 3.5 in a form of its own
+			return messageVersion(c.Cold.ProtoReflect())
+		}
 		return version.Minor{}, err
 	}
 	v, err := messageVersion(q.ProtoReflect())

@@ -32,6 +32,7 @@ func TestEntryVersion(t *testing.T) {
 		{"an alarm of corruption", "3.3.0", request(&pb.InternalRaftRequest{Alarm: &pb.AlarmRequest{Alarm: pb.AlarmType_CORRUPT}})},
 		{"a checkpoint of leases", "3.4.0", request(&pb.InternalRaftRequest{LeaseCheckpoint: &pb.LeaseCheckpointRequest{}})},
 		{"a version of the cluster", "3.5.0", request(&pb.InternalRaftRequest{ClusterVersionSet: &membershippb.ClusterVersionSetRequest{Ver: "3.7.0"}})},
+		{"the same as etcd 3.5 writes it", "3.5.0", &raftpb.Entry{Data: []byte("\x08\x01\x12\x03PUT\x1a\x0a/0/version\x22\x053.5.0")}},
 		{"a test of versions", "3.9.0", request(&pb.InternalRaftRequest{DowngradeVersionTest: &pb.DowngradeVersionTestRequest{Ver: "3.9.0"}})},
 		{"a member", "3.0.0", entry(raftpb.EntryConfChange, &raftpb.ConfChange{NodeId: proto.Uint64(1)})},
 		{"a change in two steps", "3.4.0", entry(raftpb.EntryConfChangeV2, &raftpb.ConfChangeV2{})},

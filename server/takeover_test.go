@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
 
 	"holdfast/etcdfile"
 	"holdfast/kv"
@@ -196,6 +198,9 @@ func TestTakeOverRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
+		"a key of etcd's v2 API in the log": func(t *testing.T, disk vfs.FS) {
+			appendEntry(t, disk, "d/member/wal", "\x08\x01\x12\x03PUT\x1a\x06/1/foo\x22\x03bar")
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk := vfs.NewMem()
@@ -214,6 +219,19 @@ func TestTakeOverRefuses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// appendEntry writes one more entry into the log of an etcd.
+func appendEntry(t *testing.T, disk vfs.FS, wal, payload string) {
+	t.Helper()
+	log, rec, err := raftlog.Open(raftlog.Config{FS: disk, Dir: wal, Log: slog.New(slog.DiscardHandler), SegmentBytes: 1 << 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &raftpb.Entry{Term: proto.Uint64(1), Index: proto.Uint64(rec.Last + 1), Data: []byte(payload)}
+	if err := errors.Join(log.Append(raftlog.Save{Entries: []*raftpb.Entry{e}}), log.Close()); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -79,8 +79,10 @@ func (r recovered) tell(out io.Writer, paint term.Paint) {
 		fmt.Fprintf(out, "\nNothing was made. The new cluster %x would begin in %s at revision %d.\n", r.ClusterID, into.DataDir, int64(r.NewRevision))
 		return
 	}
-	fmt.Fprintf(out, "\n%s cluster %x, member %s (%v), revision %d, all before it compacted.\nStart it: holdfast --name %s --data-dir %s --listen-peer-urls %s --initial-advertise-peer-urls %[7]s ...\n",
-		paint.Good("Made in "+into.DataDir+":"), r.ClusterID, r.self.Name, r.self.ID, int64(r.NewRevision), r.self.Name, into.DataDir, strings.Join(r.self.PeerURLs, ","))
+	urls := strings.Join(r.self.PeerURLs, ",")
+	fmt.Fprintf(out, "\n%s cluster %x, member %s (%v), revision %d, all before it compacted.\n",
+		paint.Good("Made in "+into.DataDir+":"), r.ClusterID, r.self.Name, r.self.ID, int64(r.NewRevision))
+	fmt.Fprintf(out, "Start it: holdfast --name %s --data-dir %s --listen-peer-urls %s --initial-advertise-peer-urls %s ...\n", r.self.Name, into.DataDir, urls, urls)
 }
 
 func (r recovered) tellKept(out io.Writer, paint term.Paint) {

@@ -10,6 +10,8 @@
 // and the first caller pays for the build (about 45 s of two cores on a machine that never compiled etcd); everyone
 // after it gets a path at once. `go run ./test/etcd/build` does the same from a Makefile and prints the folder.
 //
+// Older versions, whose data ours must take, stand in modules of their own beside it (Older).
+//
 //	Shape   .cache/etcd-3.7.3/{etcd,etcdctl,etcdutl}   static binaries; the folder appears whole, by one rename
 //	        .cache/etcd-3.7.3.lock                     held with flock while one process builds
 //	Errors  a failed build is returned with the go tool's own output
@@ -28,6 +30,15 @@ import (
 // Version is the etcd that is built: the one whose version our server reports as its own. A test keeps it equal to
 // the requirement in module/go.mod.
 const Version = "3.7.3"
+
+// The last versions of etcd's older lines, which Older builds.
+const (
+	Version35 = "3.5.35"
+	Version36 = "3.6.16"
+)
+
+// modules maps a version to the folder whose go.mod requires it.
+var modules = map[string]string{Version: "module", Version36: "module36", Version35: "module35"}
 
 // programs maps the name of a binary to the package it is built from.
 var programs = map[string]string{
@@ -59,12 +70,19 @@ func Binary(t Test, name string) string {
 
 // Build returns the folder that holds the three programs, building them if it does not exist yet. Any number of
 // processes may call it at once: one builds, the others wait for it.
-func Build() (string, error) {
+func Build() (string, error) { return Older(Version) }
+
+// Older is Build for another version: Version35 or Version36. Only long forms of tests use them, and do without where the modules
+// cannot be had.
+func Older(version string) (string, error) {
+	if modules[version] == "" {
+		return "", fmt.Errorf("build etcd %s: it is none of the versions that are known here", version)
+	}
 	root, err := Root()
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(root, ".cache", "etcd-"+Version)
+	dir := filepath.Join(root, ".cache", "etcd-"+version)
 	if built(dir) {
 		return dir, nil
 	}
@@ -76,7 +94,7 @@ func Build() (string, error) {
 	if built(dir) { // by whoever held the lock before us
 		return dir, nil
 	}
-	return dir, build(root, dir)
+	return dir, build(root, dir, version)
 }
 
 // Root returns the folder of the repository: the nearest one, upwards from the working directory, whose go.mod names
@@ -107,26 +125,26 @@ func built(dir string) bool {
 }
 
 // build compiles the programs into a folder beside dir and renames it to dir.
-func build(root, dir string) error {
+func build(root, dir, version string) error {
 	tmp, err := os.MkdirTemp(filepath.Dir(dir), "etcd-build-")
 	if err != nil {
-		return fmt.Errorf("build etcd %s: %w", Version, err)
+		return fmt.Errorf("build etcd %s: %w", version, err)
 	}
 	defer func() { _ = os.RemoveAll(tmp) }() // gone already when the rename succeeded
 	for name, pkg := range programs {
 		cmd := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(tmp, name), pkg)
-		cmd.Dir = filepath.Join(root, "test", "etcd", "module")
+		cmd.Dir = filepath.Join(root, "test", "etcd", modules[version])
 		// Neither a workspace nor flags meant for the product may reach this build.
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off", "GOFLAGS=")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s of etcd %s: %w\n%s", name, Version, err, out)
+			return fmt.Errorf("build %s of etcd %s: %w\n%s", name, version, err, out)
 		}
 	}
 	if err := os.Chmod(tmp, 0o755); err != nil {
-		return fmt.Errorf("build etcd %s: %w", Version, err)
+		return fmt.Errorf("build etcd %s: %w", version, err)
 	}
 	if err := os.Rename(tmp, dir); err != nil {
-		return fmt.Errorf("build etcd %s: %w", Version, err)
+		return fmt.Errorf("build etcd %s: %w", version, err)
 	}
 	return nil
 }

@@ -9,16 +9,18 @@ import (
 	"testing"
 )
 
-// TestVersionIsTheOneRequired compares Version with the requirement in the nested module, so that one cannot move
+// TestVersionsAreTheOnesRequired compares the versions with the requirements in the nested modules, so that one cannot move
 // without the other.
-func TestVersionIsTheOneRequired(t *testing.T) {
-	mod, err := os.ReadFile(filepath.Join("module", "go.mod"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, pkg := range programs {
-		if want := pkg + " v" + Version; !strings.Contains(string(mod), want+" ") && !strings.Contains(string(mod), want+"\n") {
-			t.Errorf("module/go.mod does not require %q for %s", want, name)
+func TestVersionsAreTheOnesRequired(t *testing.T) {
+	for version, folder := range modules {
+		mod, err := os.ReadFile(filepath.Join(folder, "go.mod"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, pkg := range programs {
+			if want := pkg + " v" + version; !strings.Contains(string(mod), want+" ") && !strings.Contains(string(mod), want+"\n") {
+				t.Errorf("%s/go.mod does not require %q for %s", folder, want, name)
+			}
 		}
 	}
 }

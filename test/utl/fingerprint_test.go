@@ -153,6 +153,7 @@ func (c *client) fingerprint() string {
 	rev := all.Header.Revision
 	say("keys", all)
 	hash := ask(c, pb.NewMaintenanceClient(c.conn).HashKV, &pb.HashKVRequest{})
+	hash.HashRevision = cmp.Or(hash.HashRevision, hash.Header.GetRevision()) // etcd 3.5 leaves it out
 	say("hash", hash)
 	if rev-15 >= hash.CompactRevision {
 		say("keys before", ask(c, kv.Range, &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, Revision: rev - 15}))

@@ -51,6 +51,10 @@ func TestWhatEtcdsToolCannotHasAllFormats(t *testing.T) {
 			t.Errorf("%s:\n%s\nwithout %s", strings.Join(args, " "), out, c.want)
 		}
 	}
+	made := must(t, dir, mine, "recover", "a", "b", "--data-dir", "made", "--name", "a", "--initial-cluster", trio, "--initial-advertise-peer-urls", "http://127.0.0.1:1")
+	if want := "Start it: holdfast --name a --data-dir made --listen-peer-urls http://127.0.0.1:1 --initial-advertise-peer-urls http://127.0.0.1:1 ...\n"; !strings.HasSuffix(made, want) {
+		t.Errorf("recover:\n%s\nwithout %s", made, want)
+	}
 	for _, format := range []string{"protobuf", "yaml"} {
 		for _, line := range []string{"recover a b --data-dir new -w " + format, "member set-urls --data-dir c b=http://127.0.0.1:8 -w " + format} {
 			if a := call(t, dir, mine, strings.Fields(line)...); a.code != 4 || a.out != "" || !strings.Contains(a.err, "output format") {
