@@ -143,7 +143,7 @@ func FuzzGateway(f *testing.F) {
 		f.Add(seed[0], []byte(seed[1]))
 	}
 	s := serve(f, testServerConfig(), testConfig())
-	g, err := gateway.New(gateway.Config{MessageBytesMax: 1 << 20})
+	g, err := gateway.New(gateway.Config{MessageBytesMax: 1 << 20, Range: s.api.rangeInProcess})
 	if err != nil {
 		f.Fatal(err)
 	}

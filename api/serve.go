@@ -30,7 +30,8 @@ func (a *API) Run(ctx context.Context, at Listeners) error {
 	handler, endJSON := a.handler(nil), func() error { return nil }
 	if a.cfg.Gateway {
 		json, err := gateway.New(gateway.Config{
-			MessageBytesMax: a.cfg.RequestBytesMax + requestExtra, BodyBytes: a.cfg.BodyBytes, SocketOrigin: a.socketOrigin,
+			MessageBytesMax: a.cfg.RequestBytesMax + requestExtra, BodyBytes: a.cfg.BodyBytes, Range: a.rangeInProcess,
+			SocketOrigin: a.socketOrigin,
 		})
 		if err != nil {
 			return err
@@ -106,6 +107,7 @@ func (a *API) stop(at Listeners, endJSON func() error, ports ...*port.Port) erro
 	})
 	defer cut.Stop()
 	a.grpc.GracefulStop()
+	errs = append(errs, down.Wait()) // requests in JSON may still send answers
 	a.answers.close()
-	return errors.Join(append(errs, down.Wait(), endJSON())...)
+	return errors.Join(append(errs, endJSON())...)
 }

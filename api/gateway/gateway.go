@@ -1,5 +1,6 @@
 // Package gateway takes JSON over HTTP, or over a WebSocket, and makes calls of gRPC of it. The calls take the way of all others,
-// over a connection within the process: what is checked, counted and refused there needs no second form here.
+// over a connection within the process: what is checked, counted and refused there needs no second form here. Only ranges are asked
+// for without that connection (range.go).
 //
 //	Source   etcd v3 API, the annotations google.api.http; the generated handlers of package gw
 package gateway
@@ -23,6 +24,7 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb/gw"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/encoding/protojson"
 )
@@ -53,6 +55,9 @@ type Config struct {
 	MessageBytesMax int
 	// BodyBytes bounds what the requests hold together; 0 is bodyBytesDefault.
 	BodyBytes int64
+	// Range answers an encoded RangeRequest as gRPC would, whose metadata ctx has; errors are statuses. Of the encoded answer every
+	// buffer holds whole fields. One with less data than its length says that the answer breaks off. All are to be freed.
+	Range func(ctx context.Context, request []byte) (mem.BufferSlice, error)
 	// SocketOrigin tells whether the page that a request comes from may open a WebSocket.
 	SocketOrigin func(*http.Request) bool
 }
@@ -65,6 +70,9 @@ type Gateway struct {
 	bodies  *bodies
 	upgrade websocket.Upgrader
 
+	askForRange func(ctx context.Context, request []byte) (mem.BufferSlice, error)
+	ranges      sync.WaitGroup // being answered
+
 	// Of WebSockets, which net/http does not look after once they are such: end cuts those that are left, sockets waits for them.
 	ctx     context.Context
 	end     context.CancelFunc
@@ -74,7 +82,7 @@ type Gateway struct {
 // New makes a gateway. Its calls wait until somebody serves Calls.
 func New(cfg Config) (*Gateway, error) {
 	g := &Gateway{
-		within: bufconn.Listen(connBuffer),
+		within: bufconn.Listen(connBuffer), askForRange: cfg.Range,
 		bodies: newBodies(bodyFactor*int64(cfg.MessageBytesMax), cmp.Or(cfg.BodyBytes, bodyBytesDefault)),
 	}
 	g.upgrade = websocket.Upgrader{CheckOrigin: cfg.SocketOrigin}
@@ -94,6 +102,9 @@ func New(cfg Config) (*Gateway, error) {
 		if err := register(g.ctx, g.mux, g.calls); err != nil {
 			return nil, errors.Join(fmt.Errorf("make the JSON gateway: %w", err), g.calls.Close())
 		}
+	}
+	if err := g.mux.HandlePath(http.MethodPost, rangePath, g.serveRange); err != nil { // goes before the generated one
+		return nil, errors.Join(fmt.Errorf("make the JSON gateway: %w", err), g.calls.Close())
 	}
 	return g, nil
 }
@@ -187,5 +198,6 @@ func ignoreUnsupported(error) {}
 func (g *Gateway) Close() error {
 	g.end()
 	g.sockets.Wait()
+	g.ranges.Wait()
 	return g.calls.Close()
 }

@@ -41,6 +41,7 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 	conn.SetReadLimit(g.bodies.messageMax)
 
 	sent, messages := io.Pipe()
+	defer sent.Close()
 	received := make(chan struct{})
 	go func() { // ends with the connection
 		defer close(received)
@@ -94,11 +95,11 @@ func copyMessages(to io.Writer, from *websocket.Conn) error {
 	}
 }
 
-// socketWriter sends an answer, each line as one message.
+// socketWriter sends an answer, each line as one message, which may go out in several frames.
 type socketWriter struct {
 	conn *websocket.Conn
 	head http.Header
-	line []byte // not sent yet: its end has not come
+	line io.WriteCloser // the message whose line has not ended; nil: none
 }
 
 // Header implements http.ResponseWriter. Nobody gets to see it.
@@ -120,10 +121,11 @@ func (w *socketWriter) Write(p []byte) (int, error) {
 	for rest := p; ; {
 		end := bytes.IndexByte(rest, '\n')
 		if end < 0 {
-			w.line = append(w.line, rest...)
-			return len(p), nil
+			return len(p), w.add(rest)
 		}
-		w.line = append(w.line, rest[:end]...)
+		if err := w.add(rest[:end]); err != nil {
+			return 0, err
+		}
 		if err := w.send(); err != nil {
 			return 0, err
 		}
@@ -131,14 +133,28 @@ func (w *socketWriter) Write(p []byte) (int, error) {
 	}
 }
 
-// send sends the line, if there is anything in it.
+// add adds to the line.
+func (w *socketWriter) add(part []byte) (err error) {
+	if len(part) == 0 {
+		return nil
+	}
+	if w.line == nil {
+		if w.line, err = w.conn.NextWriter(websocket.TextMessage); err != nil {
+			return err
+		}
+	}
+	_, err = w.line.Write(part)
+	return err
+}
+
+// send ends the line, if there is anything in it.
 func (w *socketWriter) send() error {
 	line := w.line
 	w.line = nil
-	if len(line) == 0 {
+	if line == nil {
 		return nil
 	}
-	return w.conn.WriteMessage(websocket.TextMessage, line)
+	return line.Close()
 }
 
 // end sends what has no line end, and that this was all. The client may be gone: it then hears neither.

@@ -2,11 +2,14 @@ package ops
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,7 +38,7 @@ const crowdValue = 10 << 10
 
 // Goal: a member lives within its memory, whatever is asked of it: many clients ask for lists of which each is a fifth of its limit, and
 // all get theirs, while puts go on. Method: a member in a control group with a limit, or with the flag alone; clients of HTTP/2 that count what
-// comes and keep nothing. Beyond its limit a member in a control group is killed by the kernel; without one its memory is sampled.
+// comes and keep nothing, and as many of the JSON gateway. Beyond its limit a member in a control group is killed by the kernel; without one its memory is sampled.
 func TestLargeAnswers(t *testing.T) {
 	c := crowd{limitMB: 192, ranges: 16, keys: 4000}
 	if *answersFlag {
@@ -107,10 +110,14 @@ func (c crowd) run(t *testing.T, server *run.Server) {
 	var all sync.WaitGroup
 	done := make(chan time.Time)
 	var arrived, retried atomic.Int64
-	for range c.ranges {
+	for i := range c.ranges {
+		ask := discard
+		if i%2 == 1 {
+			ask = discardJSON
+		}
 		all.Go(func() {
 			for {
-				n, err := discard(server.Client, "big/", "big0")
+				n, err := ask(server.Client, "big/", "big0")
 				switch {
 				case err == nil && n > c.keys*crowdValue:
 					arrived.Add(1)
@@ -204,6 +211,24 @@ func discard(address, from, to string) (n int, err error) {
 			return d.n, err
 		}
 	}
+}
+
+// discardJSON is discard through the JSON gateway.
+func discardJSON(address, from, to string) (n int, err error) {
+	encode := base64.StdEncoding.EncodeToString
+	q := fmt.Sprintf(`{"key":%q,"range_end":%q}`, encode([]byte(from)), encode([]byte(to)))
+	web := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	r, err := web.Post("http://"+address+"/v3/kv/range", "application/json", strings.NewReader(q))
+	if err != nil {
+		return 0, err
+	}
+	defer r.Body.Close()
+	if r.StatusCode != http.StatusOK {
+		why, err := io.ReadAll(r.Body)
+		return 0, errors.Join(fmt.Errorf("%s: %s", r.Status, why), err)
+	}
+	came, err := io.Copy(io.Discard, r.Body)
+	return int(came), err
 }
 
 // discarder is one call of a client that keeps nothing.
