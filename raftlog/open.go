@@ -36,6 +36,12 @@ func (r Recovered) Check(applied uint64) error {
 		return fmt.Errorf("%w: it begins with entry %d, but only %d entries have been applied: restore the state that belongs to the log, or %s",
 			ErrReleased, r.First, applied, remedyRejoin)
 	}
+	// A snapshot record is written when the state that it names is durable. Less is a state that has lost something, and the entries
+	// that are still there need not be what it was made of: those of a restored directory only found its cluster.
+	if n := len(r.Snapshots); n > 0 && r.Snapshots[n-1].Index > applied {
+		return fmt.Errorf("%w: it says that the state after entry %d was durable, but only %d entries have been applied: restore the state that belongs to the log, or %s",
+			ErrReleased, r.Snapshots[n-1].Index, applied, remedyRejoin)
+	}
 	return nil
 }
 
