@@ -99,7 +99,9 @@ func TestDiscoverySecure(t *testing.T) {
 			if name != "both" {
 				skipUnlessLong(t)
 			}
-			t.Parallel()
+			if *long { // or it is already
+				t.Parallel()
+			}
 			cert, key := ca.Issue(t, tlstest.Leaf{Name: "server", Hosts: hosts}).Files(t, dir, name)
 			secure := func(cfg *run.Config) {
 				cfg.Args = append(cfg.Args, "--cert-file="+cert, "--key-file="+key)

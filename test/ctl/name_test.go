@@ -47,12 +47,13 @@ func TestOneName(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts servers and tools")
 	}
+	t.Parallel()
 	members, url, within := startNamed(t, run.Holdfast(t))
 	tool := &cli.Tool{Path: oursAsEtcdctl(t), Within: within, Server: members[0], Dir: t.TempDir()}
 	ask := func(args ...string) string {
 		t.Helper()
 		for {
-			out := tool.Output(t, cli.Call{Args: append([]string{"--endpoints=" + url}, args...)})
+			out := tool.Output(t, cli.Call{Args: append([]string{"--endpoints=" + url, "--dial-timeout=1s"}, args...)})
 			if text, ok := strings.CutPrefix(out, "exit 0\n"); ok {
 				return text
 			}

@@ -30,6 +30,9 @@ func onBothServers(t *testing.T, test func(t *testing.T, sides [2]*cli.Tool), se
 	if testing.Short() {
 		t.Skip("starts servers and tools")
 	}
+	if !*long { // one server each leaves room for another test
+		t.Parallel()
+	}
 	ours := oursAsEtcdctl(t)
 	d := readDifferences(t)
 	for _, kind := range kinds(t) {

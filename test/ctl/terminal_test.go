@@ -22,8 +22,8 @@ import (
 // typed is what a person types when a question appears.
 type typed struct{ question, answer string }
 
-// sit runs a program with a person before it, who answers each question, and returns its exit code and all that the terminal shows.
-func sit(t *testing.T, env []string, argv []string, answers ...typed) (exit error, shown string) {
+// sit runs a program with a person before it, who answers each question, and returns all that the terminal shows, and how it ended.
+func sit(t *testing.T, env []string, argv []string, answers ...typed) (shown string, exit error) {
 	t.Helper()
 	end, tty := pty.Open(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -58,7 +58,7 @@ func sit(t *testing.T, env []string, argv []string, answers ...typed) (exit erro
 	if ctx.Err() != nil {
 		t.Errorf("%q does not end", argv)
 	}
-	return exit, <-read // nobody has the terminal any more: what is left is read, and then nothing
+	return <-read, exit // nobody has the terminal any more: what is left is read, and then nothing
 }
 
 // TestAnswers types passwords on a terminal: both tools ask the same, show nothing of what is typed, and do the same with it.
@@ -89,7 +89,7 @@ func TestAnswers(t *testing.T) {
 	for _, c := range cases {
 		var said [2]string
 		for i, tool := range tools {
-			exit, shown := sit(t, nil, append([]string{tool.Path, "--endpoints=" + tool.Server.Client}, strings.Fields(c.line)...), c.answers...)
+			shown, exit := sit(t, nil, append([]string{tool.Path, "--endpoints=" + tool.Server.Client}, strings.Fields(c.line)...), c.answers...)
 			if strings.Contains(shown, "secret") {
 				t.Errorf("%s shows the password: %q", c.line, shown)
 			}
@@ -136,7 +136,7 @@ func TestBars(t *testing.T) {
 		{[]string{"utl", "export", file("imported"), "--data-dir", file("exported")}, func() { os.RemoveAll(file("exported")) }},
 		{[]string{"ctl", at, "check", "datascale"}, nil},
 	} {
-		exit, shown := sit(t, nil, append([]string{program}, c.argv...))
+		shown, exit := sit(t, nil, append([]string{program}, c.argv...))
 		if exit != nil || !drawn.MatchString(shown) || !strings.Contains(shown, "\r") {
 			t.Errorf("%q on a terminal: %v, no bar in %q", c.argv, exit, shown)
 		}
@@ -148,8 +148,8 @@ func TestBars(t *testing.T) {
 			t.Errorf("%q for a program: %v, %q", c.argv, err, out)
 		}
 	}
-	_, paint := sit(t, nil, []string{program, "ctl", "check", "tls", "--cert-file=none"})
-	_, plain := sit(t, []string{"NO_COLOR=1"}, []string{program, "ctl", "check", "tls", "--cert-file=none"})
+	paint, _ := sit(t, nil, []string{program, "ctl", "check", "tls", "--cert-file=none"})
+	plain, _ := sit(t, []string{"NO_COLOR=1"}, []string{program, "ctl", "check", "tls", "--cert-file=none"})
 	piped, _ := exec.CommandContext(t.Context(), program, "ctl", "check", "tls", "--cert-file=none").CombinedOutput()
 	if !strings.Contains(paint, "\x1b[") || strings.Contains(plain, "\x1b[") || strings.Contains(string(piped), "\x1b[") {
 		t.Errorf("on a terminal %q, without colours %q, for a program %q", paint, plain, piped)
