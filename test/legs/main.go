@@ -191,7 +191,7 @@ var long = map[string][]leg{
 	"metrics": {prepareEtcd, shell("metrics", 15*time.Minute, "HOLDFAST_METRICS=long go test -count=1 -v -timeout 14m ./test/metrics")},
 	"clients": {prepareEtcd, shell("clients", 15*time.Minute, "go test -count=1 -v ./test/clients")},
 	"ctl":     {prepareEtcd, shell("ctl", 20*time.Minute, "go test -count=1 -v -timeout 20m ./test/ctl -ctl.long")},
-	"utl":     {prepareEtcd, shell("utl", 30*time.Minute, "go test -count=1 -v -timeout 30m ./test/utl -older")},
+	"utl":     {prepareEtcd, shell("utl", 30*time.Minute, "go test -count=1 -v -timeout 30m ./test/utl -older -harm=20")},
 	"crash": {
 		shell("crash", 30*time.Minute, "HOLDFAST_CRASHES=2000 HOLDFAST_KILLS=200 go test -count=1 -v -timeout 25m ./test/crash"),
 		shell("crash, log and store", 30*time.Minute, "HOLDFAST_CRASHES=2000 go test -count=1 -v -run Crash ./raftlog ./mvcc"),
