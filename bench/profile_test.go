@@ -12,6 +12,9 @@ import (
 
 // TestProfiles measures a row of several members and one over TLS, and expects a profile of each member.
 func TestProfiles(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for make test: a profile takes three seconds")
+	}
 	dir := t.TempDir()
 	out, err := os.Create(filepath.Join(dir, "out"))
 	if err != nil {

@@ -81,7 +81,7 @@ func all() []leg {
 			shell("peer, short", 6*time.Minute, "go test -count=1 ./test/peer"),
 			shell("cluster, short", 6*time.Minute, "go test -count=1 -parallel 4 ./test/cluster"),
 			shell("crash, short", 5*time.Minute, "go test -count=1 ./test/crash"),
-			shell("bench, each row for a moment", 4*time.Minute, "go test -count=1 ./bench -run TestEveryRow"),
+			shell("bench, each row for a moment", 4*time.Minute, "go test -count=1 ./bench -run 'TestEveryRow|TestProfiles'"),
 			shell("clients", 10*time.Minute, "go test -count=1 ./test/clients"),
 			shell("kube, short", 5*time.Minute, "cd test/kube && CGO_ENABLED=0 go test -trimpath -count=1 ."),
 			shell("ctl, short", 4*time.Minute, "go test -count=1 ./test/ctl"),
