@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -29,7 +30,8 @@ type generation struct {
 	life    context.Context
 	end     func()
 
-	failed  atomic.Pointer[error] // the first background error
+	failing sync.Once
+	failed  atomic.Pointer[error] // the first background error, once OnFatal was told
 	cramped atomic.Pointer[error] // of the compaction that found no room and is about to be reported
 	failure chan struct{}         // closed when failed is set
 	stuck   chan struct{}         // closed when Pebble stopped with its locks held
@@ -192,21 +194,22 @@ func (g *generation) err() error {
 	return nil
 }
 
-// fail records the first background error and reports it.
+// fail reports the first background error and records it, in this order: whoever is refused because of it finds that OnFatal was told.
 func (g *generation) fail(err error) {
-	err = fmt.Errorf("store in %s: %w", g.cfg.Dir, err)
-	if !g.failed.CompareAndSwap(nil, &err) {
-		return
-	}
-	close(g.failure)
-	if g.retired.Load() {
-		g.log.Warn("a store that was replaced failed in the background", "error", err)
-		return
-	}
-	g.log.Error("storage failed in the background", "error", err)
-	if g.cfg.OnFatal != nil {
-		g.cfg.OnFatal(err)
-	}
+	g.failing.Do(func() {
+		err = fmt.Errorf("store in %s: %w", g.cfg.Dir, err)
+		switch {
+		case g.retired.Load():
+			g.log.Warn("a store that was replaced failed in the background", "error", err)
+		case g.cfg.OnFatal != nil:
+			g.log.Error("storage failed in the background", "error", err)
+			g.cfg.OnFatal(err)
+		default:
+			g.log.Error("storage failed in the background", "error", err)
+		}
+		g.failed.Store(&err)
+		close(g.failure)
+	})
 }
 
 // stick notes that the database can not be closed any more.

@@ -58,8 +58,8 @@ type Config struct {
 	// Now is the clock of the flush rule; nil means that age never makes a flush due.
 	Now func() time.Time
 	// OnFatal is called once, from any goroutine, when a background operation failed: what was committed can no
-	// longer become durable, so the member has to stop. It must not call back into the store. nil means that only
-	// later commits see the error.
+	// longer become durable, so the member has to stop. Flushes and commits fail after it has returned, so it must not wait,
+	// and not call back into the store. nil means that only they see the error.
 	OnFatal func(error)
 
 	readOnly bool // nothing is written, not even what every opening writes

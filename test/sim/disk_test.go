@@ -21,7 +21,6 @@ type disk struct {
 
 	mu      sync.Mutex // guards the fields below: Pebble has goroutines
 	full    bool
-	refused bool   // something was, because it is full, or was
 	left    int    // operations until the power fails; 0: it does not
 	ofLog   bool   // only syncs of the raft log count
 	failing func() // called at that operation, before it happens
@@ -47,7 +46,9 @@ func (d *disk) operation(op errorfs.Op, log bool) error {
 		}
 	}
 	if d.full && needsSpace(op, log) {
-		d.refused = true
+		if !log {
+			d.left = 0 // Pebble repeats what was refused, as often as it finds the time: that must not decide when the power fails
+		}
 		return syscall.ENOSPC
 	}
 	return nil
@@ -79,13 +80,6 @@ func (d *disk) setFull(full bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.full = full
-}
-
-// explains tells whether err comes of the disk having been full. Pebble's goroutines may report it when there is room again.
-func (d *disk) explains(err error) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.refused && vfs.IsNoSpaceError(err)
 }
 
 // loss says what a crash takes.

@@ -388,7 +388,7 @@ func (m *member) failAfter(n int, ofLog bool) {
 
 // stop ends a member that met an error, as its process would, and starts it again later. Only a full disk is a reason.
 func (l *life) stop(err error) {
-	if !l.ended && l.fullUntil <= l.w.now && !l.disk.explains(err) {
+	if !l.ended && l.fullUntil <= l.w.now {
 		l.w.fail("%s stopped without a reason: %v", l.member, err)
 	}
 	l.w.counts["stops on a full disk"]++
