@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/etcd/api/v3/authpb"
 	"google.golang.org/grpc"
 
+	"holdfast/api/recipe"
 	"holdfast/auth"
 	"holdfast/kv"
 	"holdfast/lease"
@@ -166,6 +167,7 @@ type API struct {
 	load    *load
 	answers *answers
 	calls   *callStats
+	recipes *recipe.Service
 	health  healthStats
 	// stopping is closed when streams are to end.
 	stopping chan struct{}
@@ -191,6 +193,7 @@ func New(member Member, cfg Config) *API {
 		calls: newCallStats(cfg.Metrics), stopping: make(chan struct{}),
 	}
 	a.answers = newAnswers(cfg.AnswerBytes, a.load.writes.admitted, cfg.Log)
+	a.recipes = recipe.New(asClient{a}, cfg.Log)
 	a.grpc = a.newGRPC()
 	cfg.Metrics.Sample(a.calls.sample)
 	cfg.Metrics.Sample(a.load.sample)

@@ -1,4 +1,4 @@
-package api
+package recipe
 
 import (
 	"context"
@@ -6,22 +6,9 @@ import (
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc"
 
 	"holdfast/api/lockpb"
-	"holdfast/kv"
 )
-
-// lockService is v3lockpb.Lock.
-var lockService = grpc.ServiceDesc{
-	ServiceName: lockpb.LockService,
-	HandlerType: (*any)(nil),
-	Methods: []grpc.MethodDesc{
-		unary(lockpb.LockService, "Lock", (*API).lock),
-		unary(lockpb.LockService, "Unlock", (*API).unlock),
-	},
-	Metadata: "v3lock.proto",
-}
 
 // orphanTTL is the time to live, in seconds, of a lease that the member grants for a lock or a candidate that came without
 // one. Nobody keeps it alive unless the client does.
@@ -31,29 +18,25 @@ const orphanTTL = 60
 var errSessionExpired = errors.New("mutex: session is expired")
 
 // leaseFor gives the lease that a request names, or a new one.
-func (a *API) leaseFor(ctx context.Context, id int64) (int64, error) {
+func (s *Service) leaseFor(ctx context.Context, id int64) (int64, error) {
 	if id != 0 {
 		return id, nil
 	}
-	l, err := a.member.LeaseGrant(ctx, kv.LeaseGrantRequest{TTL: orphanTTL})
-	if err != nil {
-		return 0, asClient(err)
-	}
-	return int64(l.ID), nil
+	return s.client.LeaseGrant(ctx, orphanTTL)
 }
 
 // ownKey is the key of whoever competes with a lease.
 func ownKey(prefix []byte, lease int64) []byte { return fmt.Appendf(nil, "%s%x", prefix, lease) }
 
-// lock waits until the caller holds a lock. A caller that does not wait for the answer leaves no key behind.
-func (a *API) lock(ctx context.Context, q *lockpb.LockRequest) (any, error) {
-	lease, err := a.leaseFor(ctx, q.Lease)
+// Lock waits until the caller holds a lock. A caller that does not wait for the answer leaves no key behind.
+func (s *Service) Lock(ctx context.Context, q *lockpb.LockRequest) (*lockpb.LockResponse, error) {
+	lease, err := s.leaseFor(ctx, q.Lease)
 	if err != nil {
 		return nil, err
 	}
 	prefix := below(q.Name)
 	key := ownKey(prefix, lease)
-	r, err := a.txnAsClient(ctx, &pb.TxnRequest{
+	r, err := s.client.Txn(ctx, &pb.TxnRequest{
 		Compare: []*pb.Compare{createdAt(key, 0)},
 		Success: []*pb.RequestOp{putOp(key, nil, lease), rangeOp(oldest(prefix))},
 		Failure: []*pb.RequestOp{rangeOp(&pb.RangeRequest{Key: key}), rangeOp(oldest(prefix))},
@@ -68,7 +51,7 @@ func (a *API) lock(ctx context.Context, q *lockpb.LockRequest) (any, error) {
 	if r.Responses[1].GetResponseRange().Kvs[0].CreateRevision == created {
 		return &lockpb.LockResponse{Header: r.Header, Key: key}, nil
 	}
-	header, err := a.awaitLock(ctx, prefix, key, created)
+	header, err := s.awaitLock(ctx, prefix, key, created)
 	if err != nil {
 		return nil, err
 	}
@@ -76,18 +59,18 @@ func (a *API) lock(ctx context.Context, q *lockpb.LockRequest) (any, error) {
 }
 
 // awaitLock waits until key, created at a revision, is the oldest below prefix.
-func (a *API) awaitLock(ctx context.Context, prefix, key []byte, created int64) (*pb.ResponseHeader, error) {
-	err := a.awaitOlder(ctx, prefix, created-1)
+func (s *Service) awaitLock(ctx context.Context, prefix, key []byte, created int64) (*pb.ResponseHeader, error) {
+	err := s.awaitOlder(ctx, prefix, created-1)
 	var mine *pb.RangeResponse
 	if err == nil {
-		mine, err = a.rangeAsClient(ctx, &pb.RangeRequest{Key: key})
+		mine, err = s.client.Range(ctx, &pb.RangeRequest{Key: key})
 	}
 	switch {
 	case err != nil:
 		// The call may have ended, the key is to go all the same. What cannot be deleted goes with its lease.
-		_, deleted := a.deleteAsClient(context.WithoutCancel(ctx), key)
+		_, deleted := s.client.Delete(context.WithoutCancel(ctx), key)
 		if deleted != nil {
-			a.log.Warn("could not take back the key of a lock that is not waited for any more", "error", deleted)
+			s.log.Warn("could not take back the key of a lock that is not waited for any more", "error", deleted)
 		}
 		return nil, err
 	case len(mine.Kvs) == 0:
@@ -96,9 +79,9 @@ func (a *API) awaitLock(ctx context.Context, prefix, key []byte, created int64) 
 	return mine.Header, nil
 }
 
-// unlock deletes the key of a lock, or any other.
-func (a *API) unlock(ctx context.Context, q *lockpb.UnlockRequest) (any, error) {
-	r, err := a.deleteAsClient(ctx, q.Key)
+// Unlock deletes the key of a lock, or any other.
+func (s *Service) Unlock(ctx context.Context, q *lockpb.UnlockRequest) (*lockpb.UnlockResponse, error) {
+	r, err := s.client.Delete(ctx, q.Key)
 	if err != nil {
 		return nil, err
 	}
