@@ -1,5 +1,6 @@
-// Package api is the protocol of etcd v3, in and out: gRPC services and the HTTP endpoints beside them. It checks what can
-// be checked about a request without the state, calls the member, and puts its answers and errors into etcd's words.
+// Package api is the protocol of etcd v3, in and out: the gRPC services, and below it the rooms of what stands beside them (port,
+// gateway, recipe, web). It checks what can be checked about a request without the state, calls the member, and puts its answers and
+// errors into etcd's words.
 //
 //	Errors   errors.go is the only table from errors to codes and texts on the wire
 //	Source   etcd v3 API (rpc.proto), etcd 3.7 for checks and texts
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"holdfast/api/recipe"
+	"holdfast/api/web"
 	"holdfast/auth"
 	"holdfast/kv"
 	"holdfast/lease"
@@ -167,8 +169,8 @@ type API struct {
 	load    *load
 	answers *answers
 	calls   *callStats
+	web     *web.Endpoints
 	recipes *recipe.Service
-	health  healthStats
 	// stopping is closed when streams are to end.
 	stopping chan struct{}
 }
@@ -193,11 +195,14 @@ func New(member Member, cfg Config) *API {
 		calls: newCallStats(cfg.Metrics), stopping: make(chan struct{}),
 	}
 	a.answers = newAnswers(cfg.AnswerBytes, a.load.writes.admitted, cfg.Log)
+	a.web = web.New(web.Config{
+		Member: a.member, OnWire: toWire, As: a.withCredentials, Profiles: cfg.Profiles, Origins: cfg.Origins, Hosts: cfg.Hosts,
+		SetLogLevel: cfg.SetLogLevel, CommandLine: cfg.CommandLine, Metrics: cfg.Metrics, Log: cfg.Log,
+	})
 	a.recipes = recipe.New(asClient{a}, cfg.Log)
 	a.grpc = a.newGRPC()
 	cfg.Metrics.Sample(a.calls.sample)
 	cfg.Metrics.Sample(a.load.sample)
 	cfg.Metrics.Sample(a.sampleLogIns)
-	cfg.Metrics.Sample(a.health.sample)
 	return a
 }

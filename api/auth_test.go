@@ -472,7 +472,7 @@ func TestPromotionByOtherMembers(t *testing.T) {
 			{bearer + u.token("root"), false, http.StatusNotFound},
 			{"", true, http.StatusNotFound},
 		} {
-			q := httptest.NewRequest(http.MethodPost, promotePath+"77", nil)
+			q := httptest.NewRequest(http.MethodPost, "/members/promote/"+"77", nil)
 			q.TLS = &tls.ConnectionState{}
 			if test.proven {
 				q.TLS.VerifiedChains = [][]*x509.Certificate{{{}}}
@@ -481,7 +481,7 @@ func TestPromotionByOtherMembers(t *testing.T) {
 				q.Header.Set("Authorization", test.token)
 			}
 			w := httptest.NewRecorder()
-			u.api.peerHandler().ServeHTTP(w, q)
+			u.api.web.Peers().ServeHTTP(w, q)
 			if w.Code != test.code {
 				t.Errorf("%d %s, want %d", w.Code, w.Body, test.code)
 			}

@@ -32,8 +32,6 @@ type callStats struct {
 
 	watchSend, watchSendPerEvent, watchSendControl, watchSendProgress *metrics.Histogram
 
-	healthy, unhealthy atomic.Uint64 // answers of /health
-
 	started time.Time
 }
 
@@ -263,6 +261,4 @@ func (c *callStats) sample(s *metrics.Sample) {
 	}
 	s.Set(metrics.ClientBytesSent, float64(c.sentBytes.Load()))
 	s.Set(metrics.ClientBytesReceived, float64(c.receivedBytes.Load()))
-	s.Set(metrics.HealthSuccesses, float64(c.healthy.Load()))
-	s.Set(metrics.HealthFailures, float64(c.unhealthy.Load()))
 }

@@ -17,7 +17,7 @@ import (
 
 func metricsOf(s *service) string {
 	w := httptest.NewRecorder()
-	s.api.metricsHandler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	s.api.web.Metrics().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	return w.Body.String()
 }
 

@@ -105,7 +105,7 @@ func TestHTTP(t *testing.T) {
 func TestHealthIsCounted(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *service) {
 		ask := func(path string) {
-			s.api.metricsHandler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
+			s.api.web.Metrics().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
 		}
 		ask("/livez")
 		ask("/livez")
@@ -138,8 +138,8 @@ func TestHTTPDoors(t *testing.T) {
 			codes   map[string]int
 		}{
 			"clients": {s.api.handler(nil), map[string]int{"/version": 200, "/health": 200, "/metrics": 200, "/members": 404}},
-			"metrics": {s.api.metricsHandler(), map[string]int{"/version": 404, "/health": 200, "/metrics": 200, "/members": 404}},
-			"peers":   {s.api.peerHandler(), map[string]int{"/version": 200, "/members": 200, "/health": 404, "/metrics": 404}},
+			"metrics": {s.api.web.Metrics(), map[string]int{"/version": 404, "/health": 200, "/metrics": 200, "/members": 404}},
+			"peers":   {s.api.web.Peers(), map[string]int{"/version": 200, "/members": 200, "/health": 404, "/metrics": 404}},
 		} {
 			for path, code := range c.codes {
 				w := httptest.NewRecorder()
@@ -150,7 +150,7 @@ func TestHTTPDoors(t *testing.T) {
 			}
 		}
 		w := httptest.NewRecorder()
-		s.api.peerHandler().ServeHTTP(w, httptest.NewRequest("GET", "/members", nil))
+		s.api.web.Peers().ServeHTTP(w, httptest.NewRequest("GET", "/members", nil))
 		want := `[{"id":10276657743932975437,"peerURLs":["http://localhost:2380"],"name":"default","clientURLs":["http://localhost:2379"]}]` + "\n"
 		if w.Body.String() != want || w.Header().Get("X-Etcd-Cluster-ID") != "cdf818194e3a8c32" {
 			t.Errorf("members %s of cluster %s", w.Body, w.Header().Get("X-Etcd-Cluster-ID"))
@@ -163,7 +163,7 @@ func TestMetrics(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *service) {
 		s.put("k", "v")
 		w := httptest.NewRecorder()
-		s.api.metricsHandler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		s.api.web.Metrics().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 		for _, want := range []string{
 			"\netcd_server_has_leader 1\n", "\netcd_server_is_leader 1\n", "\netcd_server_is_learner 0\n", "\netcd_debugging_mvcc_current_revision 2\n",
 			"\netcd_server_version{server_version=\"3.7.3\"} 1\n", "\netcd_mvcc_db_total_size_in_bytes ", "\nholdfast_build_info{",

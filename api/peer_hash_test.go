@@ -48,7 +48,7 @@ func check(t *testing.T, s *service, method, cluster, body string, status int, w
 	r := httptest.NewRequest(method, "/members/hashkv", strings.NewReader(body))
 	r.Header.Set("X-Etcd-Cluster-ID", cluster)
 	w := httptest.NewRecorder()
-	s.api.peerHandler().ServeHTTP(w, r)
+	s.api.web.Peers().ServeHTTP(w, r)
 	if got := strings.TrimSpace(w.Body.String()); w.Code != status || got != want {
 		t.Errorf("%s %s of %q: %d %q, want %d %q", method, body, cluster, w.Code, got, status, want)
 	}

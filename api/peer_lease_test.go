@@ -11,15 +11,17 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
+	"holdfast/api/web"
 	"holdfast/kv"
 	"holdfast/lease"
+	"holdfast/metrics"
 	"holdfast/server"
 )
 
-// askPeer asks an API as another member does.
-func askPeer(a *API, method, path string, body []byte) *httptest.ResponseRecorder {
+// askPeer asks a member as another member does.
+func askPeer(e *web.Endpoints, method, path string, body []byte) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	a.peerHandler().ServeHTTP(w, httptest.NewRequest(method, path, bytes.NewReader(body)))
+	e.Peers().ServeHTTP(w, httptest.NewRequest(method, path, bytes.NewReader(body)))
 	return w
 }
 
@@ -38,7 +40,7 @@ func TestPeerLeases(t *testing.T) {
 		if _, err := s.member.LeaseGrant(t.Context(), kv.LeaseGrantRequest{ID: 7, TTL: 60}); err != nil {
 			t.Fatal(err)
 		}
-		w := askPeer(s.api, "POST", "/leases", encode(t, &pb.LeaseKeepAliveRequest{ID: 7}))
+		w := askPeer(s.api.web, "POST", "/leases", encode(t, &pb.LeaseKeepAliveRequest{ID: 7}))
 		var renewed pb.LeaseKeepAliveResponse
 		if err := proto.Unmarshal(w.Body.Bytes(), &renewed); w.Code != 200 || err != nil || renewed.ID != 7 || renewed.TTL != 60 {
 			t.Errorf("%d: %v (%v)", w.Code, &renewed, err)
@@ -46,7 +48,7 @@ func TestPeerLeases(t *testing.T) {
 		if kind := w.Header().Get("Content-Type"); kind != "application/protobuf" {
 			t.Errorf("content type %q", kind)
 		}
-		w = askPeer(s.api, "POST", "/leases/internal", kv.AppendLeaseInternal(nil, encode(t, &pb.LeaseTimeToLiveRequest{ID: 7, Keys: true})))
+		w = askPeer(s.api.web, "POST", "/leases/internal", kv.AppendLeaseInternal(nil, encode(t, &pb.LeaseTimeToLiveRequest{ID: 7, Keys: true})))
 		body, err := kv.DecodeLeaseInternal(w.Body.Bytes())
 		var status pb.LeaseTimeToLiveResponse
 		if err := errors.Join(err, proto.Unmarshal(body, &status)); w.Code != 200 || err != nil || status.ID != 7 || status.TTL != 60 || status.GrantedTTL != 60 {
@@ -79,7 +81,7 @@ func TestPeerLeasesRefuse(t *testing.T) {
 			text         string
 		}{
 			{nil, "GET", "", 405, 405, "Method Not Allowed"},
-			{nil, "POST", strings.Repeat("x", peerBodyMax+1), 413, 413, "request body too large"},
+			{nil, "POST", strings.Repeat("x", 64<<10+1), 413, 413, "request body too large"},
 			{nil, "POST", "\x08", 400, 400, "error unmarshalling request"},
 			{lease.ErrNotFound, "POST", "", 404, 404, "lease not found"},
 			{server.ErrAppliedTimeout, "POST", "", 408, 408, "waiting for node to catch up its applied index has timed out"},
@@ -87,9 +89,9 @@ func TestPeerLeasesRefuse(t *testing.T) {
 			{server.ErrNotLeader, "POST", "", 400, 500, "not a primary lessor"},
 			{server.ErrStopped, "POST", "", 400, 500, "server stopped"},
 		} {
-			a := &API{member: failingLeases{s.fake, c.err}}
+			e := web.New(web.Config{Member: failingLeases{s.fake, c.err}, Metrics: metrics.New(metrics.Config{})})
 			for path, want := range map[string]int{"/leases": c.renew, "/leases/internal": c.live} {
-				w := askPeer(a, c.method, path, []byte(c.body))
+				w := askPeer(e, c.method, path, []byte(c.body))
 				if w.Code != want || strings.TrimSpace(w.Body.String()) != c.text {
 					t.Errorf("%s %s with %v: %d %q, want %d %q", c.method, path, c.err, w.Code, w.Body, want, c.text)
 				}

@@ -34,17 +34,17 @@ func TestPeerMembers(t *testing.T) {
 			{"HEAD", "/members", 405, text, "Method Not Allowed\n"},
 			{"GET", "/members/", 404, text, "404 page not found\n"},
 			{"GET", "/members/1", 404, text, "404 page not found\n"},
-			{"GET", promotePath + "1", 405, text, "Method Not Allowed\n"},
-			{"POST", promotePath, 404, text, "member  not found in cluster\n"},
-			{"POST", promotePath + "x1", 404, text, "member x1 not found in cluster\n"},
-			{"POST", promotePath + "77", 404, text, "membership: ID not found\n"},
-			{"POST", promotePath + fmt.Sprint(self), 412, text, "membership: can only promote a learner member\n"},
-			{"POST", promotePath + fmt.Sprint(uint64(learner.ID)), 412, text, inSync},
+			{"GET", "/members/promote/" + "1", 405, text, "Method Not Allowed\n"},
+			{"POST", "/members/promote/", 404, text, "member  not found in cluster\n"},
+			{"POST", "/members/promote/" + "x1", 404, text, "member x1 not found in cluster\n"},
+			{"POST", "/members/promote/" + "77", 404, text, "membership: ID not found\n"},
+			{"POST", "/members/promote/" + fmt.Sprint(self), 412, text, "membership: can only promote a learner member\n"},
+			{"POST", "/members/promote/" + fmt.Sprint(uint64(learner.ID)), 412, text, inSync},
 			{"GET", "/downgrade/enabled", 200, "text/plain", "false"},
 			{"POST", "/downgrade/enabled", 405, text, "Method Not Allowed\n"},
 		} {
 			w := httptest.NewRecorder()
-			s.api.peerHandler().ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
+			s.api.web.Peers().ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
 			if w.Code != c.code || w.Header().Get("Content-Type") != c.kind || w.Body.String() != c.body {
 				t.Errorf("%s %s: %d %s %q, want %d %s %q", c.method, c.path, w.Code, w.Header().Get("Content-Type"), w.Body, c.code, c.kind, c.body)
 			}
@@ -54,13 +54,13 @@ func TestPeerMembers(t *testing.T) {
 		}
 		s.fake.young.Store(true) // what its log says of them is still to be applied
 		w := httptest.NewRecorder()
-		s.api.peerHandler().ServeHTTP(w, httptest.NewRequest("GET", "/members", nil))
+		s.api.web.Peers().ServeHTTP(w, httptest.NewRequest("GET", "/members", nil))
 		if w.Code != 503 || w.Header().Get(server.StartingHeader) != server.StartingData {
 			t.Errorf("without members: %d %v %q", w.Code, w.Header(), w.Body)
 		}
 		s.stop() // nothing can be promoted any more
 		w = httptest.NewRecorder()
-		s.api.peerHandler().ServeHTTP(w, httptest.NewRequest("POST", promotePath+fmt.Sprint(self), nil))
+		s.api.web.Peers().ServeHTTP(w, httptest.NewRequest("POST", "/members/promote/"+fmt.Sprint(self), nil))
 		if w.Code != 500 || w.Body.String() != `{"message":"Internal Server Error"}` {
 			t.Errorf("from a member that has stopped: %d %q", w.Code, w.Body)
 		}

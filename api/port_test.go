@@ -124,7 +124,7 @@ func TestManyIdleConnections(t *testing.T) {
 
 // TestHeadersAreBounded: headers of half the bound are read, and those of twice the bound end in an error, in both protocols.
 func TestHeadersAreBounded(t *testing.T) {
-	inWebBubble(t, nil, func(t *testing.T, w *web) {
+	inWebBubble(t, nil, func(t *testing.T, w *browser) {
 		kv := w.doorClient()
 		for _, c := range []struct {
 			size int

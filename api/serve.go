@@ -31,7 +31,7 @@ func (a *API) Run(ctx context.Context, at Listeners) error {
 	if a.cfg.Gateway {
 		json, err := gateway.New(gateway.Config{
 			MessageBytesMax: a.cfg.RequestBytesMax + requestExtra, BodyBytes: a.cfg.BodyBytes, Range: a.rangeInProcess,
-			SocketOrigin: a.socketOrigin,
+			SocketOrigin: a.web.SocketOrigin,
 		})
 		if err != nil {
 			return err
@@ -63,6 +63,14 @@ func (a *API) Run(ctx context.Context, at Listeners) error {
 	return g.Wait()
 }
 
+// handler serves what clients ask over HTTP. json serves the API as JSON; nil is nobody.
+func (a *API) handler(json http.Handler) http.Handler {
+	if json != nil {
+		json = a.refuseNames(json)
+	}
+	return a.web.Clients(json)
+}
+
 // newPort makes a port for calls, which may be nobody's business there, and requests.
 func (a *API) newPort(calls *grpc.Server, requests http.Handler) *port.Port {
 	return port.New(port.Config{GRPC: calls, HTTP: requests, StreamsMax: a.cfg.StreamsMax, Log: a.log})
@@ -77,7 +85,7 @@ type Constant struct {
 
 // RunConstant serves until ctx ends, beside Run.
 func (a *API) RunConstant(ctx context.Context, at Constant) error {
-	peers, metrics := a.newPort(nil, a.peerHandler()), a.newPort(nil, a.metricsHandler())
+	peers, metrics := a.newPort(nil, a.web.Peers()), a.newPort(nil, a.web.Metrics())
 	g, serving := errgroup.WithContext(ctx)
 	for _, d := range at.Peers {
 		peers.Open(serving, g, d)

@@ -20,14 +20,14 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// web is an HTTP client of a service with a JSON gateway.
-type web struct {
+// browser is an HTTP client of a service with a JSON gateway.
+type browser struct {
 	*service
 	client *http.Client
 }
 
 // inWebBubble runs a test with a service and an HTTP client, in a bubble (see inBubble).
-func inWebBubble(t *testing.T, change func(*Config), test func(t *testing.T, w *web)) {
+func inWebBubble(t *testing.T, change func(*Config), test func(t *testing.T, w *browser)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig()
@@ -38,12 +38,12 @@ func inWebBubble(t *testing.T, change func(*Config), test func(t *testing.T, w *
 		s := serve(t, testServerConfig(), cfg)
 		transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return s.door.DialContext(ctx) }}
 		t.Cleanup(transport.CloseIdleConnections)
-		test(t, &web{service: s, client: &http.Client{Transport: transport}})
+		test(t, &browser{service: s, client: &http.Client{Transport: transport}})
 	})
 }
 
 // send sends a request whose body is written piece by piece.
-func (w *web) send(method, path string, body io.Reader, head http.Header) *http.Response {
+func (w *browser) send(method, path string, body io.Reader, head http.Header) *http.Response {
 	w.t.Helper()
 	q, err := http.NewRequestWithContext(w.t.Context(), method, "http://member"+path, body)
 	if err != nil {
@@ -64,7 +64,7 @@ func (w *web) send(method, path string, body io.Reader, head http.Header) *http.
 }
 
 // post calls a path and returns the code and the answer.
-func (w *web) post(path, body string) (int, map[string]any) {
+func (w *browser) post(path, body string) (int, map[string]any) {
 	w.t.Helper()
 	r := w.send("POST", path, strings.NewReader(body), nil)
 	var answer map[string]any
@@ -76,7 +76,7 @@ func (w *web) post(path, body string) (int, map[string]any) {
 
 // TestGateway: calls, their answers and their errors in JSON.
 func TestGateway(t *testing.T) {
-	inWebBubble(t, nil, func(t *testing.T, w *web) {
+	inWebBubble(t, nil, func(t *testing.T, w *browser) {
 		header := `"header":{"cluster_id":"14841639068965178418","member_id":"10276657743932975437","raft_term":"2",`
 		for _, c := range []struct {
 			path, body string
@@ -116,7 +116,7 @@ func TestGateway(t *testing.T) {
 // TestGatewayWatch: answers come while the request is still being sent, over HTTP and over a WebSocket, and the end of the service
 // ends both.
 func TestGatewayWatch(t *testing.T) {
-	inWebBubble(t, nil, func(t *testing.T, w *web) {
+	inWebBubble(t, nil, func(t *testing.T, w *browser) {
 		body, request := io.Pipe()
 		go io.WriteString(request, `{"create_request":{"key":"Zm9v"}}`)
 		plain := bufio.NewReader(w.send("POST", "/v3/watch", body, nil).Body)
@@ -164,7 +164,7 @@ func TestGatewayWatch(t *testing.T) {
 
 // TestGatewayTimeout: a client that does not send the rest of its message does not keep its place for ever.
 func TestGatewayTimeout(t *testing.T) {
-	inWebBubble(t, nil, func(t *testing.T, w *web) {
+	inWebBubble(t, nil, func(t *testing.T, w *browser) {
 		body, request := io.Pipe()
 		defer request.Close()
 		go io.WriteString(request, `{"key":`)
@@ -178,7 +178,7 @@ func TestGatewayTimeout(t *testing.T) {
 // TestAccess: who may call, and which pages may read the answers.
 func TestAccess(t *testing.T) {
 	restrict := func(c *Config) { c.Hosts, c.Origins = []string{"member", "::1"}, []string{"https://ours.example"} }
-	inWebBubble(t, restrict, func(t *testing.T, w *web) {
+	inWebBubble(t, restrict, func(t *testing.T, w *browser) {
 		for _, c := range []struct {
 			method, host, origin string
 			code                 int
@@ -234,7 +234,7 @@ func TestDebug(t *testing.T) {
 		}
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	inWebBubble(t, change, func(t *testing.T, w *web) {
+	inWebBubble(t, change, func(t *testing.T, w *browser) {
 		var vars struct {
 			Cmdline []string
 			Limit   uint64 `json:"file_descriptor_limit"`
@@ -279,7 +279,7 @@ func TestDebug(t *testing.T) {
 // TestAuthOverHTTP: with authentication on a token opens the API, health asks nobody, and what would be taken for somebody's is refused.
 func TestAuthOverHTTP(t *testing.T) {
 	allowLevels := func(c *Config) { c.SetLogLevel = func(string) error { return nil } }
-	inWebBubble(t, allowLevels, func(t *testing.T, w *web) {
+	inWebBubble(t, allowLevels, func(t *testing.T, w *browser) {
 		for _, c := range [][2]string{
 			{"/v3/auth/user/add", `{"name":"root","password":"secret"}`}, {"/v3/auth/role/add", `{"name":"root"}`},
 			{"/v3/auth/user/grant", `{"user":"root","role":"root"}`}, {"/v3/auth/enable", `{}`},

@@ -18,7 +18,7 @@ import (
 // TestGatewayLargeRange: an answer in JSON of three times the memory for answers is read by a client that rests in between, and by one
 // that goes away. Neither keeps room while it rests, and all is given back.
 func TestGatewayLargeRange(t *testing.T) {
-	inWebBubble(t, func(cfg *Config) { cfg.AnswerBytes = fewAnswerBytes }, func(t *testing.T, w *web) {
+	inWebBubble(t, func(cfg *Config) { cfg.AnswerBytes = fewAnswerBytes }, func(t *testing.T, w *browser) {
 		for i := range bigKeys {
 			w.put(fmt.Sprintf("big/%02d", i), string(bytes.Repeat([]byte{byte(i)}, bigValue-i)))
 		}

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"holdfast/api"
 	"holdfast/api/port"
+	"holdfast/api/web"
 	"holdfast/server"
 )
 
@@ -35,10 +35,10 @@ func openLobby(at []port.Door, hasData bool) *lobby {
 	answer := func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/version" { // an etcd that leads asks for it again and again, and complains of any other answer
 			w.Header().Set(server.StartingHeader, state)
-			api.WriteVersion(w, "", "")
+			web.WriteVersion(w, "", "")
 			return
 		}
-		api.RefuseStarting(w, state)
+		web.RefuseStarting(w, state)
 	}
 	l := &lobby{http: &http.Server{Handler: http.HandlerFunc(answer), ReadTimeout: lobbyTimeout, WriteTimeout: lobbyTimeout}}
 	l.http.SetKeepAlivesEnabled(false) // whoever asks again is to meet the member

@@ -1,4 +1,4 @@
-package api
+package web
 
 import (
 	"context"
@@ -27,13 +27,13 @@ var (
 const peerBodyMax = 64 << 10
 
 // peerLeaseRenew renews a lease for another member.
-func (a *API) peerLeaseRenew(w http.ResponseWriter, r *http.Request) {
+func (e *Endpoints) peerLeaseRenew(w http.ResponseWriter, r *http.Request) {
 	servePeerLease(w, r, func(ctx context.Context, body []byte) ([]byte, error) {
 		var q pb.LeaseKeepAliveRequest
 		if err := proto.Unmarshal(body, &q); err != nil {
 			return nil, errUnreadable
 		}
-		ttl, err := a.member.LeaseRenewHere(ctx, kv.LeaseID(q.ID))
+		ttl, err := e.member.LeaseRenewHere(ctx, kv.LeaseID(q.ID))
 		if err != nil {
 			return nil, err
 		}
@@ -42,14 +42,14 @@ func (a *API) peerLeaseRenew(w http.ResponseWriter, r *http.Request) {
 }
 
 // peerLeaseTimeToLive tells another member how long a lease has to live.
-func (a *API) peerLeaseTimeToLive(w http.ResponseWriter, r *http.Request) {
+func (e *Endpoints) peerLeaseTimeToLive(w http.ResponseWriter, r *http.Request) {
 	servePeerLease(w, r, func(ctx context.Context, body []byte) ([]byte, error) {
 		var q pb.LeaseTimeToLiveRequest
 		body, err := kv.DecodeLeaseInternal(body)
 		if err != nil || proto.Unmarshal(body, &q) != nil {
 			return nil, errUnreadable
 		}
-		status, err := a.member.LeaseTimeToLiveHere(ctx, kv.LeaseID(q.ID), q.Keys)
+		status, err := e.member.LeaseTimeToLiveHere(ctx, kv.LeaseID(q.ID), q.Keys)
 		if err != nil {
 			return nil, err
 		}

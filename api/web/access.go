@@ -1,4 +1,4 @@
-package api
+package web
 
 import (
 	"fmt"
@@ -80,11 +80,11 @@ This requirement has been added to help prevent "DNS Rebinding" attacks (CVE-201
 `, host)
 }
 
-// socketOrigin tells whether a page of the request's origin may open a WebSocket: what --cors allows, and pages that this member's
+// SocketOrigin tells whether a page of the request's origin may open a WebSocket: what --cors allows, and pages that this member's
 // own address has served.
-func (a *API) socketOrigin(r *http.Request) bool {
+func (e *Endpoints) SocketOrigin(r *http.Request) bool {
 	origin := r.Header.Get("Origin")
-	if origin == "" || names(a.cfg.Origins).has(origin) {
+	if origin == "" || names(e.cfg.Origins).has(origin) {
 		return true
 	}
 	u, err := url.Parse(origin)

@@ -1,4 +1,4 @@
-package api
+package web
 
 import (
 	"encoding/json"
@@ -16,29 +16,29 @@ import (
 const mutexProfileFraction = 5
 
 // addProfiles serves Go's profiles. The command line is ours: it may hold secrets.
-func (a *API) addProfiles(mux *http.ServeMux) {
+func (e *Endpoints) addProfiles(mux *http.ServeMux) {
 	if runtime.SetMutexProfileFraction(-1) == 0 {
 		runtime.SetMutexProfileFraction(mutexProfileFraction)
 	}
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", a.commandLine)
+	mux.HandleFunc("/debug/pprof/cmdline", e.commandLine)
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 }
 
-func (a *API) commandLine(w http.ResponseWriter, _ *http.Request) {
+func (e *Endpoints) commandLine(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	write(w, strings.Join(a.cfg.CommandLine, "\x00"))
+	write(w, strings.Join(e.cfg.CommandLine, "\x00"))
 }
 
 // vars tells what the process and its raft are about, in the form of package expvar.
-func (a *API) vars(w http.ResponseWriter, r *http.Request) {
+func (e *Endpoints) vars(w http.ResponseWriter, r *http.Request) {
 	if !only(http.MethodGet, w, r) {
 		return
 	}
-	ours := map[string]any{"cmdline": a.cfg.CommandLine, "file_descriptor_limit": descriptorLimit(), "raft.status": a.raftStatus()}
+	ours := map[string]any{"cmdline": e.cfg.CommandLine, "file_descriptor_limit": descriptorLimit(), "raft.status": e.raftStatus()}
 	var shown []string
 	show := func(name, value string) { shown = append(shown, fmt.Sprintf("%q: %s", name, value)) }
 	for _, name := range []string{"cmdline", "file_descriptor_limit"} {
@@ -64,13 +64,13 @@ func descriptorLimit() uint64 {
 }
 
 // raftStatus is what etcd shows of its raft, as far as this member's keeps it.
-func (a *API) raftStatus() any {
+func (e *Endpoints) raftStatus() any {
 	type progress struct {
 		Match uint64 `json:"match"`
 		Next  uint64 `json:"next"`
 		State string `json:"state"`
 	}
-	s := a.member.RaftStatus()
+	s := e.member.RaftStatus()
 	members := map[string]progress{}
 	for id, p := range s.Progress {
 		state := "StateReplicate"
@@ -94,11 +94,11 @@ func (a *API) raftStatus() any {
 const logRequestMax = 4 << 10
 
 // logLevel changes the least level that is logged: {"Level": "debug"}.
-func (a *API) logLevel(w http.ResponseWriter, r *http.Request) {
+func (e *Endpoints) logLevel(w http.ResponseWriter, r *http.Request) {
 	if !only(http.MethodPut, w, r) {
 		return
 	}
-	if a.member.Auth().Enabled() {
+	if e.member.Auth().Enabled() {
 		http.Error(w, "nobody logs in here: the log level cannot be changed while authentication is enabled", http.StatusForbidden)
 		return
 	}
@@ -112,10 +112,10 @@ func (a *API) logLevel(w http.ResponseWriter, r *http.Request) {
 		refuse("Invalid json body")
 		return
 	}
-	if q.Level == "" || a.cfg.SetLogLevel(strings.ToLower(q.Level)) != nil {
+	if q.Level == "" || e.cfg.SetLogLevel(strings.ToLower(q.Level)) != nil {
 		refuse("Invalid log level " + q.Level)
 		return
 	}
-	a.log.Warn("log level changed", "level", q.Level, "remote", r.RemoteAddr)
+	e.log.Warn("log level changed", "level", q.Level, "remote", r.RemoteAddr)
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -1,4 +1,4 @@
-package api
+package web
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/status"
@@ -26,29 +27,29 @@ const healthTimeout = 5 * time.Second
 // healthCheck is one question whose answer decides whether the member is well.
 type healthCheck struct {
 	name string
-	run  func(*API, context.Context) error
+	run  func(*Endpoints, context.Context) error
 }
 
 // The checks of /livez and /readyz, in the order in which they are told. A member that fails livez is better restarted, one that
 // fails readyz should get no requests.
 var (
-	readHere     = healthCheck{"serializable_read", func(a *API, ctx context.Context) error { return a.healthRead(ctx, true) }}
-	readAgreed   = healthCheck{"linearizable_read", func(a *API, ctx context.Context) error { return a.healthRead(ctx, false) }}
-	notCorrupt   = healthCheck{"data_corruption", (*API).checkCorruption}
-	notLearner   = healthCheck{"non_learner", (*API).checkLearner}
+	readHere     = healthCheck{"serializable_read", func(e *Endpoints, ctx context.Context) error { return e.healthRead(ctx, true) }}
+	readAgreed   = healthCheck{"linearizable_read", func(e *Endpoints, ctx context.Context) error { return e.healthRead(ctx, false) }}
+	notCorrupt   = healthCheck{"data_corruption", (*Endpoints).checkCorruption}
+	notLearner   = healthCheck{"non_learner", (*Endpoints).checkLearner}
 	livezChecks  = []healthCheck{readHere}
 	readyzChecks = []healthCheck{notCorrupt, readHere, readAgreed, notLearner}
 )
 
-func (a *API) checkCorruption(context.Context) error {
-	if a.member.HasAlarm(membership.AlarmCorrupt) {
+func (e *Endpoints) checkCorruption(context.Context) error {
+	if e.member.HasAlarm(membership.AlarmCorrupt) {
 		return errors.New("alarm activated: CORRUPT")
 	}
 	return nil
 }
 
-func (a *API) checkLearner(context.Context) error {
-	if a.member.IsLearner() {
+func (e *Endpoints) checkLearner(context.Context) error {
+	if e.member.IsLearner() {
 		return errors.New("not supported for learner")
 	}
 	return nil
@@ -59,12 +60,12 @@ const healthReads = 3
 
 // healthRead makes a read that finds nothing, and passes on in etcd's words why it failed. Nobody logs in to ask for health: it is
 // read as root.
-func (a *API) healthRead(ctx context.Context, serializable bool) (err error) {
+func (e *Endpoints) healthRead(ctx context.Context, serializable bool) (err error) {
 	asRoot := server.WithIdentity(ctx, func() (server.Identity, error) {
-		return server.Identity{User: auth.Root, Revision: a.member.Auth().Revision()}, nil
+		return server.Identity{User: auth.Root, Revision: e.member.Auth().Revision()}, nil
 	})
 	for range healthReads {
-		_, _, err = a.member.RangeWithin(asRoot, &kv.RangeRequest{
+		_, _, err = e.member.RangeWithin(asRoot, &kv.RangeRequest{
 			KeyRange: kv.KeyRange{Key: []byte{0}}, KeysOnly: true, Limit: 1, Serializable: serializable,
 		}, nil)
 		if !errors.Is(err, auth.ErrOldRevision) {
@@ -72,25 +73,25 @@ func (a *API) healthRead(ctx context.Context, serializable bool) (err error) {
 		}
 	}
 	if err != nil {
-		return errors.New(status.Convert(toWire(err)).Message())
+		return errors.New(status.Convert(e.cfg.OnWire(err)).Message())
 	}
 	return nil
 }
 
 // addHealth serves /health, /livez and /readyz, and each check of those two by itself.
-func (a *API) addHealth(mux *http.ServeMux) {
-	mux.HandleFunc("/health", a.serveHealth)
+func (e *Endpoints) addHealth(mux *http.ServeMux) {
+	mux.HandleFunc("/health", e.serveHealth)
 	for root, checks := range map[string][]healthCheck{"/livez": livezChecks, "/readyz": readyzChecks} {
 		kind := root[1:]
-		mux.HandleFunc(root, func(w http.ResponseWriter, r *http.Request) { a.runChecks(w, r, kind, a.without(r, checks)) })
+		mux.HandleFunc(root, func(w http.ResponseWriter, r *http.Request) { e.runChecks(w, r, kind, e.without(r, checks)) })
 		for _, c := range checks {
-			mux.HandleFunc(root+"/"+c.name, func(w http.ResponseWriter, r *http.Request) { a.runChecks(w, r, kind, []healthCheck{c}) })
+			mux.HandleFunc(root+"/"+c.name, func(w http.ResponseWriter, r *http.Request) { e.runChecks(w, r, kind, []healthCheck{c}) })
 		}
 	}
 }
 
 // without are the checks that the request does not exclude. A name that is none is no reason to fail: it may be one of another version.
-func (a *API) without(r *http.Request, checks []healthCheck) []healthCheck {
+func (e *Endpoints) without(r *http.Request, checks []healthCheck) []healthCheck {
 	excluded := r.URL.Query()["exclude"]
 	var unknown []string
 	for _, name := range excluded {
@@ -99,20 +100,20 @@ func (a *API) without(r *http.Request, checks []healthCheck) []healthCheck {
 		}
 	}
 	if len(unknown) > 0 {
-		a.log.Warn("some health checks cannot be excluded", "missing-health-checks", strings.Join(unknown, ","))
+		e.log.Warn("some health checks cannot be excluded", "missing-health-checks", strings.Join(unknown, ","))
 	}
 	return slices.DeleteFunc(slices.Clone(checks), func(c healthCheck) bool { return slices.Contains(excluded, c.name) })
 }
 
 // runChecks answers with what the checks found. Whoever asks for more than a code by ?verbose is told each result.
-func (a *API) runChecks(w http.ResponseWriter, r *http.Request, kind string, checks []healthCheck) {
+func (e *Endpoints) runChecks(w http.ResponseWriter, r *http.Request, kind string, checks []healthCheck) {
 	if !only(http.MethodGet, w, r) {
 		return
 	}
 	found, failed := "", false
 	for _, c := range checks {
-		err := c.run(a, r.Context())
-		a.health.count(kind, c.name, err == nil)
+		err := c.run(e, r.Context())
+		e.health.count(kind, c.name, err == nil)
 		if err != nil {
 			found, failed = found+fmt.Sprintf("[-]%s failed: %v\n", c.name, err), true
 		} else {
@@ -120,7 +121,7 @@ func (a *API) runChecks(w http.ResponseWriter, r *http.Request, kind string, che
 		}
 	}
 	if failed {
-		a.log.Error("Health check error", "path", r.URL.Path, "reason", found, "status-code", http.StatusServiceUnavailable)
+		e.log.Error("Health check error", "path", r.URL.Path, "reason", found, "status-code", http.StatusServiceUnavailable)
 		http.Error(w, found, http.StatusServiceUnavailable)
 		return
 	}
@@ -134,6 +135,8 @@ func (a *API) runChecks(w http.ResponseWriter, r *http.Request, kind string, che
 
 // healthStats counts the outcomes of checks.
 type healthStats struct {
+	healthy, unhealthy atomic.Uint64 // answers of /health
+
 	mu sync.Mutex // guards the field below
 	by map[checkID]*outcomes
 }
@@ -166,6 +169,8 @@ func (h *healthStats) count(kind, name string, passed bool) {
 
 // sample shows what was counted: outcomes that were there, as etcd does.
 func (h *healthStats) sample(s *metrics.Sample) {
+	s.Set(metrics.HealthSuccesses, float64(h.healthy.Load()))
+	s.Set(metrics.HealthFailures, float64(h.unhealthy.Load()))
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, o := range h.by {
@@ -180,41 +185,41 @@ func (h *healthStats) sample(s *metrics.Sample) {
 }
 
 // serveHealth tells whether the member can serve: no alarm, a leader, and a read that works.
-func (a *API) serveHealth(w http.ResponseWriter, r *http.Request) {
+func (e *Endpoints) serveHealth(w http.ResponseWriter, r *http.Request) {
 	if !only(http.MethodGet, w, r) {
 		return
 	}
-	why := a.unhealthy(r)
+	why := e.unhealthy(r)
 	text := string(inJSON(struct {
 		Health string `json:"health"`
 		Reason string `json:"reason"`
 	}{strconv.FormatBool(why == ""), why}))
 	if why != "" {
-		a.calls.unhealthy.Add(1)
-		a.log.Warn("serving /health false", "reason", why)
+		e.health.unhealthy.Add(1)
+		e.log.Warn("serving /health false", "reason", why)
 		http.Error(w, text, http.StatusServiceUnavailable)
 		return
 	}
-	a.calls.healthy.Add(1)
+	e.health.healthy.Add(1)
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	write(w, text)
 }
 
 // unhealthy says what is wrong with the member, in etcd's words; nothing if all is well.
-func (a *API) unhealthy(r *http.Request) string {
+func (e *Endpoints) unhealthy(r *http.Request) string {
 	q := r.URL.Query()
 	for _, t := range []membership.AlarmType{membership.AlarmNoSpace, membership.AlarmCorrupt} {
-		if !slices.Contains(q["exclude"], t.String()) && a.member.HasAlarm(t) {
+		if !slices.Contains(q["exclude"], t.String()) && e.member.HasAlarm(t) {
 			return "ALARM " + t.String()
 		}
 	}
 	serializable := q.Get("serializable") == "true"
-	if !serializable && a.member.Leader() == 0 {
+	if !serializable && e.member.Leader() == 0 {
 		return "RAFT NO LEADER"
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 	defer cancel()
-	if err := a.healthRead(ctx, serializable); err != nil {
+	if err := e.healthRead(ctx, serializable); err != nil {
 		return "RANGE ERROR:" + err.Error()
 	}
 	return ""

@@ -1,4 +1,4 @@
-package api
+package web
 
 import (
 	"encoding/json"
@@ -12,13 +12,13 @@ import (
 )
 
 // peerHashKV tells another member the hash of the keys up to a revision.
-func (a *API) peerHashKV(w http.ResponseWriter, r *http.Request) {
+func (e *Endpoints) peerHashKV(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
 		http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
 		return
 	}
-	cluster := fmt.Sprintf("%x", a.member.ClusterID())
+	cluster := fmt.Sprintf("%x", e.member.ClusterID())
 	if theirs := r.Header.Get(server.HeaderClusterID); theirs != "" && theirs != cluster {
 		http.Error(w, "cluster ID mismatch", http.StatusPreconditionFailed)
 		return
@@ -32,15 +32,15 @@ func (a *API) peerHashKV(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	hash, err := a.member.HashKV(r.Context(), kv.Revision(q.Revision))
+	hash, err := e.member.HashKV(r.Context(), kv.Revision(q.Revision))
 	if err != nil {
-		a.log.Warn("failed to get hashKV", "requested-revision", q.Revision, "error", err)
+		e.log.Warn("failed to get hashKV", "requested-revision", q.Revision, "error", err)
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	w.Header().Set(server.HeaderClusterID, cluster)
 	writeJSON(w, http.StatusOK, "application/json", &pb.HashKVResponse{
-		Header: &pb.ResponseHeader{Revision: int64(a.member.Header().Revision)},
+		Header: &pb.ResponseHeader{Revision: int64(e.member.Header().Revision)},
 		Hash:   hash.Sum, CompactRevision: int64(hash.Compact), HashRevision: int64(hash.Revision),
 	})
 }

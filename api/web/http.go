@@ -1,4 +1,4 @@
-package api
+package web
 
 import (
 	"cmp"
@@ -10,35 +10,35 @@ import (
 	"holdfast/util/version"
 )
 
-// handler serves everything that is not gRPC. json serves the API as JSON; nil is nobody.
-func (a *API) handler(json http.Handler) http.Handler {
+// Clients serves everything that is not gRPC. json serves the API as JSON; nil is nobody.
+func (e *Endpoints) Clients(json http.Handler) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/version", a.version)
-	mux.HandleFunc("/debug/vars", a.vars)
-	a.addHealth(mux)
-	a.addMetrics(mux)
-	if a.cfg.SetLogLevel != nil {
-		mux.HandleFunc("/config/local/log", a.logLevel)
+	mux.HandleFunc("/version", e.version)
+	mux.HandleFunc("/debug/vars", e.vars)
+	e.addHealth(mux)
+	e.addMetrics(mux)
+	if e.cfg.SetLogLevel != nil {
+		mux.HandleFunc("/config/local/log", e.logLevel)
 	}
-	if a.cfg.Profiles {
-		a.addProfiles(mux)
+	if e.cfg.Profiles {
+		e.addProfiles(mux)
 	}
 	if json != nil {
-		mux.Handle(newPrefix, a.refuseNames(json))
+		mux.Handle(newPrefix, json)
 	}
-	return &access{origins: a.cfg.Origins, hosts: a.cfg.Hosts, log: a.log, next: mux}
+	return &access{origins: e.cfg.Origins, hosts: e.cfg.Hosts, log: e.log, next: mux}
 }
 
-// metricsHandler serves health and metrics alone.
-func (a *API) metricsHandler() http.Handler {
+// Metrics serves health and metrics alone.
+func (e *Endpoints) Metrics() http.Handler {
 	mux := http.NewServeMux()
-	a.addHealth(mux)
-	a.addMetrics(mux)
+	e.addHealth(mux)
+	e.addMetrics(mux)
 	return mux
 }
 
-func (a *API) addMetrics(mux *http.ServeMux) {
-	mux.Handle("/metrics", a.cfg.Metrics.Handler())
+func (e *Endpoints) addMetrics(mux *http.ServeMux) {
+	mux.Handle("/metrics", e.cfg.Metrics.Handler())
 }
 
 // only refuses every method but one.
@@ -52,11 +52,11 @@ func only(method string, w http.ResponseWriter, r *http.Request) bool {
 }
 
 // version answers with the versions of etcd that the member stands for.
-func (a *API) version(w http.ResponseWriter, r *http.Request) {
+func (e *Endpoints) version(w http.ResponseWriter, r *http.Request) {
 	if !only(http.MethodGet, w, r) {
 		return
 	}
-	WriteVersion(w, a.member.ClusterVersion(), a.member.Status().StorageVersion)
+	WriteVersion(w, e.member.ClusterVersion(), e.member.Status().StorageVersion)
 }
 
 // WriteVersion answers /version: the version of etcd that this program stands for, and those of the cluster and of the data,
@@ -82,7 +82,7 @@ func write(w http.ResponseWriter, text string) { _, _ = io.WriteString(w, text) 
 func inJSON(v any) []byte {
 	body, err := json.Marshal(v)
 	if err != nil {
-		panic(fmt.Sprintf("api: %T has no JSON form: %v", v, err))
+		panic(fmt.Sprintf("web: %T has no JSON form: %v", v, err))
 	}
 	return body
 }

@@ -1,4 +1,4 @@
-package api
+package web
 
 import (
 	"context"
@@ -20,12 +20,12 @@ import (
 )
 
 // members lists the cluster in etcd's JSON, as this member knows it: who wants to join cannot wait for a leader.
-func (a *API) members(w http.ResponseWriter, r *http.Request) {
+func (e *Endpoints) members(w http.ResponseWriter, r *http.Request) {
 	if !peerMethod(w, r, http.MethodGet) {
 		return
 	}
-	a.nameCluster(w)
-	members, err := a.member.Members(r.Context(), false)
+	e.nameCluster(w)
+	members, err := e.member.Members(r.Context(), false)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -34,7 +34,7 @@ func (a *API) members(w http.ResponseWriter, r *http.Request) {
 		RefuseStarting(w, server.StartingData)
 		return
 	}
-	a.writeMembers(w, members)
+	e.writeMembers(w, members)
 }
 
 // RefuseStarting answers who asks before the member can tell: what it starts with is StartingNew or StartingData of package server.
@@ -49,11 +49,11 @@ const promotePath = "/members/promote/"
 // promote gives a learner a vote, for an administrator whose token came along, or for a member that has proved by its certificate to be one:
 // it has asked itself whether its client may, who is known there by a certificate, too, or it is an etcd, which passes no tokens on.
 // Other members ask the leader for it here, and tell the refusals apart by their text.
-func (a *API) promote(w http.ResponseWriter, r *http.Request) {
+func (e *Endpoints) promote(w http.ResponseWriter, r *http.Request) {
 	if !peerMethod(w, r, http.MethodPost) {
 		return
 	}
-	a.nameCluster(w)
+	e.nameCluster(w)
 	text := strings.TrimPrefix(r.URL.Path, promotePath)
 	id, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
@@ -62,33 +62,33 @@ func (a *API) promote(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx := r.Context()
 	if text := r.Header.Get("Authorization"); text != "" {
-		ctx = a.withCredentials(ctx, login.Credentials{Token: new(strings.TrimPrefix(text, bearer))})
+		ctx = e.cfg.As(ctx, login.Credentials{Token: new(strings.TrimPrefix(text, "Bearer "))})
 	}
 	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-		err = a.member.CheckAdmin(ctx)
+		err = e.member.CheckAdmin(ctx)
 	}
 	var members []membership.Member
 	if err == nil {
-		members, err = a.member.MemberPromote(ctx, kv.MemberID(id))
+		members, err = e.member.MemberPromote(ctx, kv.MemberID(id))
 	}
 	if err != nil {
-		a.log.Warn("failed to promote a member", "member-id", kv.MemberID(id).String(), "error", err)
-		refusePromotion(w, err)
+		e.log.Warn("failed to promote a member", "member-id", kv.MemberID(id).String(), "error", err)
+		e.refusePromotion(w, err)
 		return
 	}
-	a.writeMembers(w, members)
+	e.writeMembers(w, members)
 }
 
-func refusePromotion(w http.ResponseWriter, err error) {
+func (e *Endpoints) refusePromotion(w http.ResponseWriter, err error) {
 	switch {
 	case errors.Is(err, membership.ErrNotFound):
 		http.Error(w, membership.ErrNotFound.Error(), http.StatusNotFound)
 	case errors.Is(err, membership.ErrNotLearner):
 		http.Error(w, membership.ErrNotLearner.Error(), http.StatusPreconditionFailed)
 	case errors.Is(err, server.ErrLearnerNotReady):
-		http.Error(w, status.Convert(toWire(err)).Message(), http.StatusPreconditionFailed)
+		http.Error(w, status.Convert(e.cfg.OnWire(err)).Message(), http.StatusPreconditionFailed)
 	case errors.Is(err, auth.ErrPermissionDenied), errors.Is(err, auth.ErrUserEmpty):
-		http.Error(w, status.Convert(toWire(err)).Message(), http.StatusForbidden)
+		http.Error(w, status.Convert(e.cfg.OnWire(err)).Message(), http.StatusForbidden)
 	default:
 		writeJSON(w, http.StatusInternalServerError, "application/json", struct {
 			Message string `json:"message"`
@@ -102,14 +102,14 @@ const downgradePatience = 500 * time.Millisecond
 
 // downgradeEnabled tells who wants to join whether the cluster is going back to an older version. As in etcd that is said only by
 // a member that is in touch with the others.
-func (a *API) downgradeEnabled(w http.ResponseWriter, r *http.Request) {
+func (e *Endpoints) downgradeEnabled(w http.ResponseWriter, r *http.Request) {
 	if !peerMethod(w, r, http.MethodGet) {
 		return
 	}
-	a.nameCluster(w)
+	e.nameCluster(w)
 	ctx, cancel := context.WithTimeout(r.Context(), downgradePatience)
 	defer cancel()
-	enabled, err := a.member.DowngradeEnabled(ctx)
+	enabled, err := e.member.DowngradeEnabled(ctx)
 	if err != nil {
 		http.Error(w, fmt.Sprintf("failed linearized read: %v", err), http.StatusInternalServerError)
 		return
@@ -119,14 +119,14 @@ func (a *API) downgradeEnabled(w http.ResponseWriter, r *http.Request) {
 }
 
 // nameCluster says of which cluster an answer is.
-func (a *API) nameCluster(w http.ResponseWriter) {
-	w.Header().Set(server.HeaderClusterID, fmt.Sprintf("%x", a.member.ClusterID()))
+func (e *Endpoints) nameCluster(w http.ResponseWriter) {
+	w.Header().Set(server.HeaderClusterID, fmt.Sprintf("%x", e.member.ClusterID()))
 }
 
-func (a *API) writeMembers(w http.ResponseWriter, members []membership.Member) {
+func (e *Endpoints) writeMembers(w http.ResponseWriter, members []membership.Member) {
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(members); err != nil { // etcd ends the text with a new line, as this does
-		a.log.Warn("could not tell another member who belongs to the cluster", "error", err)
+		e.log.Warn("could not tell another member who belongs to the cluster", "error", err)
 	}
 }
 
