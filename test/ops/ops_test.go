@@ -1,4 +1,3 @@
-// Package ops asks of real members what operators ask of them: space, quotas, defragmentation, several on one machine.
 package ops
 
 import (
