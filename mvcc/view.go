@@ -119,15 +119,3 @@ func scan(it *storage.Iter, at kv.Revision, fn func(key []byte, rev kv.Rev, row 
 	}
 	return it.Err()
 }
-
-// Prefetch brings the newest row of key into the cache, so that the writer finds it there. It changes nothing that
-// anybody can see.
-func (s *Store) Prefetch(key []byte) error {
-	now := s.published.Load()
-	v := view{s: s, now: now, at: now.revision}
-	_, err := v.get(key)
-	if err == ErrCompacted {
-		return nil
-	}
-	return err
-}
