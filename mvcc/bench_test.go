@@ -18,6 +18,10 @@ import (
 // of an iterator (0.2 µs) and a copy; a count is a few steps in the census.
 
 func openBench(b *testing.B, keys, valueBytes int) (*storage.Store, *Store) {
+	return openBenchWith(b, Config{}, keys, valueBytes)
+}
+
+func openBenchWith(b *testing.B, cfg Config, keys, valueBytes int) (*storage.Store, *Store) {
 	st, err := storage.Open(storage.Config{FS: vfs.Default, Dir: b.TempDir()})
 	if err != nil {
 		b.Fatal(err)
@@ -27,7 +31,7 @@ func openBench(b *testing.B, keys, valueBytes int) (*storage.Store, *Store) {
 			b.Fatal(err)
 		}
 	})
-	s, err := Open(st, Config{})
+	s, err := Open(st, cfg)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -89,6 +93,16 @@ func BenchmarkPut(b *testing.B) {
 			}
 		})
 	}
+	// Of most keys nothing is in memory but what the database keeps: as after a restart, or among very many.
+	b.Run("forgotten/100000", func(b *testing.B) {
+		st, s := openBenchWith(b, Config{RecentBytes: -1, RowCacheBytes: 1 << 20}, 100_000, 256)
+		random := rand.New(rand.NewPCG(1, 2))
+		b.ReportAllocs()
+		b.ResetTimer()
+		for i := 0; i < b.N; i += 500 {
+			putEach(b, st, s, 500, value, func(int) []byte { return benchKey(random.IntN(100_000)) })
+		}
+	})
 	// What many clients send: keys in no order, in runs of as many as share a sync of the log.
 	b.Run("scattered/100000", func(b *testing.B) {
 		st, s := openBench(b, 0, 0)

@@ -58,8 +58,9 @@ const RecentBytesDefault = 20 << 20
 type Store struct {
 	st    *storage.Store
 	cache *rowCache
-	// recent belongs to the writer.
+	// recent belongs to the writer, and so does tables: a revision that is in the tables of the database as a whole, 0 when not known.
 	recent *recent
+	tables kv.Revision
 	// published is what readers see; only Run.Publish replaces it.
 	published atomic.Pointer[state]
 	compactor compactor
@@ -111,7 +112,7 @@ func Open(st *storage.Store, cfg Config) (*Store, error) {
 	if cfg.RecentBytes == 0 {
 		cfg.RecentBytes = RecentBytesDefault
 	}
-	s := &Store{st: st, cache: newRowCache(cfg.RowCacheBytes), recent: newRecent(cfg.RecentBytes)}
+	s := &Store{st: st, cache: newRowCache(cfg.RowCacheBytes)}
 	now := &state{revision: firstRevision, compacted: NeverCompacted}
 	row, ok, err := st.Get(stateKey)
 	if err != nil {
@@ -126,6 +127,7 @@ func Open(st *storage.Store, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open mvcc: %w", err)
 	}
 	s.published.Store(now)
+	s.recent = newRecent(cfg.RecentBytes, now.revision)
 	if err := s.compactor.open(s); err != nil {
 		return nil, fmt.Errorf("open mvcc: %w", err)
 	}
@@ -138,6 +140,25 @@ func (s *Store) Revision() kv.Revision { return s.published.Load().revision }
 
 // Compacted is the revision below which history can not be read, NeverCompacted if there was no compaction.
 func (s *Store) Compacted() kv.Revision { return s.published.Load().compacted }
+
+// inTables tells whether the tables of the database hold all that was changed up to rev.
+func (s *Store) inTables(rev kv.Revision) (bool, error) {
+	if rev <= s.tables {
+		return true, nil
+	}
+	row, ok, err := s.st.TableRow(stateKey)
+	if err != nil {
+		return false, err
+	}
+	held := &state{revision: firstRevision} // of an empty database
+	if ok {
+		if held, err = decodeState(row); err != nil {
+			return false, err
+		}
+	}
+	s.tables = held.revision
+	return rev <= s.tables, nil
+}
 
 // Keys is the number of keys that live at the published revision.
 func (s *Store) Keys() int64 { return s.published.Load().census.Keys() }

@@ -24,11 +24,13 @@ func (s *standing) lives() bool { return s.version > 0 }
 // one becomes old. So a key that is written often stays, and nothing has to be taken out of a hash table. Entries hold no
 // pointers: the garbage collector does not look at them.
 //
-//	Invariant: what it says of a key is true, and the young generation goes before the old one.
+//	Invariant: what it says of a key is true, and the young generation goes before the old one. A key that neither has was not changed
+//	after the revision old.from, nor one that the young one does not have after young.from.
 type recent struct {
 	seed       maphash.Seed
 	max        int // bytes of one generation
 	young, old *generation
+	reached    kv.Revision // the published one, or that about to be
 }
 
 // generation is a hash table of entries that are only added, and forgotten all at once.
@@ -36,7 +38,8 @@ type generation struct {
 	entries []entry
 	keys    []byte   // of all entries, one after the other
 	slots   []uint32 // by hash, with linear probing: place in entries plus one, 0 if free; their number is a power of two
-	living  int64    // entries of keys that live and that no younger generation has
+	from    kv.Revision
+	living  int64 // entries of keys that live and that no younger generation has
 }
 
 // entry is a key and how it stands, in as few bytes as that takes.
@@ -65,10 +68,15 @@ const entryBytes = 56 + 3*4
 // slotsMin is the size of the smallest table.
 const slotsMin = 256
 
-// newRecent makes a memory of at most maxBytes; with less than 0 it stays empty.
-func newRecent(maxBytes int64) *recent {
-	return &recent{seed: maphash.MakeSeed(), max: int(min(maxBytes/2, 1<<30)), young: new(generation), old: new(generation)}
+// newRecent makes a memory of at most maxBytes; with less than 0 it stays empty. It follows the changes after revision at.
+func newRecent(maxBytes int64, at kv.Revision) *recent {
+	r := &recent{seed: maphash.MakeSeed(), max: int(min(maxBytes/2, 1<<30)), young: new(generation), old: new(generation), reached: at}
+	r.forget()
+	return r
 }
+
+// since is a revision after which no key was changed that is not known.
+func (r *recent) since() kv.Revision { return r.old.from }
 
 func (r *recent) hash(key []byte) uint32 { return uint32(maphash.Bytes(r.seed, key)) }
 
@@ -98,7 +106,9 @@ func (r *recent) set(key []byte, s standing) {
 	if r.young.bytes()+entryBytes+len(key) > r.max {
 		r.old.forget()
 		r.young, r.old = r.old, r.young
+		r.young.from = r.reached
 		if entryBytes+len(key) > r.max {
+			r.old.from = r.reached
 			return
 		}
 	}
@@ -109,6 +119,7 @@ func (r *recent) set(key []byte, s standing) {
 func (r *recent) forget() {
 	r.young.forget()
 	r.old.forget()
+	r.young.from, r.old.from = r.reached, r.reached
 }
 
 // living is how many keys it knows to live. Where that is all there are, a key that it does not know does not live.

@@ -14,7 +14,7 @@ func TestRecent(t *testing.T) {
 	seed := seedOf(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for _, size := range []int64{-1, 0, 500, 10_000, 200_000} {
-		r, all, hits := newRecent(size), map[string]standing{}, 0
+		r, all, hits := newRecent(size, 0), map[string]standing{}, 0
 		for i := range 20_000 {
 			key := fmt.Sprint(rng.IntN(600))
 			if rng.IntN(20) == 0 {

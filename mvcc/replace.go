@@ -15,6 +15,7 @@ func (s *Store) Replace(next *Store) {
 	s.published.Store(&between)
 	s.st.Replace(next.st)
 	s.cache.purge(after.revision)
+	s.recent.reached, s.tables = after.revision, 0
 	s.recent.forget()
 	s.past.Forget()
 	s.compactor.follow(&next.compactor)

@@ -38,8 +38,10 @@ type Run struct {
 	// tally and txns count what the ended commands did.
 	tally tally
 	txns  uint64
-	// gets answers for single keys as of base and scans for ranges, each opened when it is first needed.
-	gets, scans *storage.Iter
+	// gets answers for single keys as of base, tables for those among them that were written long ago, and scans for ranges, each opened
+	// when it is first needed. finds is one of the first two: see finder.
+	gets, tables, scans *storage.Iter
+	finds               *storage.Iter
 	// records are the records of the changes, and puts how many bytes of versions the overlay holds for the batch. Seal puts
 	// both into it in the order of their keys: the memtable then finds the place of each beside that of the one before it.
 	records *storage.Batch
@@ -138,6 +140,7 @@ func (r *Run) Publish() {
 	if r.now == *r.base {
 		return
 	}
+	r.s.recent.reached = r.now.revision
 	if len(r.over.spans) > 0 {
 		r.s.cache.purge(r.now.revision)
 		r.s.recent.forget()
@@ -169,7 +172,8 @@ func (r *Run) Drop() {
 }
 
 func (r *Run) closeIters() {
-	for _, it := range []**storage.Iter{&r.gets, &r.scans} {
+	r.finds = nil
+	for _, it := range []**storage.Iter{&r.gets, &r.tables, &r.scans} {
 		if *it != nil {
 			if err := (*it).Close(); err != nil {
 				r.fail(err)
@@ -193,18 +197,14 @@ func (r *Run) baseRow(key []byte) ([]byte, kv.Rev) {
 	if s, known := r.s.recent.get(key); r.err != nil || known && !s.lives() || !known && r.allKnown {
 		return nil, kv.Rev{}
 	}
-	if r.gets == nil {
-		it, err := r.s.st.Scan(storage.TableVersions, nil, nil)
-		if err != nil {
-			r.fail(err)
-			return nil, kv.Rev{}
-		}
-		r.gets = it
+	it := r.getter()
+	if it == nil {
+		return nil, kv.Rev{}
 	}
-	return r.readAt(r.gets, key, r.base.revision)
+	return r.readAt(it, key, r.base.revision)
 }
 
-// baseStands tells how key stood when the run began.
+// baseStands tells how key stood when the run began. The row that says so is neither copied nor cached: Publish caches the next one.
 func (r *Run) baseStands(key []byte) standing {
 	if s, known := r.s.recent.get(key); known {
 		return s
@@ -212,7 +212,27 @@ func (r *Run) baseStands(key []byte) standing {
 	if r.allKnown {
 		return standing{}
 	}
-	return r.standingOf(r.baseRow(key))
+	if row, rev := r.s.cache.get(key, r.base.revision); row != nil {
+		return r.standingOf(row, rev)
+	}
+	it := r.finder()
+	if it == nil {
+		return standing{}
+	}
+	if !it.SeekBodyVersion(key, newestAt(r.base.revision)) {
+		if err := it.Err(); err != nil {
+			r.fail(err)
+		}
+		return standing{}
+	}
+	row, err := it.Value()
+	if err != nil {
+		r.fail(err)
+	}
+	if err != nil || len(row) == 0 {
+		return standing{}
+	}
+	return r.standingOf(row, it.Rev())
 }
 
 // standingOf tells how a key stands whose newest row was written at rev; nil is that of a key that does not live.
@@ -250,6 +270,40 @@ func (r *Run) readAt(it *storage.Iter, key []byte, at kv.Revision) ([]byte, kv.R
 		return nil, kv.Rev{}
 	}
 	return row, rev
+}
+
+// getter returns the iterator that finds single keys as of base; nil after an error.
+func (r *Run) getter() *storage.Iter {
+	if r.gets != nil || r.err != nil {
+		return r.gets
+	}
+	it, err := r.s.st.Scan(storage.TableVersions, nil, nil)
+	if err != nil {
+		r.fail(err)
+		return nil
+	}
+	r.gets = it
+	return it
+}
+
+// finder returns an iterator that finds the keys which recent does not know, as of base; nil after an error. Where recent knows all that
+// is not in tables yet, it does not look into memtables.
+func (r *Run) finder() *storage.Iter {
+	if r.finds != nil || r.err != nil {
+		return r.finds
+	}
+	settled, err := r.s.inTables(r.s.recent.since())
+	if err == nil && settled {
+		r.tables, err = r.s.st.ScanTables(storage.TableVersions, nil, nil)
+	}
+	if err != nil {
+		r.fail(err)
+		return nil
+	}
+	if r.finds = r.tables; !settled {
+		r.finds = r.getter()
+	}
+	return r.finds
 }
 
 // scanner returns an iterator over the versions in [lo, hi) as of base; nil after an error. There is only one, so a

@@ -1,0 +1,89 @@
+package mvcc
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"holdfast/kv"
+	"holdfast/storage"
+)
+
+// TestStandsFromTables: how a key stands is the same whether memtables are searched or not. Small memories, so that keys are forgotten
+// before and after they are flushed; single deletions and those of ranges, which make it forget everything; stores that are opened again.
+func TestStandsFromTables(t *testing.T) {
+	seed := seedOf(t)
+	rng := rand.New(rand.NewPCG(seed, 1))
+	for _, size := range []int64{-1, 150, 2_000, 20_000, 200_000} {
+		st, err := storage.Open(storage.Config{FS: vfs.NewMem(), Dir: "store"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s *Store
+		spared := 0
+		for i := range 400 {
+			if i%100 == 0 || rng.IntN(100) == 0 {
+				if s, err = Open(st, Config{RecentBytes: size, RowCacheBytes: -1}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write(t, st, s, func(c *Command) { changeSome(rng, c) })
+			if i%100 == 10 || rng.IntN(20) == 0 {
+				if err := st.Flush(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			spared += compareStands(t, st, s, fmt.Sprintf("memory of %d bytes, step %d", size, i))
+		}
+		if size > 2_000 && spared < 1000 {
+			t.Errorf("memory of %d bytes: only %d keys were looked for in tables alone", size, spared)
+		}
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+const standKeys = 200
+
+func standKey(i int) []byte { return fmt.Appendf(nil, "key%03d", i) }
+
+func changeSome(rng *rand.Rand, c *Command) {
+	switch i := rng.IntN(standKeys); rng.IntN(40) {
+	case 0:
+		c.DeleteRange(kv.KeyRange{Key: standKey(i), End: standKey(i + 10)}, nil)
+	case 1, 2, 3:
+		c.DeleteRange(kv.KeyRange{Key: standKey(i)}, nil)
+	default:
+		c.Set(standKey(i), []byte("value"), kv.LeaseID(rng.IntN(3)), false)
+	}
+}
+
+// compareStands returns how many keys were looked for in tables alone.
+func compareStands(t *testing.T, st *storage.Store, s *Store, when string) (spared int) {
+	t.Helper()
+	batch := st.NewBatch()
+	defer batch.Close()
+	run := s.Begin(batch)
+	defer run.Drop()
+	for i := range standKeys {
+		_, known := s.recent.get(standKey(i))
+		got := run.baseStands(standKey(i))
+		want := run.standingOf(run.readAt(run.getter(), standKey(i), run.base.revision))
+		if !want.lives() {
+			want, got.rev = standing{}, kv.Rev{} // when it was deleted is not asked
+		}
+		if got != want {
+			t.Fatalf("%s: %s is %+v, not %+v (known %t, known since %s, in tables %s)", when, standKey(i), got, want, known, s.recent.since(), s.tables)
+		}
+		if !known && run.tables != nil {
+			spared++
+		}
+	}
+	if run.Err() != nil {
+		t.Fatal(run.Err())
+	}
+	return spared
+}
