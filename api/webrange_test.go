@@ -31,6 +31,9 @@ func TestGatewayLargeRange(t *testing.T) {
 		if kind := r.Header.Get("Content-Type") + " " + r.Header.Get("Grpc-Metadata-Content-Type"); kind != "application/json application/grpc" {
 			t.Errorf("the answer is of type %s", kind)
 		}
+		if r := ask("big0", `,"revision":1000`); r.StatusCode != http.StatusBadRequest || r.Header.Get("Grpc-Metadata-Content-Type") != "" {
+			t.Errorf("an error is answered with %s and gRPC's head: %v", r.Status, r.Header)
+		}
 		gone := ask("big0", "")
 		time.Sleep(2 * parkAfter * parkCheck)
 		wantRoom(t, w.service)

@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/grpclog"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
@@ -19,14 +18,14 @@ import (
 
 const rangePath = "/v3/kv/range"
 
-// rangeHead is what HTTP's clients see of the head of every answer.
-var rangeHead = runtime.ServerMetadata{HeaderMD: metadata.Pairs("content-type", "application/grpc")}
+// rangeHead is what HTTP's clients see of the head of an answer of gRPC's. An error has none: gRPC sends it in a trailer alone.
+const rangeHead = runtime.MetadataHeaderPrefix + "Content-Type"
 
 // serveRange answers a range.
 func (g *Gateway) serveRange(w http.ResponseWriter, r *http.Request, _ map[string]string) {
 	g.ranges.Add(1)
 	defer g.ranges.Done()
-	ctx, cancel := context.WithCancel(runtime.NewServerMetadataContext(r.Context(), rangeHead))
+	ctx, cancel := context.WithCancel(runtime.NewServerMetadataContext(r.Context(), runtime.ServerMetadata{}))
 	defer cancel()
 	_, out := runtime.MarshalerForRequest(g.mux, r)
 	pieces, err := g.askRange(ctx, r)
@@ -35,11 +34,11 @@ func (g *Gateway) serveRange(w http.ResponseWriter, r *http.Request, _ map[strin
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set(runtime.MetadataHeaderPrefix+"Content-Type", "application/grpc")
+	w.Header().Set(rangeHead, "application/grpc")
 	if sent, err := sendRange(w, pieces); err != nil {
 		grpclog.Errorf("Failed to write response: %v", err)
 		if !sent {
-			w.Header().Del(runtime.MetadataHeaderPrefix + "Content-Type") // HTTPError adds it
+			w.Header().Del(rangeHead)
 			runtime.HTTPError(ctx, g.mux, out, w, r, err)
 			return
 		}
