@@ -62,7 +62,7 @@ const (
 	heapBytesMin     = 48 << 20  // all of the above, and what Go keeps free
 )
 
-// ampleMemory is the limit from which on every part has its default: eight times what the caches and tables take together. Go
+// ampleMemory is the limit from which on every part has its default: six times what the caches and tables take together. Go
 // needs half as much again beside them, and calls, answers, the log and connections need the rest.
 const ampleMemory = 1 << 30
 

@@ -67,9 +67,10 @@ type Config struct {
 
 // Defaults of Config.
 const (
-	// CacheBytesDefault is enough for the index blocks and filters of ten million keys. What more would hold of a larger store the
-	// kernel has as well: a block that it must be asked for costs 7 µs.
-	CacheBytesDefault = 32 << 20
+	// CacheBytesDefault holds the index blocks and filters of ten million keys, and a third of the blocks of a million keys of 256 B. It
+	// is filled only by what is read. A block that the kernel must be asked for costs 7 µs and more of the collector's time; with this
+	// much a busy member with a million keys stays below the memory that etcd takes (bench/NOTES.md).
+	CacheBytesDefault = 96 << 20
 	// MemTableBytesDefault holds more than FlushBytesDefault of payload with its overhead (measured: 1.3 to 1.5 times the
 	// payload for values of 256 B), so that the flush rule acts before Pebble does. It is allocated whole, on Go's heap, which
 	// takes half as much again: with 64 MB two of them were most of what a busy member held (bench/NOTES.md).
@@ -90,9 +91,9 @@ const (
 // A compaction out of level 0 starts when it has sublevelsMax sublevels, which a flush makes one of: some 64 MB. A read looks into each, but the filters spare it most.
 const sublevelsMax = 8
 
-// blockBytes is what a read of a row that is in no cache takes in and checks. Half of it makes such a read a fifth cheaper and a list a
-// fifth dearer; with twice as much it is the other way round (bench/NOTES.md).
-const blockBytes = 16 << 10
+// blockBytes is what a read of a row that is in no cache takes in and checks. With twice as much, such a read costs a fifth more and a list
+// somewhat less; lists have more to spare beside etcd than gets of single keys (bench/NOTES.md).
+const blockBytes = 8 << 10
 
 // baseTables is how many files make the first level under level 0. Files of level 0 hold rows of all tables, so that a
 // compaction out of it rewrites that whole level: twice level 0. A smaller one would be rewritten for less, and rewrite more of the next level.
