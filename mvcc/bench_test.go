@@ -181,18 +181,7 @@ func BenchmarkCompact(b *testing.B) {
 		for i := range 1000 {
 			putRun(b, st, s, i*64%1000, 64, value)
 		}
-		batch := st.NewBatch()
-		run := s.Begin(batch)
-		if err := run.Compact(s.Revision()); err != nil {
-			b.Fatal(err)
-		}
-		if err := run.Seal(); err != nil {
-			b.Fatal(err)
-		}
-		if err := batch.Commit(); err != nil {
-			b.Fatal(err)
-		}
-		run.Publish()
+		compactAt(b, st, s, s.Revision())
 		b.StartTimer()
 		for done := false; !done; {
 			var err error
@@ -214,18 +203,7 @@ func BenchmarkPutBesideCompact(b *testing.B) {
 			for i := range 3000 {
 				putRun(b, st, s, i*64%1000, 64, value)
 			}
-			batch := st.NewBatch()
-			run := s.Begin(batch)
-			if err := run.Compact(s.Revision()); err != nil {
-				b.Fatal(err)
-			}
-			if err := run.Seal(); err != nil {
-				b.Fatal(err)
-			}
-			if err := batch.Commit(); err != nil {
-				b.Fatal(err)
-			}
-			run.Publish()
+			compactAt(b, st, s, s.Revision())
 			compacting := make(chan error, 1)
 			var steps []time.Duration
 			go func() { // ends with the compaction
