@@ -171,6 +171,7 @@ type API struct {
 	calls   *callStats
 	web     *web.Endpoints
 	recipes *recipe.Service
+	rounds  *rounds
 	// stopping is closed when streams are to end.
 	stopping chan struct{}
 }
@@ -192,7 +193,7 @@ func New(member Member, cfg Config) *API {
 	}
 	a := &API{
 		member: member, cfg: cfg, log: cfg.Log, leaders: newLeaderWatch(), load: newLoad(cfg.CallsMax),
-		calls: newCallStats(cfg.Metrics), stopping: make(chan struct{}),
+		calls: newCallStats(cfg.Metrics), rounds: newRounds(), stopping: make(chan struct{}),
 	}
 	a.answers = newAnswers(cfg.AnswerBytes, a.load.writes.admitted, cfg.Log)
 	a.web = web.New(web.Config{

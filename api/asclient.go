@@ -11,9 +11,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"holdfast/api/lockpb"
-	"holdfast/api/port"
 	"holdfast/api/recipe"
 	"holdfast/kv"
+	"holdfast/util/queue"
 )
 
 // lockService is v3lockpb.Lock.
@@ -100,7 +100,8 @@ func (c asClient) LeaseGrant(ctx context.Context, ttl int64) (int64, error) {
 
 // Watch implements recipe.Client.
 func (c asClient) Watch(ctx context.Context, q *kv.WatchCreate, each func(*pb.WatchResponse) error) error {
-	s, wake := c.newWatch(new(port.Hold))
+	wake := make(chan struct{}, 1)
+	s := c.member.NewWatchStream(func() { queue.Wake(wake) })
 	defer s.Close()
 	c.createWatch(ctx, s, q)
 	for {

@@ -15,6 +15,7 @@ import (
 	"holdfast/api/port"
 	"holdfast/auth"
 	"holdfast/kv"
+	"holdfast/util/queue"
 	"holdfast/watch"
 )
 
@@ -41,30 +42,28 @@ const watchPendingMax = 1000
 func (a *API) watch(stream grpc.ServerStream) error {
 	hold, beside := port.HoldOf(stream.Context())
 	defer hold.End()
-	s, wake := a.newWatch(hold)
+	wake := make(chan struct{}, 1)
+	w := &waker{of: a.rounds, wake: func() {
+		hold.Take() // the streams of one connection are mostly woken together, and what they send goes out together
+		queue.Wake(wake)
+	}}
+	defer w.rest()
+	s := a.member.NewWatchStream(w.ask)
 	defer s.Close()
 	s.Beside(beside)
 	g, ctx := errgroup.WithContext(stream.Context())
-	g.Go(func() error { return a.sendWatch(ctx, stream, s, wake, hold) })
+	g.Go(func() error {
+		return a.sendWatch(ctx, stream, s, wake, func() {
+			hold.Give()
+			w.rest()
+		})
+	})
 	g.Go(func() error { return a.receive(ctx, func() error { return a.receiveWatch(ctx, stream, s) }) })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
 		return cause(stream.Context(), rpctypes.ErrGRPCWatchCanceled)
 	}
 	return toWire(err)
-}
-
-// newWatch opens a stream of watches that wakes its reader through a channel. Its connection is held from then on: the streams of one
-// connection are mostly woken together, and what they send goes out together.
-func (a *API) newWatch(hold *port.Hold) (*watch.Stream, <-chan struct{}) {
-	wake := make(chan struct{}, 1)
-	return a.member.NewWatchStream(func() {
-		hold.Take()
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	}), wake
 }
 
 // receive runs take, which waits for the client of a stream, until it returns, the stream's context ends or the API stops.
@@ -151,14 +150,14 @@ func awaitReader(ctx context.Context, s *watch.Stream) error {
 }
 
 // sendWatch sends what the stream has. A client that does not read holds up nobody but itself.
-func (a *API) sendWatch(ctx context.Context, stream grpc.ServerStream, s *watch.Stream, wake <-chan struct{}, hold *port.Hold) error {
+func (a *API) sendWatch(ctx context.Context, stream grpc.ServerStream, s *watch.Stream, wake <-chan struct{}, rest func()) error {
 	progress := time.NewTimer(a.progressInterval())
 	defer progress.Stop()
 	for {
-		if err := a.drain(stream, s, hold); err != nil {
+		if err := a.drain(stream, s, rest); err != nil {
 			return err
 		}
-		hold.Give()
+		rest()
 		select {
 		case <-wake:
 		case <-progress.C:
@@ -180,7 +179,7 @@ func (a *API) progressInterval() time.Duration {
 // the other streams of the connection must not wait.
 const watchHeldMax = 32 << 10
 
-func (a *API) drain(stream grpc.ServerStream, s *watch.Stream, hold *port.Hold) error {
+func (a *API) drain(stream grpc.ServerStream, s *watch.Stream, rest func()) error {
 	var r watch.Response
 	var message watchMessage
 	sent := 0
@@ -193,7 +192,7 @@ func (a *API) drain(stream grpc.ServerStream, s *watch.Stream, hold *port.Hold) 
 		}
 		message.write(a.watchHeader(&r), &r)
 		if sent += r.EventBytes; sent > watchHeldMax {
-			hold.Give()
+			rest()
 		}
 		failpointBeforeSendWatchResponse()
 		if err := stream.SendMsg(&message); err != nil {
