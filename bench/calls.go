@@ -43,6 +43,9 @@ func (l calls) run(ctx context.Context, t *task) error {
 			return fmt.Errorf("prepare: %w", err)
 		}
 	}
+	if err := t.settle(ctx, m); err != nil {
+		return err
+	}
 	n := t.n(l.callers, min(l.callers, 20))
 	c, err := m.dial(n)
 	if err != nil {

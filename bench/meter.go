@@ -135,3 +135,34 @@ func (s *samples) end() ([]float64, error) {
 	<-s.done
 	return s.mb, s.err
 }
+
+// When a member that was just started or filled counts as settled: it takes next to nothing for a moment. It is not waited for without end.
+const (
+	settledFor   = 300 * time.Millisecond
+	settledCores = 0.1
+	settleMost   = 20 * time.Second
+)
+
+// settle waits until the members have done what starting and filling leave to be done, so that it is not counted as the cost of calls: etcd
+// reads all keys before it answers, Holdfast after.
+func (t *task) settle(ctx context.Context, m *members) error {
+	t.status("letting it settle")
+	began := time.Now()
+	for time.Since(began) < t.span(settleMost, 0) {
+		before, err := readMeter(m.pids()...)
+		if err != nil {
+			return err
+		}
+		if err := pause(ctx, settledFor); err != nil {
+			return err
+		}
+		cost, err := before.since()
+		if err != nil {
+			return err
+		}
+		if cost.server().Seconds() < settledCores*cost.wall.Seconds() {
+			break
+		}
+	}
+	return nil
+}

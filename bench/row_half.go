@@ -78,6 +78,9 @@ func (l pacedLoad) run(ctx context.Context, t *task) error {
 		return err
 	}
 	defer m.kill()
+	if err := t.settle(ctx, m); err != nil {
+		return err
+	}
 	c, err := m.dial(halfConns)
 	if err != nil {
 		return err

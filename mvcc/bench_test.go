@@ -120,6 +120,28 @@ func BenchmarkPut(b *testing.B) {
 	})
 }
 
+// BenchmarkRecall: what does it cost to learn how a key stands, of 200,000 with values of 256 B that are read in their order? One op is one key.
+func BenchmarkRecall(b *testing.B) {
+	const keys = 200_000
+	st, _ := openBench(b, keys, 256)
+	for n := 0; n < b.N; n += keys {
+		b.StopTimer()
+		s, err := Open(st, Config{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.StartTimer()
+		for done := false; !done; {
+			if done, err = s.RecallStep(1000); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if s.recent.living() != keys {
+			b.Fatalf("%d keys are known", s.recent.living())
+		}
+	}
+}
+
 // BenchmarkRange: what does a key cost in lists, and a single get?
 func BenchmarkRange(b *testing.B) {
 	const keys = 100_000

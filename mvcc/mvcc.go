@@ -42,25 +42,26 @@ const firstRevision kv.Revision = 1
 type Config struct {
 	// RowCacheBytes bounds the cache of newest rows; 0 means RowCacheBytesDefault, less than 0 none.
 	RowCacheBytes int64
-	// RecentBytes bounds what is remembered of the keys written last, so that writing them again takes no look into the store; 0
-	// means RecentBytesDefault, less than 0 nothing.
+	// RecentBytes bounds what is remembered of keys, so that writing them again takes no look into the store; 0 means RecentBytesDefault,
+	// less than 0 nothing. All keys are known where they take up to half of it.
 	RecentBytes int64
 }
 
 // RowCacheBytesDefault holds the newest rows of some ten thousand hot keys.
 const RowCacheBytesDefault = 16 << 20
 
-// RecentBytesDefault is enough for 100,000 to 200,000 keys of 30 bytes: all that most clusters have.
-const RecentBytesDefault = 20 << 20
+// RecentBytesDefault is enough to know a million keys of 25 bytes, or half of them of 70. It is taken only for keys that there are.
+const RecentBytesDefault = 128 << 20
 
 // Store is the key space in one storage.Store. Reads may come from any goroutine; Begin and what it returns belong to
-// one goroutine, CompactStep to one other.
+// one goroutine, CompactStep and RecallStep to others.
 type Store struct {
 	st    *storage.Store
 	cache *rowCache
 	// recent belongs to the writer, and so does tables: a revision that is in the tables of the database as a whole, 0 when not known.
 	recent *recent
 	tables kv.Revision
+	recall recall
 	// published is what readers see; only Run.Publish replaces it.
 	published atomic.Pointer[state]
 	compactor compactor

@@ -15,8 +15,8 @@ func (s *Store) Replace(next *Store) {
 	s.published.Store(&between)
 	s.st.Replace(next.st)
 	s.cache.purge(after.revision)
-	s.recent.reached, s.tables = after.revision, 0
-	s.recent.forget()
+	s.tables = 0
+	s.recent.start(after.revision)
 	s.past.Forget()
 	s.compactor.follow(&next.compactor)
 	s.dropped.Store(next.dropped.Load())

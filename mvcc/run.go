@@ -140,17 +140,16 @@ func (r *Run) Publish() {
 	if r.now == *r.base {
 		return
 	}
-	r.s.recent.reached = r.now.revision
-	if len(r.over.spans) > 0 {
+	all := len(r.over.spans) > 0
+	if all {
 		r.s.cache.purge(r.now.revision)
-		r.s.recent.forget()
 	}
+	r.s.recent.publish(r.now.revision, all, r.over.chains)
 	for _, c := range r.over.chains {
 		last := c.versions[len(c.versions)-1]
 		// A key written for the first time is not cached: most keys are written once and read in lists.
 		admit := len(c.versions) > 1 || c.updated
 		r.s.cache.change(c.key, last.rev, last.row, admit)
-		r.s.recent.set(c.key, c.now)
 	}
 	now := r.now
 	if now.compacted != r.base.compacted {

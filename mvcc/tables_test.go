@@ -12,7 +12,8 @@ import (
 )
 
 // TestStandsFromTables: how a key stands is the same whether memtables are searched or not. Small memories, so that keys are forgotten
-// before and after they are flushed; single deletions and those of ranges, which make it forget everything; stores that are opened again.
+// before and after they are flushed; single deletions and those of ranges, which make it forget everything; stores that are opened again, and
+// recall as much as a step or more.
 func TestStandsFromTables(t *testing.T) {
 	seed := seedOf(t)
 	rng := rand.New(rand.NewPCG(seed, 1))
@@ -22,7 +23,7 @@ func TestStandsFromTables(t *testing.T) {
 			t.Fatal(err)
 		}
 		var s *Store
-		spared := 0
+		spared, recalled := 0, 0
 		for i := range 400 {
 			if i%100 == 0 || rng.IntN(100) == 0 {
 				if s, err = Open(st, Config{RecentBytes: size, RowCacheBytes: -1}); err != nil {
@@ -35,10 +36,17 @@ func TestStandsFromTables(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			for range rng.IntN(2) * rng.IntN(4) {
+				before := s.recent.living()
+				if _, err := s.RecallStep(1 + rng.IntN(100)); err != nil {
+					t.Fatal(err)
+				}
+				recalled += int(s.recent.living() - before)
+			}
 			spared += compareStands(t, st, s, fmt.Sprintf("memory of %d bytes, step %d", size, i))
 		}
-		if size > 2_000 && spared < 1000 {
-			t.Errorf("memory of %d bytes: only %d keys were looked for in tables alone", size, spared)
+		if size > 2_000 && (spared < 50 || recalled < 200) {
+			t.Errorf("memory of %d bytes: only %d keys were looked for in tables alone, and %d recalled", size, spared, recalled)
 		}
 		if err := st.Close(); err != nil {
 			t.Fatal(err)

@@ -16,7 +16,7 @@ type Memory struct {
 	FlushBytes int64
 	// RowCacheBytes bounds the cache of the newest rows; 0 is mvcc.RowCacheBytesDefault.
 	RowCacheBytes int64
-	// RecentBytes bounds what is remembered of the keys written last; 0 is mvcc.RecentBytesDefault.
+	// RecentBytes bounds what is remembered of keys, without their values; 0 is mvcc.RecentBytesDefault.
 	RecentBytes int64
 	// WatchLogBytes bounds the log of events that watchers share; 0 is WatchLogBytesDefault.
 	WatchLogBytes int
@@ -62,7 +62,7 @@ const (
 	heapBytesMin     = 48 << 20  // all of the above, and what Go keeps free
 )
 
-// ampleMemory is the limit from which on every part has its default: six times what the caches and tables take together. Go
+// ampleMemory is the limit from which on every part has its default: three times what the caches and tables take together. Go
 // needs half as much again beside them, and calls, answers, the log and connections need the rest.
 const ampleMemory = 1 << 30
 

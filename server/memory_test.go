@@ -10,7 +10,7 @@ import (
 // Goal: the division of memory is the one that was meant. Method: a table.
 func TestMemoryFor(t *testing.T) {
 	const m = 1 << 20
-	full := Memory{96 * m, 16 * m, 8 * m, 16 * m, 20 * m, 32 * m, 64 * m, 16 * m, 10000, 128 * m, 64 * m, 0}
+	full := Memory{96 * m, 16 * m, 8 * m, 16 * m, 128 * m, 32 * m, 64 * m, 16 * m, 10000, 128 * m, 64 * m, 0}
 	with := func(p Memory, heap int64) Memory { p.HeapBytes = heap; return p }
 	for _, c := range []struct {
 		limit int64
@@ -19,9 +19,9 @@ func TestMemoryFor(t *testing.T) {
 		{0, Memory{}},
 		{-1, Memory{}},
 		{1, with(Memory{4 * m, 4 * m, 2 * m, m / 4, m / 16, 2 * m, 8 * m, 2 * m, 256, 8 * m, 8 * m, 0}, 48*m)},
-		{64 * m, with(Memory{6 * m, 4 * m, 2 * m, m, 5 * m / 4, 2 * m, 8 * m, 2 * m, 625, 8 * m, 8 * m, 0}, 48*m)},
-		{256 * m, with(Memory{24 * m, 4 * m, 2 * m, 4 * m, 5 * m, 8 * m, 16 * m, 4 * m, 2500, 32 * m, 16 * m, 0}, 192*m)},
-		{512 * m, with(Memory{48 * m, 8 * m, 4 * m, 8 * m, 10 * m, 16 * m, 32 * m, 8 * m, 5000, 64 * m, 32 * m, 0}, 384*m)},
+		{64 * m, with(Memory{6 * m, 4 * m, 2 * m, m, 8 * m, 2 * m, 8 * m, 2 * m, 625, 8 * m, 8 * m, 0}, 48*m)},
+		{256 * m, with(Memory{24 * m, 4 * m, 2 * m, 4 * m, 32 * m, 8 * m, 16 * m, 4 * m, 2500, 32 * m, 16 * m, 0}, 192*m)},
+		{512 * m, with(Memory{48 * m, 8 * m, 4 * m, 8 * m, 64 * m, 16 * m, 32 * m, 8 * m, 5000, 64 * m, 32 * m, 0}, 384*m)},
 		{1024 * m, with(full, 768*m)},
 		{64 << 30, with(full, 64<<30-256*m)},
 	} {

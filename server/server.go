@@ -265,6 +265,7 @@ func (s *Server) Run(ctx context.Context) error {
 	g.Go(func() error { return s.raiseSpaceAlarms(running) })     // answers requests that found no space
 	g.Go(func() error { return s.space.watch(running, s.log) })   // owns whether the disk is low
 	g.Go(func() error { return s.compactPhysically(running) })    // owns the removal of old revisions
+	g.Go(func() error { return s.recallKeys(running) })           // lets the applier know all keys
 	g.Go(func() error { return s.flushAndRelease(running) })      // makes the store durable and frees the log
 	g.Go(func() error { return s.autoCompact(running) })          // on the leader: proposes compactions
 	g.Go(func() error { return s.reclaimSpace(running) })         // gives the space of removed revisions back

@@ -17,6 +17,8 @@ type generation struct {
 	cfg Config
 	db  *pebble.DB
 	log *slog.Logger
+	// cache is that of the blocks; the database holds it.
+	cache *pebble.Cache
 
 	// refs counts the owner and every open reader; the one who takes it to 0 closes the database.
 	refs     atomic.Int64
@@ -53,7 +55,7 @@ func openGeneration(cfg Config) (*generation, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store in %s: %w", cfg.Dir, err)
 	}
-	g.db = db
+	g.db, g.cache = db, opts.Cache
 	g.flush.stale.Store(true)
 	g.applied, err = g.readApplied(nil)
 	if err != nil {

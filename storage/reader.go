@@ -96,6 +96,20 @@ func (s *Store) TableRow(key []byte) (value []byte, ok bool, err error) {
 	return value, ok, nil
 }
 
+// Spare keeps the cache of blocks at its least until release is called: for who reads all and will not come back. Without it, one walk over
+// the keys of a member that was just started would fill its cache for good.
+func (s *Store) Spare() (release func(), err error) {
+	g, err := s.enter()
+	if err != nil {
+		return nil, err
+	}
+	give := g.cache.Reserve(int(orDefault(g.cfg.CacheBytes, CacheBytesDefault) * 7 / 8))
+	return func() {
+		give()
+		g.release()
+	}, nil
+}
+
 // Reader sees the store as it was when it was made, however many rows of however many tables it reads. It keeps the
 // store and the old versions of rows from going away: Close it soon.
 type Reader struct {
