@@ -25,9 +25,17 @@ import (
 // open streams, new ones are started as before.
 const callWorkers = 1024
 
+// windowMin is how much a connection may send before it hears that some of it has arrived: a megabyte for each round trip.
+const windowMin = 1 << 20
+
 // newGRPC makes the gRPC server with all services.
 func (a *API) newGRPC() *grpc.Server {
+	// A request fits into a window, so it comes without being asked for. Where no window is given gRPC finds one: it answers each request that
+	// comes while it is not measuring with a ping, which is a write and a read of its own, and as much to do for the client.
+	window := int32(max(a.cfg.RequestBytesMax+requestExtra, windowMin))
 	opts := []grpc.ServerOption{
+		grpc.StaticStreamWindowSize(window),
+		grpc.StaticConnWindowSize(window),
 		grpc.Creds(port.Credentials()),
 		grpc.ForceServerCodecV2(newCodec(a.calls)),
 		grpc.InTapHandle(a.load.admit),
