@@ -67,6 +67,15 @@ func (v *pinned) Visit(r kv.KeyRange, each func(encoded []byte) bool) {
 	}
 }
 
+// Stands is the version of key that the view shows.
+func (v *pinned) Stands(key []byte) (present kv.KeyValue) {
+	v.Visit(kv.KeyRange{Key: key}, func(encoded []byte) bool {
+		present = decode(encoded)
+		return true
+	})
+	return present
+}
+
 // read answers q as the store stood at the view's revision.
 func (v *pinned) read(q *kv.RangeRequest) (*kv.RangeResult, error) {
 	at := *q

@@ -15,6 +15,8 @@ import (
 // view is what the first two passes read: the keys at one revision.
 type view interface {
 	Visit(r kv.KeyRange, each func(encoded []byte) bool)
+	// Stands is the present version of key, all of it but the value, which may have to be read; one of zeros if there is none.
+	Stands(key []byte) kv.KeyValue
 	Revision() kv.Revision
 }
 
@@ -50,6 +52,10 @@ func holdAll(v view, compares []kv.Compare) bool {
 // holds asks a compare of every key in its range. Where there is none, a compare of the value fails and the others
 // compare with zero.
 func holds(v view, c *kv.Compare) bool {
+	if c.IsSingle() && c.Target != kv.CompareValue {
+		present := v.Stands(c.Key)
+		return holdsFor(c, &present)
+	}
 	found, all := false, true
 	v.Visit(c.KeyRange, func(encoded []byte) bool {
 		found = true

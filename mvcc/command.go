@@ -69,6 +69,16 @@ func (c *Command) Get(key []byte) (encoded []byte, ok bool) {
 	return row, row != nil
 }
 
+// Stands is the present version of key without its value: what a compare of anything else asks, and most often to be had without reading
+// it. It is one of zeros if the key does not live.
+func (c *Command) Stands(key []byte) kv.KeyValue {
+	_, now := c.before(key, false)
+	if !now.lives() { // its standing still tells when it was deleted
+		return kv.KeyValue{}
+	}
+	return kv.KeyValue{Key: key, Create: now.create, Mod: now.rev.Main, Version: now.version, Lease: now.lease}
+}
+
 func (c *Command) rowAt(key []byte, at kv.Revision) []byte {
 	if v, known := c.r.over.get(key, at); known {
 		return v.row

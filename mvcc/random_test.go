@@ -211,10 +211,19 @@ func (p *pair) command(run *Run) {
 			p.compareRange(q, got, err, c.Revision())
 		case 5:
 			k := p.key()
+			stands := c.Stands(k)
 			got, ok := c.Get(k)
 			want := p.m.newest(k, mc.rev.Main)
 			if ok != (want != nil && !want.tombstone) || ok && !bytes.Equal(got, want.row()) {
 				p.t.Fatalf("get %q in a command: %x, not %+v", k, got, want)
+			}
+			present := kv.KeyValue{}
+			if ok {
+				present = decode(p.t, got)
+				present.Value = nil
+			}
+			if !reflect.DeepEqual(stands, present) {
+				p.t.Fatalf("%q stands as %+v in a command, not %+v", k, stands, present)
 			}
 		}
 	}
