@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -325,5 +326,53 @@ func proposeUntilSeen(t *testing.T, r *Replica, data string, seen func() bool) {
 			return
 		}
 		time.Sleep(300 * time.Millisecond)
+	}
+}
+
+// TestFollowerGathers lets forty callers propose to a running follower on one processor, and counts the messages to the leader: those who
+// can run share them.
+func TestFollowerGathers(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig(2, &memLog{}, newMemMachine(1, 2))
+		sent := &sentProposals{}
+		cfg.Transport = sent
+		r, err := New(cfg, State{ConfState: &raftpb.ConfState{Voters: []uint64{1, 2}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := running(t, r)
+		heartbeat := &raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: new(uint64(1)), To: new(uint64(2)), Term: new(uint64(1))}
+		if err := r.Step(heartbeat); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for range 40 {
+			go func() {
+				if err := r.Propose(t.Context(), []byte("x")); err != nil {
+					t.Error(err)
+				}
+			}()
+		}
+		synctest.Wait()
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if sent.entries != 40 || sent.messages > 10 {
+			t.Fatalf("%d proposals went in %d messages", sent.entries, sent.messages)
+		}
+	})
+}
+
+// sentProposals counts what a follower sends on.
+type sentProposals struct{ messages, entries int }
+
+// Send implements Transport.
+func (s *sentProposals) Send(messages []*raftpb.Message) {
+	for _, m := range messages {
+		if m.GetType() == raftpb.MsgProp {
+			s.messages++
+			s.entries += len(m.GetEntries())
+		}
 	}
 }
