@@ -20,6 +20,7 @@ type answer struct {
 	asked  int64           // for as many bytes
 	ready  bool            // held is all that it gets
 	whole  bool            // it has to be in memory as a whole, and holds the token
+	turn   bool            // it is measured, and holds one of those tokens
 	frames mem.BufferSlice // what is sent, once it is made
 
 	mu      sync.Mutex // guards the fields below; held while a piece is read
@@ -30,13 +31,16 @@ type answer struct {
 	rest    *mvcc.Rest // nil: nothing can be read again
 	left    int        // buffers not sent yet
 	again   [2]*answerBuffer
-	turn    int  // in again
+	next    int  // in again
 	alive   int  // tick of the last sign of life
 	failed  bool // it cannot be completed
 }
 
-// errWait says that there is no room at present.
-var errWait = errors.New("api: no room for an answer now")
+// errWait says that there is no room at present, errTurn that others are being measured.
+var (
+	errWait = errors.New("api: no room for an answer now")
+	errTurn = errors.New("api: an answer has to wait before it is measured")
+)
 
 // Take implements mvcc.Room.
 func (w *answer) Take(chunk int) (bool, error) {
@@ -54,10 +58,49 @@ func (w *answer) Take(chunk int) (bool, error) {
 		w.work, w.held = true, workBytes
 	}
 	if w.asked > w.of.max/8 || !w.of.budget.TryAcquire(n) {
-		return false, nil
+		return false, w.takeTurn()
 	}
 	w.held += n
 	return true, nil
+}
+
+// takeTurn lets the answer be measured, if it is not another's turn.
+func (w *answer) takeTurn() error {
+	if w.turn {
+		return nil
+	}
+	select {
+	case <-w.of.turns:
+		w.turn = true
+		return nil
+	default:
+		return errTurn
+	}
+}
+
+// awaitTurn waits until the answer may be measured, and holds no more than it needs meanwhile.
+func (w *answer) awaitTurn(ctx context.Context) error {
+	if err := w.acquire(ctx, workBytes); err != nil {
+		return err
+	}
+	w.work = true
+	waiting, cancel := context.WithTimeoutCause(ctx, roomTimeout, server.ErrTooManyRequests)
+	defer cancel()
+	select {
+	case <-w.of.turns:
+		w.turn = true
+		return nil
+	case <-waiting.Done():
+		return context.Cause(waiting)
+	}
+}
+
+// endTurn lets another be measured.
+func (w *answer) endTurn() {
+	if w.turn {
+		w.turn = false
+		w.of.turns <- struct{}{}
+	}
 }
 
 // Measured implements mvcc.Room.
@@ -90,7 +133,10 @@ func (a *API) rangeWithin(ctx context.Context, q *rangeCall) (*kv.RangeResult, *
 		if w == nil {
 			return r, nil, err
 		}
+		w.endTurn()
 		switch {
+		case errors.Is(err, errTurn):
+			err = w.awaitTurn(ctx)
 		case errors.Is(err, errWait):
 			err = w.acquire(ctx, workBytes)
 			w.work = err == nil
@@ -120,6 +166,7 @@ func (a *API) rangePart(ctx context.Context, q *kv.RangeRequest, w *answer) (r *
 	}
 	w.ready = true
 	r, rest, err := a.member.RangeWithin(ctx, q, w)
+	w.endTurn()
 	if err != nil {
 		w.end()
 		return nil, nil, err
@@ -389,11 +436,11 @@ func (b *answerBuffer) readAgain() {
 		return
 	}
 	// Who reads without freeing, as net/http's side of gRPC may, has no more than two in memory.
-	if old := w.again[w.turn]; old != nil && old != b {
+	if old := w.again[w.next]; old != nil && old != b {
 		old.data, old.pooled = nil, false
 	}
-	w.again[w.turn] = b
-	w.turn = 1 - w.turn
+	w.again[w.next] = b
+	w.next = 1 - w.next
 	b.data, b.pooled = data, true
 }
 

@@ -73,6 +73,9 @@ func wantRoom(t *testing.T, s *service) {
 	} else {
 		a.again.Release(n)
 	}
+	if len(a.turns) != measuredMost || len(a.whole) != 1 {
+		t.Fatalf("%d of %d turns to be measured have been given back, %d of 1 to be whole", len(a.turns), measuredMost, len(a.whole))
+	}
 	if a.small != 0 {
 		t.Fatalf("%d bytes of small answers have not been given back", a.small)
 	}
@@ -99,6 +102,34 @@ func unread(t *testing.T, s *service, q *pb.RangeRequest) (finish func() (*pb.Ra
 		err := stream.RecvMsg(r)
 		return r, err
 	}
+}
+
+// TestTurns: no more than measuredMost large answers are measured at a time; others wait, and give up when their callers do or when it takes too long.
+func TestTurns(t *testing.T) {
+	withBig(t, func(t *testing.T, s *service) {
+		for range measuredMost {
+			<-s.api.answers.turns
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := s.kv.Range(short, bigRange(), unlimited); status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("who gave up while it waited got %v", err)
+		}
+		if _, err := s.kv.Range(t.Context(), bigRange(), unlimited); status.Convert(err).Message() != "etcdserver: too many requests" {
+			t.Errorf("who waited for too long got %v", err)
+		}
+		began := time.Now()
+		time.AfterFunc(roomTimeout/2, func() { s.api.answers.turns <- struct{}{} })
+		r, err := s.kv.Range(t.Context(), bigRange(), unlimited)
+		if err != nil || time.Since(began) < roomTimeout/2 {
+			t.Fatalf("after %v: %v", time.Since(began), err)
+		}
+		checkBig(t, r)
+		for range measuredMost - 1 {
+			s.api.answers.turns <- struct{}{}
+		}
+		wantRoom(t, s)
+	})
 }
 
 // TestLargeAnswers: answers of which each is three times the bound of all are right, many at once, and hold nothing afterwards.

@@ -17,7 +17,8 @@ import (
 //
 //   - Up to smallAnswer they wait for nobody, as long as all of those together hold less than a quarter of the bound.
 //   - A larger one first gets room for two pieces, and waits for that. Then it takes what there is, up to an eighth of the bound; the
-//     rest is only measured, and read piece by piece when the connection asks for it (mvcc.Rest).
+//     rest is only measured, and read piece by piece when the connection asks for it (mvcc.Rest). Few are measured at a time, so that the first are
+//     being sent before the last are measured.
 //   - What cannot be read in pieces, because it is sorted, is made alone, and may hold half of the bound. So are transactions and
 //     deletions that may return much (whole.go), whatever they hold then.
 //   - What nobody has read of for parkAfter gives everything back. It is read again when its client goes on; a sorted answer is lost
@@ -28,6 +29,8 @@ const (
 	smallAnswer = 64 << 10
 	// workBytes is what an answer needs to be sent in pieces: the one being sent and the next.
 	workBytes = 2 * kv.ChunkMax
+	// measuredMost is how many answers are measured at the same time. It takes a tenth of a second of a core for 100 MB, and its caller gets nothing meanwhile.
+	measuredMost = 6
 	// roomTimeout is how long a range waits for room before it is refused, unless its client gives up earlier.
 	roomTimeout = 30 * time.Second
 	// parkCheck is how often it is looked which answers rest. After so many looks they give their room back; the second is for what cannot
@@ -47,6 +50,7 @@ type answers struct {
 	budget *semaphore.Weighted
 	again  *semaphore.Weighted // a quarter more, for what was parked and is read again: it must not wait behind what is new
 	whole  chan struct{}       // holds one token: an answer that has to be whole takes it
+	turns  chan struct{}       // holds measuredMost tokens: an answer that is measured takes one
 	pace   pace
 	// life ends when nothing is to be sent any more, by giveUp.
 	life   context.Context
@@ -63,11 +67,14 @@ func newAnswers(bytesMax int64, writes func() uint64, log *slog.Logger) *answers
 	if bytesMax <= 0 {
 		bytesMax = server.AnswerBytesDefault
 	}
-	s := &answers{max: bytesMax, log: log, budget: semaphore.NewWeighted(bytesMax), whole: make(chan struct{}, 1), live: map[*answer]struct{}{}}
+	s := &answers{max: bytesMax, log: log, budget: semaphore.NewWeighted(bytesMax), whole: make(chan struct{}, 1), turns: make(chan struct{}, measuredMost), live: map[*answer]struct{}{}}
 	s.pace.writes = writes
 	s.again = semaphore.NewWeighted(max(bytesMax/4, workBytes))
 	s.life, s.giveUp = context.WithCancel(context.Background())
 	s.whole <- struct{}{}
+	for range measuredMost {
+		s.turns <- struct{}{}
+	}
 	return s
 }
 
