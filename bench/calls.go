@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -68,7 +69,7 @@ func (l calls) run(ctx context.Context, t *task) error {
 // turnedAwayPause is before a call that was turned away is made again: about what a full queue needs to have room.
 const turnedAwayPause = 5 * time.Millisecond
 
-// patient makes a call again, as clients of etcd do, while the server says that it has too many; the time counts as that of one call.
+// patient makes a call again, as clients of etcd do, while the server turns it away; the time counts as that of one call.
 func patient(call caller, turnedAway *atomic.Int64) caller {
 	return func(ctx context.Context) error {
 		n, err := untilTaken(ctx, call)
@@ -77,11 +78,15 @@ func patient(call caller, turnedAway *atomic.Int64) caller {
 	}
 }
 
+// turnsAway are the messages of a server that has too many calls, or did not come to this one in its own time: etcd's puts during a
+// defragmentation.
+var turnsAway = []string{"etcdserver: too many requests", "etcdserver: request timed out"}
+
 // untilTaken makes a call until it is not turned away, and counts how often it was.
 func untilTaken(ctx context.Context, call caller) (turnedAway int64, err error) {
 	for {
 		err := call(ctx)
-		if status.Convert(err).Message() != "etcdserver: too many requests" {
+		if !slices.Contains(turnsAway, status.Convert(err).Message()) {
 			return turnedAway, err
 		}
 		turnedAway++
