@@ -8,12 +8,14 @@ import (
 // rounds wakes the streams of watches. A change that many of them watch costs each a burst: wake-ups of three goroutines, a write, the client's
 // ping and its answer, some 20 us whether it is of one event or of five. So where changes keep coming, a stream that was woken is woken again only in
 // the next round, which begins when the streams of this one have sent what they had and as much time again is over: sending takes at most
-// half of the time, and what comes meanwhile goes out in one burst. A stream that was not in the round does not wait, and where few watch nobody does.
+// half of the time, and what comes meanwhile goes out in one burst. A stream that was not in the round does not wait, and where fewer than ten watch
+// nobody does.
 type rounds struct {
 	mu      sync.Mutex // guards the fields below and those of its wakers; released before a stream is woken
 	number  uint64     // of the round
 	began   time.Time
-	sending int       // streams woken in the round that have more to send
+	streams int       // woken in the round
+	sending int       // of them, those that have more to send
 	sent    bool      // sending was 0 since the round began
 	next    time.Time // when the next round may begin
 	waiting []*waker  // for the next round, each once
@@ -22,10 +24,12 @@ type rounds struct {
 }
 
 const (
-	// lingerMin is the shortest rest between rounds: what ten streams or so take. Less is not worth a timer, which is as late as that.
+	// lingerEach is how long the streams rest at most between rounds for each that was woken: twice what one takes, client included, when nothing
+	// else runs. A round takes as long at most; who still sends then waits for a client, which is not to be felt by others.
+	lingerEach = 50 * time.Microsecond
+	// lingerMin is the shortest rest. A timer that sleeps for less is as late as that.
 	lingerMin = 500 * time.Microsecond
-	// lingerMax is the longest, and how long a round takes at most; who still sends then waits for a client. So an event waits no longer
-	// than twice this.
+	// lingerMax is the longest, so that an event waits no longer than twice this.
 	lingerMax = 5 * time.Millisecond
 )
 
@@ -57,10 +61,12 @@ func (w *waker) ask() {
 func (r *rounds) admit(w *waker, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.waiting) == 0 && !now.Before(r.next) {
+	entered := w.woken == r.number // it has had its turn
+	if len(r.waiting) == 0 && !now.Before(r.next) && (entered || r.sent) {
 		r.open(now)
+		entered = false
 	}
-	if w.woken != r.number {
+	if !entered {
 		r.enter(w)
 		return true
 	}
@@ -115,19 +121,23 @@ func (w *waker) rest() {
 
 func (r *rounds) open(now time.Time) {
 	r.number++
-	r.began, r.sending, r.sent = now, 0, false
-	r.next = now.Add(2 * lingerMax)
+	r.began, r.next = now, now
+	r.streams, r.sending, r.sent = 0, 0, false
 }
 
 func (r *rounds) enter(w *waker) {
 	w.woken, w.sending = r.number, true
+	r.streams++
 	r.sending++
+	if !r.sent {
+		r.next = r.began.Add(2 * r.lingerMost())
+	}
 }
 
 // close ends the sending of the round.
 func (r *rounds) close(now time.Time) {
 	r.sent = true
-	linger := min(now.Sub(r.began), lingerMax)
+	linger := min(now.Sub(r.began), r.lingerMost())
 	if linger < lingerMin {
 		linger = 0
 	}
@@ -135,4 +145,13 @@ func (r *rounds) close(now time.Time) {
 	if len(r.waiting) > 0 {
 		r.timer.Reset(linger)
 	}
+}
+
+// lingerMost is the longest rest after the round.
+func (r *rounds) lingerMost() time.Duration {
+	most := min(time.Duration(r.streams)*lingerEach, lingerMax)
+	if most < lingerMin {
+		return 0
+	}
+	return most
 }

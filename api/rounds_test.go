@@ -42,6 +42,15 @@ func (s *timed) want(when string, want ...string) {
 	s.woken = nil
 }
 
+// crowd asks for as many streams as make the longest rest, which have nothing to send.
+func (s *timed) crowd() {
+	for range lingerMax / lingerEach {
+		one := &waker{of: s.rounds, wake: func() {}}
+		one.ask()
+		one.rest()
+	}
+}
+
 // TestRounds shows who waits for the next round and for how long. Time is simulated.
 func TestRounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -50,29 +59,42 @@ func TestRounds(t *testing.T) {
 		a.ask()
 		a.rest()
 		a.ask()
-		s.want("alone, and quick", "a@0s", "a@0s")
+		s.want("alone", "a@0s", "a@0s")
 		b.ask()
-		s.want("another, in the same round", "b@0s")
+		time.Sleep(2 * time.Millisecond)
+		b.rest()
+		b.ask()
+		s.want("few, one of whom sends for long", "b@0s", "b@2ms")
+
+		time.Sleep(8 * time.Millisecond)
+		a.rest()
+		b.rest()
+		a.ask()
+		b.ask()
+		s.crowd()
+		s.want("in a crowd", "a@10ms", "b@10ms")
 		time.Sleep(2 * time.Millisecond)
 		b.rest()
 		b.ask()
 		s.want("asked while another sends")
 		a.rest()
 		c.ask()
-		s.want("not in this round yet", "c@2ms")
+		s.want("not in this round yet", "c@12ms")
 		c.rest()
 		a.ask()
 		time.Sleep(2*time.Millisecond - 1)
 		s.want("while all rest")
 		time.Sleep(1)
-		s.want("as long as it took", "b@4ms", "a@4ms")
+		s.want("as long as it took", "b@14ms", "a@14ms")
 
+		s.crowd()
 		b.rest() // a does not read
 		b.ask()
 		time.Sleep(2*lingerMax - 1)
 		s.want("beside one who does not read")
 		time.Sleep(1)
-		s.want("a round at most", "b@14ms")
+		s.want("a round at most", "b@24ms")
+		s.crowd()
 		time.Sleep(2 * lingerMax)
 		a.rest() // of a round that is over
 		b.rest()
@@ -80,12 +102,12 @@ func TestRounds(t *testing.T) {
 		time.Sleep(lingerMax - 1)
 		s.want("after a long one")
 		time.Sleep(1)
-		s.want("the longest rest", "b@29ms")
+		s.want("the longest rest", "b@39ms")
 		b.rest()
 		time.Sleep(time.Minute)
 		b.ask()
 		b.rest()
-		s.want("long after", "b@1m0.029s")
+		s.want("long after", "b@1m0.039s")
 	})
 }
 
