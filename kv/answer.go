@@ -175,50 +175,60 @@ func (r *TxnResult) build(b *builder, h *Header) {
 func (r *TxnResult) size(h *Header) int {
 	n := sizeMessage(h.size()) + sizeBool(r.Succeeded)
 	for i := range r.Responses {
-		_, _, size := r.Responses[i].member()
-		n += sizeMessage(sizeMessage(size))
+		h := r.Responses[i].header()
+		n += sizeMessage(sizeMessage(r.Responses[i].size(&h)))
 	}
 	return n
 }
 
-// answer is one member of a ResponseOp.
-type answer interface {
-	build(*builder, *Header)
-	size(*Header) int
-}
+// The methods of OpResult ask which member is set one by one, not through an interface: what that is given would be on the heap, and most
+// answers of transactions are small.
 
-// member gives the member of o that is set, its header and its encoded size. Its field number follows from its type.
-func (o *OpResult) member() (answer, Header, int) {
-	var a answer
-	var h Header
+// header is that of the member of o that is set: in a transaction it holds the revision alone.
+func (o *OpResult) header() Header {
 	switch {
 	case o.Range != nil:
-		a, h.Revision = o.Range, o.Range.Revision
+		return Header{Revision: o.Range.Revision}
 	case o.Put != nil:
-		a, h.Revision = o.Put, o.Put.Revision
+		return Header{Revision: o.Put.Revision}
 	case o.DeleteRange != nil:
-		a, h.Revision = o.DeleteRange, o.DeleteRange.Revision
+		return Header{Revision: o.DeleteRange.Revision}
 	case o.Txn != nil:
-		a, h.Revision = o.Txn, o.Txn.Revision
-	default:
-		panic("kv: an operation's result is empty")
+		return Header{Revision: o.Txn.Revision}
 	}
-	return a, h, a.size(&h)
+	panic("kv: an operation's result is empty")
+}
+
+// size is the encoded size of the member of o.
+func (o *OpResult) size(h *Header) int {
+	switch {
+	case o.Range != nil:
+		return o.Range.size(h)
+	case o.Put != nil:
+		return o.Put.size(h)
+	case o.DeleteRange != nil:
+		return o.DeleteRange.size(h)
+	}
+	return o.Txn.size(h)
 }
 
 // build writes o as one framed TxnResponse.responses field.
 func (o *OpResult) build(b *builder) {
-	a, h, size := o.member()
-	field := 4
+	h := o.header()
+	size := o.size(&h)
+	b.cur = appendLen(b.cur, 3, sizeMessage(size))
 	switch {
 	case o.Range != nil:
-		field = 1
+		b.cur = appendLen(b.cur, 1, size)
+		o.Range.build(b, &h)
 	case o.Put != nil:
-		field = 2
+		b.cur = appendLen(b.cur, 2, size)
+		o.Put.build(b, &h)
 	case o.DeleteRange != nil:
-		field = 3
+		b.cur = appendLen(b.cur, 3, size)
+		o.DeleteRange.build(b, &h)
+	case o.Txn != nil:
+		b.cur = appendLen(b.cur, 4, size)
+		o.Txn.build(b, &h)
 	}
-	b.cur = appendLen(b.cur, 3, sizeMessage(size))
-	b.cur = appendLen(b.cur, fieldNumber(field), size)
-	a.build(b, &h)
 }

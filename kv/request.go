@@ -187,11 +187,48 @@ func DecodeDeleteRange(b []byte, q *DeleteRangeRequest) error {
 // DecodeTxn reads a TxnRequest with everything nested in it. The result aliases b.
 func DecodeTxn(b []byte, q *TxnRequest) error { return decodeTxn(b, q, 0) }
 
+// usual is room for what most transactions are: a compare, an operation if it holds and one if not, a put and a range among them. It is
+// one allocation where each by itself were five.
+type usual struct {
+	compare          [1]Compare
+	success, failure [1]Op
+	put              PutRequest
+	read             RangeRequest
+	hasPut, hasRead  bool // put, read are taken
+}
+
+func (u *usual) newPut() *PutRequest {
+	if u.hasPut {
+		return new(PutRequest)
+	}
+	u.hasPut = true
+	return &u.put
+}
+
+func (u *usual) newRange() *RangeRequest {
+	if u.hasRead {
+		return new(RangeRequest)
+	}
+	u.hasRead = true
+	return &u.read
+}
+
+// addTo adds an empty element to a list, whose first one has its place in room.
+func addTo[T any](list *[]T, room *[1]T) *T {
+	if *list == nil {
+		*list = room[:0]
+	}
+	var empty T
+	*list = append(*list, empty)
+	return &(*list)[len(*list)-1]
+}
+
 func decodeTxn(b []byte, q *TxnRequest, depth int) error {
 	*q = TxnRequest{}
 	if depth > opDepthMax {
 		return ErrNotCanonical
 	}
+	room := new(usual)
 	r := reader{rest: b}
 	for r.next() {
 		body := r.bytes()
@@ -200,14 +237,11 @@ func decodeTxn(b []byte, q *TxnRequest, depth int) error {
 		}
 		switch r.num {
 		case 1:
-			q.Compare = append(q.Compare, Compare{})
-			r.err = decodeCompare(body, &q.Compare[len(q.Compare)-1])
+			r.err = decodeCompare(body, addTo(&q.Compare, &room.compare))
 		case 2:
-			q.Success = append(q.Success, Op{})
-			r.err = decodeOp(body, &q.Success[len(q.Success)-1], depth)
+			r.err = decodeOp(body, addTo(&q.Success, &room.success), room, depth)
 		case 3:
-			q.Failure = append(q.Failure, Op{})
-			r.err = decodeOp(body, &q.Failure[len(q.Failure)-1], depth)
+			r.err = decodeOp(body, addTo(&q.Failure, &room.failure), room, depth)
 		default:
 			r.fail()
 		}
@@ -249,7 +283,7 @@ func decodeCompare(b []byte, c *Compare) error {
 
 // decodeOp reads a RequestOp. protobuf would merge a member of the oneof that comes twice; such input is not
 // canonical and goes to the generated code.
-func decodeOp(b []byte, op *Op, depth int) error {
+func decodeOp(b []byte, op *Op, room *usual, depth int) error {
 	r := reader{rest: b}
 	for r.next() {
 		body := r.bytes()
@@ -262,10 +296,10 @@ func decodeOp(b []byte, op *Op, depth int) error {
 		}
 		switch r.num {
 		case 1:
-			op.Range = new(RangeRequest)
+			op.Range = room.newRange()
 			r.err = DecodeRange(body, op.Range)
 		case 2:
-			op.Put = new(PutRequest)
+			op.Put = room.newPut()
 			r.err = DecodePut(body, op.Put)
 		case 3:
 			op.DeleteRange = new(DeleteRangeRequest)
