@@ -25,6 +25,7 @@ type bundled struct {
 	late    atomic.Bool // somebody held for too long: nothing waits any more until nobody holds
 
 	mu    sync.Mutex // guards the fields below; held while Conn is written to, as that is one at a time in any case
+	acks  pingAcks   // wait for themselves, and nobody waits for them
 	held  []byte
 	timer *time.Timer // ends the patience with held; nil until first needed
 	err   error       // of a write after which Write had returned
@@ -58,14 +59,17 @@ func (b *bundled) write(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	open := b.holders.Load() == 0 || b.late.Load()
-	if open && len(b.held) == 0 {
+	if b.keepAck(p) {
+		return len(p), nil
+	}
+	open, acks := b.holders.Load() == 0 || b.late.Load(), b.acks.due(p)
+	if open && len(b.held) == 0 && len(acks) == 0 {
 		return b.Conn.Write(p)
 	}
-	if len(b.held) == 0 {
+	if len(b.held) == 0 && !open {
 		b.arm()
 	}
-	b.held = append(b.held, p...)
+	b.held = append(append(b.held, acks...), p...)
 	b.waiting.Store(true)
 	if open || len(b.held) >= bundleBytesMax {
 		b.flush()
@@ -126,7 +130,9 @@ func (b *bundled) flush() {
 	if len(b.held) == 0 {
 		return
 	}
-	b.timer.Stop()
+	if b.timer != nil {
+		b.timer.Stop()
+	}
 	_, b.err = b.Conn.Write(b.held)
 	if b.held = b.held[:0]; cap(b.held) > bundleKeepBytes {
 		b.held = nil
