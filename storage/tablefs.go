@@ -1,13 +1,17 @@
 package storage
 
 import (
+	"runtime"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// tableFS collects what is written to tables. Pebble writes each block by a call of its own, which was 6 to 8 % of the CPU of a
+// tableFS collects what is written to tables. Pebble writes each block by a call of its own, which was 2 to 6 % of the CPU of a
 // member under puts.
+//
+// It also lets others go first after each block, some 50 µs of work: flushes and merges have time. Otherwise one that runs keeps its processor for 10 ms, and
+// a put, which passes through half a dozen goroutines, may wait for it at each (bench/NOTES.md, compact-serving).
 type tableFS struct{ vfs.FS }
 
 // Create implements vfs.FS.
@@ -49,6 +53,7 @@ func (f *tableFile) Write(p []byte) (int, error) {
 		f.buf = make([]byte, 0, tableBuffer)
 	}
 	f.buf = append(f.buf, p...)
+	runtime.Gosched() // see tableFS
 	return len(p), nil
 }
 
