@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -83,8 +84,8 @@ func (s *Server) compactStep(rows int) (done bool, err error) {
 // recallPiece is how many keys are looked at at once: 0.3 ms.
 const recallPiece = 1000
 
-// recallRest is how much longer that takes than the rest behind it.
-const recallRest = 4
+// recallPace is how much longer that takes than the rest behind it.
+const recallPace = 4
 
 // recallKeys lets the applier know how all keys stand, soon after the start: a million of them take half a second of a core. Beside
 // requests it rests a little: as long as it lasts, they cost twice as much. Then it looks now and again whether they have been forgotten.
@@ -106,29 +107,36 @@ func (s *Server) recallKeys(ctx context.Context) error {
 // recallAll goes on until all keys are known that there is room for.
 func (s *Server) recallAll(ctx context.Context) error {
 	began := s.cfg.Now()
-	done, err := s.keys.RecallStep(recallPiece)
-	if done || err != nil {
+	if done, err := s.keys.RecallStep(recallPiece); done || err != nil {
 		return err
 	}
+	if err := s.recallRest(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	debug.FreeOSMemory() // as much again as is kept was read, and a member may have nothing else to do for long
+	s.log.Debug("recalled how keys stand", "keys", s.keys.Keys(), "took", s.cfg.Now().Sub(began))
+	return nil
+}
+
+func (s *Server) recallRest(ctx context.Context) error {
 	release, err := s.store.Spare() // what is read is not read again
 	if err != nil {
 		return err
 	}
 	defer release()
-	for before := s.work(); !done && ctx.Err() == nil; {
+	for before := s.work(); ctx.Err() == nil; {
 		piece := s.cfg.Now()
-		if done, err = s.keys.RecallStep(recallPiece); err != nil {
+		if done, err := s.keys.RecallStep(recallPiece); done || err != nil {
 			return err
 		}
 		if work := s.work(); work != before {
 			before = work
 			select {
-			case <-time.After(s.cfg.Now().Sub(piece) / recallRest):
+			case <-time.After(s.cfg.Now().Sub(piece) / recallPace):
 			case <-ctx.Done():
 			}
 		}
 	}
-	s.log.Debug("recalled how keys stand", "keys", s.keys.Keys(), "took", s.cfg.Now().Sub(began))
 	return nil
 }
 

@@ -96,15 +96,17 @@ func (s *Store) TableRow(key []byte) (value []byte, ok bool, err error) {
 	return value, ok, nil
 }
 
-// Spare keeps the cache of blocks at its least until release is called: for who reads all and will not come back. Without it, one walk over
-// the keys of a member that was just started would fill its cache for good.
+// Spare keeps the cache of blocks small until release is called, which empties it: for who reads all and will not come back. Without it, one walk
+// over the keys of a member that was just started would fill its cache for good.
 func (s *Store) Spare() (release func(), err error) {
 	g, err := s.enter()
 	if err != nil {
 		return nil, err
 	}
-	give := g.cache.Reserve(int(orDefault(g.cfg.CacheBytes, CacheBytesDefault) * 7 / 8))
+	size := int(orDefault(g.cfg.CacheBytes, CacheBytesDefault))
+	give := g.cache.Reserve(size / 8 * 7)
 	return func() {
+		g.cache.Reserve(int(g.cache.MaxSize()))() // what finds no room goes
 		give()
 		g.release()
 	}, nil
