@@ -5,7 +5,7 @@
 //	make bench MINUTES=45                 as much of it as can be done in so long, what matters most first
 //	holdfast bench --etcd=/usr/bin/etcd   the same where there is no checkout
 //
-// A row is one question (rows.go is the list, NOTES.md has the questions and what was found). It is put to both sides in
+// A row is one question (rows.go is the list, NOTES.md has the questions and where it stands, FINDINGS.md what was found). It is put to both sides in
 // turn, A B A B, once per round, each time to freshly started processes; what is promised (targets.go) comes before the rest, and a round
 // of a row is followed by those of others (plan.go). Nothing is asserted: a number that depends on
 // the machine of the day can only be recorded and compared with its neighbour.

@@ -40,7 +40,7 @@ func (r *Replica) advance(ctx context.Context, ticks <-chan time.Time) error {
 
 // gather lets the goroutines that can run go first when this member has something to send on to the leader, so that what they are about to
 // propose shares the message. Nothing holds a follower back otherwise: it would send nearly every proposal by itself, the leader append each by itself
-// and send that on to everyone. With 1000 callers on three members sharing two cores a message carries 8 entries, not 1.1 (bench/NOTES.md, three
+// and send that on to everyone. With 1000 callers on three members sharing two cores a message carries 8 entries, not 1.1 (bench/FINDINGS.md, three
 // members). Where a processor is idle it takes over at once.
 func (r *Replica) gather() {
 	if n, _ := r.proposals.waiting(); n > 0 && r.loop.soft.RaftState == raft.StateFollower {

@@ -69,11 +69,11 @@ type Config struct {
 const (
 	// CacheBytesDefault holds the index blocks and filters of ten million keys, and a third of the blocks of a million keys of 256 B. It
 	// is filled only by what is read. A block that the kernel must be asked for costs 7 µs and more of the collector's time; with this
-	// much a busy member with a million keys stays below the memory that etcd takes (bench/NOTES.md).
+	// much a busy member with a million keys stays below the memory that etcd takes (bench/FINDINGS.md).
 	CacheBytesDefault = 96 << 20
 	// MemTableBytesDefault holds more than FlushBytesDefault of payload with its overhead (measured: 1.3 to 1.5 times the
 	// payload for values of 256 B), so that the flush rule acts before Pebble does. It is allocated whole, on Go's heap, which
-	// takes half as much again: with 64 MB two of them were most of what a busy member held (bench/NOTES.md).
+	// takes half as much again: with 64 MB two of them were most of what a busy member held (bench/FINDINGS.md).
 	MemTableBytesDefault = 16 << 20
 	// TableBytesDefault is large enough that files are few, and small enough that a compaction is over within a second.
 	TableBytesDefault = 4 << 20
@@ -92,7 +92,7 @@ const (
 const sublevelsMax = 8
 
 // blockBytes is what a read of a row that is in no cache takes in and checks. With twice as much, such a read costs a fifth more and a list
-// somewhat less; lists have more to spare beside etcd than gets of single keys (bench/NOTES.md).
+// somewhat less; lists have more to spare beside etcd than gets of single keys (bench/FINDINGS.md).
 const blockBytes = 8 << 10
 
 // baseTables is how many files make the first level under level 0. Files of level 0 hold rows of all tables, so that a

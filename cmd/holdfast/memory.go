@@ -11,7 +11,7 @@ import (
 )
 
 // gcPercent is how much garbage may lie beside what lives before Go collects it. The caches and tables of the store are on
-// Go's heap; at Go's own 100 the process takes twice what they are given (bench/NOTES.md, memory under load).
+// Go's heap; at Go's own 100 the process takes twice what they are given (bench/FINDINGS.md, memory under load).
 const gcPercent = 50
 
 // divideMemory finds out what memory there is, says how it is divided, and tells Go its part, unless the environment has.
