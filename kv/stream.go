@@ -6,8 +6,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-type fieldNumber = protowire.Number
-
 // WatchCreate asks for the events of a range (WatchCreateRequest).
 type WatchCreate struct {
 	KeyRange
