@@ -80,19 +80,12 @@ func (w *answer) takeTurn() error {
 
 // awaitTurn waits until the answer may be measured, and holds no more than it needs meanwhile.
 func (w *answer) awaitTurn(ctx context.Context) error {
-	if err := w.acquire(ctx, workBytes); err != nil {
+	if err := w.acquireWork(ctx); err != nil {
 		return err
 	}
-	w.work = true
-	waiting, cancel := context.WithTimeoutCause(ctx, roomTimeout, server.ErrTooManyRequests)
-	defer cancel()
-	select {
-	case <-w.of.turns:
-		w.turn = true
-		return nil
-	case <-waiting.Done():
-		return context.Cause(waiting)
-	}
+	err := awaitToken(ctx, w.of.turns)
+	w.turn = err == nil
+	return err
 }
 
 // endTurn lets another be measured.
@@ -138,8 +131,7 @@ func (a *API) rangeWithin(ctx context.Context, q *rangeCall) (*kv.RangeResult, *
 		case errors.Is(err, errTurn):
 			err = w.awaitTurn(ctx)
 		case errors.Is(err, errWait):
-			err = w.acquire(ctx, workBytes)
-			w.work = err == nil
+			err = w.acquireWork(ctx)
 		case errors.Is(err, mvcc.ErrNoRoom) && !w.whole:
 			err = w.acquireWhole(ctx)
 		case errors.Is(err, mvcc.ErrNoRoom):
@@ -166,7 +158,6 @@ func (a *API) rangePart(ctx context.Context, q *kv.RangeRequest, w *answer) (r *
 	}
 	w.ready = true
 	r, rest, err := a.member.RangeWithin(ctx, q, w)
-	w.endTurn()
 	if err != nil {
 		w.end()
 		return nil, nil, err
@@ -193,15 +184,30 @@ func (w *answer) acquire(ctx context.Context, n int64) error {
 	return nil
 }
 
+// acquireWork waits for what an answer needs to be sent in pieces.
+func (w *answer) acquireWork(ctx context.Context) error {
+	err := w.acquire(ctx, workBytes)
+	w.work = err == nil
+	return err
+}
+
+// awaitToken waits for a token, as long as for room.
+func awaitToken(ctx context.Context, tokens <-chan struct{}) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, roomTimeout, server.ErrTooManyRequests)
+	defer cancel()
+	select {
+	case <-tokens:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // acquireWhole waits until nobody else needs half of the bound, and for that half.
 func (w *answer) acquireWhole(ctx context.Context) error {
 	w.end() // who waits for the token must hold nothing
-	waiting, cancel := context.WithTimeoutCause(ctx, roomTimeout, server.ErrTooManyRequests)
-	defer cancel()
-	select {
-	case <-w.of.whole:
-	case <-waiting.Done():
-		return context.Cause(waiting)
+	if err := awaitToken(ctx, w.of.whole); err != nil {
+		return err
 	}
 	err := w.acquire(ctx, w.of.max/2)
 	w.whole, w.ready = err == nil, err == nil

@@ -5,8 +5,6 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"holdfast/kv"
 	"holdfast/storage"
 )
@@ -16,12 +14,7 @@ import (
 func TestRecall(t *testing.T) {
 	seed := seedOf(t)
 	rng := rand.New(rand.NewPCG(seed, 2))
-	st, err := storage.Open(storage.Config{FS: vfs.NewMem(), Dir: "store"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	s := open(t, st, 0)
+	st, s := openMem(t)
 	const keys = 5000
 	key := func(i int) []byte { return fmt.Appendf(nil, "key%05d", i) }
 	for i := 0; i < keys; i += 100 {
@@ -46,6 +39,7 @@ func TestRecall(t *testing.T) {
 	for round := range 2 {
 		steps := 0
 		for done := false; !done; steps++ {
+			var err error
 			if done, err = s.RecallStep(300); err != nil {
 				t.Fatal(err)
 			}
@@ -82,13 +76,9 @@ func compareAll(t *testing.T, st *storage.Store, s *Store, keys int, key func(in
 	run := s.Begin(batch)
 	defer run.Drop()
 	for i := range keys {
-		got := run.baseStands(key(i))
+		wantStands(t, run, key(i), "when all are known")
 		if run.finds != nil {
 			t.Fatalf("%s is looked for", key(i))
-		}
-		want := run.standingOf(run.readAt(run.getter(), key(i), run.base.revision))
-		if want.lives() != got.lives() || got.lives() && got != want {
-			t.Fatalf("%s is %+v, not %+v", key(i), got, want)
 		}
 	}
 	if err := run.Err(); err != nil {

@@ -26,9 +26,7 @@ func TestStandsFromTables(t *testing.T) {
 		spared, recalled := 0, 0
 		for i := range 400 {
 			if i%100 == 0 || rng.IntN(100) == 0 {
-				if s, err = Open(st, Config{RecentBytes: size, RowCacheBytes: -1}); err != nil {
-					t.Fatal(err)
-				}
+				s = open(t, st, size)
 			}
 			write(t, st, s, func(c *Command) { changeSome(rng, c) })
 			if i%100 == 10 || rng.IntN(20) == 0 {
@@ -78,14 +76,7 @@ func compareStands(t *testing.T, st *storage.Store, s *Store, when string) (spar
 	defer run.Drop()
 	for i := range standKeys {
 		_, known := s.recent.get(standKey(i))
-		got := run.baseStands(standKey(i))
-		want := run.standingOf(run.readAt(run.getter(), standKey(i), run.base.revision))
-		if !want.lives() {
-			want, got.rev = standing{}, kv.Rev{} // when it was deleted is not asked
-		}
-		if got != want {
-			t.Fatalf("%s: %s is %+v, not %+v (known %t, known since %s, in tables %s)", when, standKey(i), got, want, known, s.recent.since(), s.tables)
-		}
+		wantStands(t, run, standKey(i), fmt.Sprintf("%s (known %t, known since %s, in tables %s)", when, known, s.recent.since(), s.tables))
 		if !known && run.tables != nil {
 			spared++
 		}
@@ -94,4 +85,17 @@ func compareStands(t *testing.T, st *storage.Store, s *Store, when string) (spar
 		t.Fatal(run.Err())
 	}
 	return spared
+}
+
+// wantStands compares how a key stands for run with what the database says.
+func wantStands(t *testing.T, run *Run, key []byte, when string) {
+	t.Helper()
+	got := run.baseStands(key)
+	want := run.standingOf(run.readAt(run.getter(), key, run.base.revision))
+	if !want.lives() {
+		want, got.rev = standing{}, kv.Rev{} // when it was deleted is not asked
+	}
+	if got != want {
+		t.Fatalf("%s: %s is %+v, not %+v", when, key, got, want)
+	}
 }

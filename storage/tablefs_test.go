@@ -3,6 +3,7 @@ package storage
 import (
 	"bytes"
 	"errors"
+	"io"
 	"math/rand/v2"
 	"testing"
 
@@ -23,12 +24,8 @@ func TestTableFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		info, err := f.Stat()
+		b, err := io.ReadAll(f)
 		if err != nil {
-			t.Fatal(err)
-		}
-		b := make([]byte, info.Size())
-		if _, err := f.ReadAt(b, 0); err != nil && len(b) > 0 {
 			t.Fatal(err)
 		}
 		return b
