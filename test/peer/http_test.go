@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -60,8 +59,10 @@ var headsThatMatter = []string{
 }
 
 func (e exchange) send(ctx context.Context, client *http.Client, base string) heard {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(e.for_, callTimeout))
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	tooLate := time.AfterFunc(cmp.Or(e.for_, callTimeout), cancel)
+	defer tooLate.Stop()
 	q, err := http.NewRequestWithContext(ctx, e.method, base+e.path, strings.NewReader(e.body))
 	if err != nil {
 		panic(fmt.Sprintf("peer: %s: %v", e, err))
@@ -79,11 +80,11 @@ func (e exchange) send(ctx context.Context, client *http.Client, base string) he
 		return heard{body: "no answer: " + regexp.MustCompile(`https?://[^"]*`).ReplaceAllString(err.Error(), "it")}
 	}
 	defer r.Body.Close()
-	body, err := io.ReadAll(r.Body)
-	if err != nil && !(e.for_ > 0 && errors.Is(err, context.DeadlineExceeded)) {
-		body = append(body, " and then "+err.Error()...)
+	if e.for_ > 0 {
+		tooLate.Stop()
 	}
-	got := heard{status: r.StatusCode, head: map[string]string{}, body: string(body)}
+	body := listenTo(r.Body, e.for_)
+	got := heard{status: r.StatusCode, head: map[string]string{}, body: body}
 	for _, name := range headsThatMatter {
 		if v := r.Header.Values(name); len(v) > 0 {
 			got.head[name] = strings.Join(v, ", ")
@@ -93,6 +94,47 @@ func (e exchange) send(ctx context.Context, client *http.Client, base string) he
 		got.head["Transfer-Encoding"] = r.TransferEncoding[0]
 	}
 	return got
+}
+
+// listenTo reads body to its end, or what comes within for_ if that is not 0. It stops to read before the request is cancelled:
+// whether the server's word on that still comes through is chance.
+func listenTo(body io.Reader, for_ time.Duration) string {
+	var till <-chan time.Time
+	if for_ > 0 {
+		till = time.After(for_)
+	}
+	pieces, heard := make(chan string), ""
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		defer close(pieces)
+		buf := make([]byte, 32<<10)
+		for {
+			n, err := body.Read(buf)
+			piece := string(buf[:n])
+			if err != nil && err != io.EOF {
+				piece += " and then " + err.Error()
+			}
+			select {
+			case pieces <- piece:
+			case <-over:
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for {
+		select {
+		case piece, more := <-pieces:
+			if heard += piece; !more {
+				return heard
+			}
+		case <-till:
+			return heard
+		}
+	}
 }
 
 // freeNumbers are fields of JSON answers whose values each server has for itself; differences.txt has the reasons.
@@ -213,7 +255,7 @@ func TestHTTP(t *testing.T) {
 					delete(want.head, callKind) // differences.txt, at its end
 				}
 				if want.status != got.status || !reflect.DeepEqual(want.head, got.head) || !reflect.DeepEqual(plain(free, want.body), plain(free, got.body)) {
-					t.Errorf("%s\netcd %d %v %.600q\nours %d %v %.600q", e, want.status, want.head, want.body, got.status, got.head, got.body)
+					t.Errorf("%s\netcd %d %v %.4000q\nours %d %v %.4000q", e, want.status, want.head, want.body, got.status, got.head, got.body)
 				}
 			}
 		})
