@@ -82,7 +82,7 @@ var apiErrors = []struct {
 var unreachable = map[string]string{
 	"revision of auth store is old":              "needs a change of users between the check of a request and its application",
 	"too many requests":                          "needs 5000 committed entries that are not applied",
-	"member ID already exist":                    "ids contain the time; the same one cannot be drawn twice",
+	"member ID already exist":                    "ids contain the second; the same one is drawn twice only within it",
 	"cluster ID mismatch":                        "spoken between members",
 	"no inflight downgrade job":                  "etcd logs it and answers the cancellation with the cluster version",
 	"not leader":                                 "the only member leads",
