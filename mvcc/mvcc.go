@@ -43,14 +43,15 @@ type Config struct {
 	// RowCacheBytes bounds the cache of newest rows; 0 means RowCacheBytesDefault, less than 0 none.
 	RowCacheBytes int64
 	// RecentBytes bounds what is remembered of keys, so that writing them again takes no look into the store; 0 means RecentBytesDefault,
-	// less than 0 nothing. All keys are known where they take up to half of it.
+	// less than 0 nothing. All keys are known where they take up to half of it; a quarter at most is for the sieve of more keys.
 	RecentBytes int64
 }
 
 // RowCacheBytesDefault holds the newest rows of some ten thousand hot keys.
 const RowCacheBytesDefault = 16 << 20
 
-// RecentBytesDefault is enough to know a million keys of 25 bytes, or half of them of 70. It is taken only for keys that there are.
+// RecentBytesDefault is enough to know a million keys of 25 bytes, or half of them of 70, and which of 16 million there are. It is taken only for
+// keys that there are.
 const RecentBytesDefault = 128 << 20
 
 // Store is the key space in one storage.Store. Reads may come from any goroutine; Begin and what it returns belong to
@@ -128,7 +129,7 @@ func Open(st *storage.Store, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("open mvcc: %w", err)
 	}
 	s.published.Store(now)
-	s.recent = newRecent(cfg.RecentBytes, now.revision)
+	s.recent = newRecent(cfg.RecentBytes, now.revision, now.census.Keys())
 	if err := s.compactor.open(s); err != nil {
 		return nil, fmt.Errorf("open mvcc: %w", err)
 	}

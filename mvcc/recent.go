@@ -19,29 +19,55 @@ type standing struct {
 func (s *standing) lives() bool { return s.version > 0 }
 
 // recent remembers how keys stand as of the published revision: those written last and, where there is room for all, every key that lives
-// (recall.go). A put that finds its key there is spared the search in the store, which among a million keys is most of its cost.
+// (recall.go). A put that finds its key there is spared the search in the store, which among a million keys is most of its cost. Of more
+// keys than there is room for it knows which there are, nearly (sieve.go): so a put of a new key is spared that, too.
 //
 // There are two generations (stands.go). What is new goes into the young one; when that is full the old one is forgotten and the young
 // one becomes old. So a key that is written often stays, and nothing has to be taken out of a hash table.
 //
 //	Invariant: what it says of a key is true, and the young generation goes before the old one. A key that neither has was not changed
-//	after the revision old.from, nor one that the young one does not have after young.from.
+//	after the revision old.from, nor one that the young one does not have after young.from. What goes through the sieve
+//	is as sifts says.
 type recent struct {
 	seed maphash.Seed
-	max  int // bytes of one generation
+	max  int // bytes of one generation, while the sieve is small
 
 	mu         sync.Mutex // guards what follows. The writer holds it for single keys, and when it publishes; recall for some tens of keys.
 	young, old *stands
 	reached    kv.Revision // the published one, or that about to be
 	forgotten  uint64      // how often everything was forgotten
+	sieve      sieve
+	sifts      siftState
+	emptied    uint64      // how often the sieve was
+	siftedFrom kv.Revision // the one reached then
 }
 
-// newRecent makes a memory of at most maxBytes; with less than 0 it stays empty. It follows the changes after revision at.
-func newRecent(maxBytes int64, at kv.Revision) *recent {
-	r := &recent{seed: maphash.MakeSeed(), max: int(min(maxBytes/2, standsMax)), reached: at}
-	r.forget()
+// siftState says what has been put into a sieve since it was emptied.
+type siftState int
+
+const (
+	siftNone  siftState = iota // nothing
+	siftNew                    // every key written since
+	siftWhole                  // every key that lives
+)
+
+const (
+	// sieveShare is the part of all memory that the sieve may take: 16 million keys of the default.
+	sieveShare = 4
+	// manyKeys is how many times more keys than have room in a generation are very many.
+	manyKeys = 4
+)
+
+// newRecent makes a memory of at most maxBytes; with less than 0 it stays empty. It follows the changes after revision at, at which so many
+// keys live.
+func newRecent(maxBytes int64, at kv.Revision, keys int64) *recent {
+	r := &recent{seed: maphash.MakeSeed(), max: int(min(maxBytes/2, standsMax))}
+	r.sieve.max = 2 * max(r.max, 0) / sieveShare
+	r.start(at, keys)
 	return r
 }
+
+func (r *recent) hash(key []byte) uint64 { return maphash.Bytes(r.seed, key) }
 
 // since is a revision after which no key was changed that is not known.
 func (r *recent) since() kv.Revision {
@@ -52,16 +78,19 @@ func (r *recent) since() kv.Revision {
 
 // get tells how key stands, if it is known.
 func (r *recent) get(key []byte) (s standing, known bool) {
-	h := maphash.Bytes(r.seed, key)
+	h := r.hash(key)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if s, known = r.young.get(h, key); known {
 		return s, true
 	}
-	return r.old.get(h, key)
+	if s, known = r.old.get(h, key); known {
+		return s, true
+	}
+	return standing{}, r.sifts == siftWhole && !r.sieve.passes(h)
 }
 
-// publish notes how the keys of chains stand at revision reached; all says that others changed too, which are not among them.
+// publish notes how the keys of chains stand at revision reached; all says that others were deleted too, which are not among them.
 func (r *recent) publish(reached kv.Revision, all bool, chains []*chain) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,33 +99,68 @@ func (r *recent) publish(reached kv.Revision, all bool, chains []*chain) {
 		r.forget()
 	}
 	for _, c := range chains {
-		r.set(c.key, c.now)
+		h := r.hash(c.key)
+		if r.sifts == siftNew || r.sifts == siftWhole && !c.updated {
+			r.sift(h)
+		}
+		r.set(h, c.key, c.now)
 	}
 }
 
-// start forgets everything and follows the changes after revision at.
-func (r *recent) start(at kv.Revision) {
+// start forgets everything and follows the changes after revision at, at which so many keys live.
+func (r *recent) start(at kv.Revision, keys int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.reached = at
 	r.forget()
+	if keys == 0 {
+		r.empty(siftWhole)
+	} else {
+		r.empty(siftNone)
+	}
 }
 
 // set notes how key stands now. The caller holds mu.
-func (r *recent) set(key []byte, s standing) {
+func (r *recent) set(h uint64, key []byte, s standing) {
 	if !r.young.takes(key) { // neither has it, nor ever had
 		r.young.from, r.old.from = r.reached, r.reached
 		return
 	}
-	h := maphash.Bytes(r.seed, key)
 	if r.young.set(h, key, s) {
 		r.old.shadow(h, key)
 		return
 	}
 	// Full. What the young one still says of the key goes behind what the next one says.
 	r.young.shadow(h, key)
-	r.old, r.young = r.young, newStands(r.seed, r.max, r.reached)
+	r.old, r.young = r.young, newStands(r.seed, r.generation(), r.reached)
 	r.young.set(h, key, s)
+}
+
+// generation is how many bytes the next generation may take: both and the sieve take what recent was given. Among many more keys than they
+// have room for, few of those that are written were written lately: then it is half of that.
+func (r *recent) generation() int {
+	if r.sieve.keys*standBytes > manyKeys*r.max {
+		return r.max / 2
+	}
+	return r.max - r.sieve.bytes/2
+}
+
+// sift puts a key into the sieve. One that is full is emptied: it may be filled anew if most of its keys are gone. The caller holds mu.
+func (r *recent) sift(h uint64) (room bool) {
+	if room = r.sieve.put(h); !room {
+		r.empty(siftNone)
+	}
+	return room
+}
+
+// empty begins with an empty sieve. The caller holds mu.
+func (r *recent) empty(sifts siftState) {
+	if r.sieve.max == 0 {
+		sifts = siftNone
+	}
+	r.sieve.empty()
+	r.sifts, r.siftedFrom = sifts, r.reached
+	r.emptied++
 }
 
 // forget forgets everything. The caller holds mu.
@@ -124,6 +188,44 @@ type keyStanding struct {
 	standing
 }
 
+// sifting is the filling of a sieve: of that which was emptied so often, with the keys that lived at revision upTo.
+type sifting struct {
+	emptied uint64
+	upTo    kv.Revision
+}
+
+// beginSifting tells what the sieve lacks, where so many keys live; none if it lacks nothing, or has no room for them. It leaves a quarter, which
+// keys that come and go take before all begins anew.
+func (r *recent) beginSifting(keys int64) (lacks sifting, any bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.sifts == siftWhole || r.sifts == siftNone && keys > sieveRoom(r.sieve.max)/4*3 {
+		return sifting{}, false
+	}
+	if r.sifts == siftNone {
+		r.empty(siftNew)
+	}
+	return sifting{r.emptied, r.siftedFrom}, r.sifts == siftNew
+}
+
+// siftAll puts keys into the sieve, and tells whether it is still the one that lacks them; end says that these are the last of them.
+func (r *recent) siftAll(lacks sifting, hashes []uint64, end bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.emptied != lacks.emptied {
+		return false
+	}
+	for _, h := range hashes {
+		if !r.sift(h) {
+			return false
+		}
+	}
+	if end {
+		r.sifts = siftWhole
+	}
+	return true
+}
+
 // learn notes how keys stand that were read at revision at, and tells whether there was room for all. It changes nothing of what is known,
 // and learns nothing where others may have changed since: those are forgotten already.
 func (r *recent) learn(at kv.Revision, read []keyStanding) (room bool) {
@@ -133,7 +235,7 @@ func (r *recent) learn(at kv.Revision, read []keyStanding) (room bool) {
 		return true
 	}
 	for _, k := range read {
-		h := maphash.Bytes(r.seed, k.key)
+		h := r.hash(k.key)
 		if r.young.has(h, k.key) || r.old.has(h, k.key) {
 			continue
 		}

@@ -14,7 +14,7 @@ func TestRecent(t *testing.T) {
 	seed := seedOf(t)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for _, size := range []int64{-1, 0, 500, 10_000, 200_000, 10_000_000} {
-		r, all, hits := newRecent(size, 0), map[string]standing{}, 0
+		r, all, hits := newRecent(size, 0, 1), map[string]standing{}, 0
 		for i := range 20_000 {
 			key := fmt.Sprint(rng.IntN(600))
 			if rng.IntN(20) == 0 {
@@ -24,7 +24,7 @@ func TestRecent(t *testing.T) {
 			if rng.IntN(3) > 0 {
 				s.create, s.version, s.lease, s.size = kv.Revision(rng.Int64()), 1+rng.Int64N(1<<40), kv.LeaseID(rng.Int64()), rng.IntN(1<<32)
 			}
-			r.set([]byte(key), s)
+			r.set(r.hash([]byte(key)), []byte(key), s)
 			all[key] = s
 			if got, known := r.get([]byte(key)); r.young.takes([]byte(key)) && (!known || got != s) {
 				t.Fatalf("%d bytes: %s is %+v (%t), was set to %+v", size, key, got, known, s)

@@ -16,7 +16,7 @@ func (s *Store) Replace(next *Store) {
 	s.st.Replace(next.st)
 	s.cache.purge(after.revision)
 	s.tables = 0
-	s.recent.start(after.revision)
+	s.recent.start(after.revision, after.census.Keys())
 	s.past.Forget()
 	s.compactor.follow(&next.compactor)
 	s.dropped.Store(next.dropped.Load())
