@@ -147,13 +147,31 @@ func (c *cluster) twice(t *testing.T, what string, change func(tool *cli.Tool, i
 	}
 }
 
-// named puts a name in the place of an id, hexadecimal or decimal.
+// fill is what makes columns and padded ids as wide as they are.
+var fill = regexp.MustCompile(` {2,}|-{2,}`)
+
+// named puts a name in the place of an id, hexadecimal or decimal, and takes out what depends on how long the id is: one in
+// sixteen has fewer digits than the others.
 func named(text, id, name string) string {
 	var n uint64
 	if _, err := fmt.Sscanf(id, "%x", &n); err != nil {
 		return text
 	}
-	return strings.NewReplacer(fmt.Sprintf("%16x", n), name, id, name, fmt.Sprint(n), name).Replace(text)
+	text = fill.ReplaceAllStringFunc(text, func(run string) string { return run[:1] })
+	return strings.NewReplacer(id, name, fmt.Sprint(n), name).Replace(text)
+}
+
+// TestNamed: what is said of two members is the same but for their ids, whatever their lengths.
+func TestNamed(t *testing.T) {
+	for _, form := range []string{"Leadership transferred from %x to %x", "Member %16x updated in cluster %16x", "| %-18x | %-18x |", "%d, %d"} {
+		var said [2]string
+		for i, id := range []uint64{0x20d81517072872b, 0xcb1f2cac962b2cce} {
+			said[i] = named(fmt.Sprintf(form, id, id), fmt.Sprintf("%x", id), "ID")
+		}
+		if said[0] != said[1] || strings.Count(said[0], "ID") != 2 {
+			t.Errorf("%q and %q", said[0], said[1])
+		}
+	}
 }
 
 // TestCluster makes the commands of administration on members that lead, follow and learn.
