@@ -93,6 +93,8 @@ type Server struct {
 	failed, stuck chan error
 	// congested is set while the store asks writers to slow down.
 	congested atomic.Bool
+	// courtesy holds up merges and the removal of old revisions while requests are served.
+	courtesy *courtesy
 	// refused has the members that were found to be down and not looked at yet.
 	refused chan kv.MemberID
 	// removed is closed when the member has applied its own removal.
@@ -116,6 +118,7 @@ func Open(cfg Config) (*Server, error) {
 		refused:        make(chan kv.MemberID, refusedMax), removed: make(chan struct{}),
 		ready: make(chan struct{}), stopped: make(chan struct{}),
 	}
+	s.courtesy = &courtesy{now: cfg.Now}
 	s.fullAnswers = queue.NewMailbox[apply.Result](s.fullWake)
 	s.peers = newPeerClient(peerClientConfig{DialTimeout: cfg.peerDialTimeout(), Dial: cfg.Dial, TLS: cfg.PeerTLS})
 	var err error
@@ -147,7 +150,7 @@ func (s *Server) openParts() (err error) {
 func (s *Server) storeConfig(dir string) storage.Config {
 	return storage.Config{
 		FS: s.dir.fs, Dir: dir, CacheBytes: s.cfg.Memory.CacheBytes, MemTableBytes: s.cfg.Memory.MemTableBytes,
-		FlushBytes: s.cfg.Memory.FlushBytes, TableBytes: s.space.tableBytes(), Log: s.log, Now: s.cfg.Now,
+		FlushBytes: s.cfg.Memory.FlushBytes, TableBytes: s.space.tableBytes(), Log: s.log, Now: s.cfg.Now, Pace: s.courtesy.merge,
 		OnFatal: func(err error) {
 			select {
 			case s.failed <- err:
@@ -245,6 +248,8 @@ func (s *Server) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	s.courtesy.watch(sights{work: s.work, waiting: s.waiters.count, depth: s.store.Sublevels})
+	defer s.courtesy.watch(sights{}) // what is merged when the store closes does not rest
 	ticks := time.NewTicker(s.cfg.Heartbeat)
 	defer ticks.Stop()
 	living, stop := context.WithCancel(context.WithoutCancel(ctx))

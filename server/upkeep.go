@@ -24,34 +24,32 @@ const compactBurst = 3
 const compactPiece = 100
 
 // compactPhysically removes what compactions have hidden, in steps with rests so that requests find the disk and the processor free. A step comes in
-// pieces, each with its part of the rest. Where there are no requests there is no rest: 800,000 revisions take 2 s then, and 17 s otherwise. It
-// starts with what a crash interrupted.
+// pieces, each with its part of the rest, or more of it (courtesy). Where there are no requests there is no rest: 800,000 revisions take 1.5 s then, and
+// most of a minute otherwise. It starts with what a crash interrupted.
 func (s *Server) compactPhysically(ctx context.Context) error {
 	piece := min(compactPiece, s.cfg.CompactionRows)
-	rest := s.cfg.CompactionPause * time.Duration(piece) / time.Duration(s.cfg.CompactionRows)
-	busy := s.cfg.Now() // when a request was last seen
-	var before uint64
+	pause := s.cfg.CompactionPause * time.Duration(piece) / time.Duration(s.cfg.CompactionRows)
+	aim, _ := s.keys.Compaction() // the newest compaction when this one began
 	for rows := piece; ; rows += piece {
+		began := s.cfg.Now()
 		done, err := s.compactStep(piece)
 		if err != nil {
 			return err
 		}
 		if done {
-			rows = 0
 			poke(s.reclaimable)
 			select {
 			case <-s.compacted:
 			case <-ctx.Done():
 				return nil
 			}
+			rows = 0
+			aim, _ = s.keys.Compaction()
 			continue
 		}
-		now := s.cfg.Now()
-		if work := s.work(); work != before {
-			before, busy = work, now
-		}
-		idle := now.Sub(busy) > s.cfg.CompactionPause
-		if rows < compactBurst*s.cfg.CompactionRows || idle && ctx.Err() == nil {
+		newest, _ := s.keys.Compaction()
+		rest := s.courtesy.removal(s.cfg.Now().Sub(began), pause, newest > aim)
+		if rows < compactBurst*s.cfg.CompactionRows || rest == 0 && ctx.Err() == nil {
 			continue
 		}
 		select {

@@ -88,6 +88,9 @@ func (g *generation) options() *pebble.Options {
 		Logger:                      pebbleLogger{g},
 		EventListener:               g.listener(),
 	}
+	if g.cfg.Pace != nil {
+		o.Experimental.CompactionScheduler = newPacedScheduler(g.cfg.Pace)
+	}
 	o.TargetFileSizes[0] = orDefault(g.cfg.TableBytes, TableBytesDefault)
 	for i := range o.Levels {
 		o.Levels[i].Compression = func() *block.CompressionProfile { return compression(g.cfg.ManualCompactions) }

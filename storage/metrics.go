@@ -35,6 +35,16 @@ func (s *Store) Congested() bool {
 		m.Levels[0].Sublevels > congestedSublevels
 }
 
+// Sublevels is how deep level 0 is: how far merges of tables are behind. It costs some ten microseconds.
+func (s *Store) Sublevels() int {
+	g, err := s.enter()
+	if err != nil {
+		return 0
+	}
+	defer g.release()
+	return int(g.db.Metrics().Levels[0].Sublevels)
+}
+
 // Half of what stops writes in memtables; in level 0 five times what starts a compaction, so many that a point read becomes visibly slower.
 const (
 	congestedMemTables = memTablesStop / 2

@@ -57,6 +57,9 @@ type Config struct {
 	Log *slog.Logger
 	// Now is the clock of the flush rule; nil means that age never makes a flush due.
 	Now func() time.Time
+	// Pace is called when a merge of tables begins, perhaps with locks held; step, which it returns, by that merge after every hundred rows or so. step may
+	// wait, so that others go first; flushes go on meanwhile. nil: merges do not wait.
+	Pace func() (step func())
 	// OnFatal is called once, from any goroutine, when a background operation failed: what was committed can no
 	// longer become durable, so the member has to stop. Flushes and commits fail after it has returned, so it must not wait,
 	// and not call back into the store. nil means that only they see the error.

@@ -1,0 +1,99 @@
+package server
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestCourtesy: what has time rests where requests are served, longer while merges are behind, and where there are none it does not. A clock
+// and a member made of numbers.
+func TestCourtesy(t *testing.T) {
+	const pause, worked = time.Millisecond, 100 * time.Microsecond
+	now, work, waiting, depth := time.Unix(1e9, 0), uint64(7), 0, 3
+	c := &courtesy{now: func() time.Time { return now }}
+	rests := func(what string, removal, merge time.Duration) {
+		t.Helper()
+		if got := c.removal(worked, pause, false); got != removal {
+			t.Errorf("%s: the removal rests for %s, not %s", what, got, removal)
+		}
+		if got := c.mergeRests(worked); got != merge {
+			t.Errorf("%s: a merge rests for %s, not %s", what, got, merge)
+		}
+	}
+	serve := func(requests uint64) {
+		now, work = now.Add(busyLook+1), work+100
+		c.look()
+		now, work = now.Add(busyLook/2), work+requests
+	}
+
+	rests("a member that does not run", 0, 0)
+	c.watch(sights{work: func() uint64 { return work }, waiting: func() int { return waiting }, depth: func() int { return depth }})
+	rests("one that has just begun", 0, 0)
+	now, work = now.Add(time.Hour), work+1e6
+	rests("one that did much, but long ago", 0, 0)
+	serve(busyWork - 1)
+	rests("one that does next to nothing", 0, 0)
+
+	serve(busyWork)
+	rests("one that serves", removalRest*worked, mergeRest*worked)
+	if got := c.removal(worked/1000, pause, false); got != pause {
+		t.Errorf("after a short piece the removal rests for %s, less than it was told to", got)
+	}
+	if got := c.removal(time.Second, pause, false); got != removalRestMost*pause {
+		t.Errorf("after a long piece the removal rests for %s", got)
+	}
+	if got := c.removal(worked, pause, true); got != pause {
+		t.Errorf("the removal rests for %s although the next compaction waits", got)
+	}
+	now = now.Add(busyFor / 2)
+	rests("one that served a moment ago", removalRest*worked, mergeRest*worked)
+	for now, waiting = now.Add(busyFor/4), busyWork; waiting > 0; waiting-- {
+		now = now.Add(busyFor * 3 / 4)
+		if waiting == busyWork {
+			rests("one where requests wait and nothing is done", removalRest*worked, mergeRest*worked)
+		}
+	}
+	now = now.Add(busyFor)
+	rests("one that served long ago", 0, 0)
+
+	for depth, merge := range map[int]time.Duration{
+		mergeUsual + 1: worked * mergeRest * 9 / 10, (mergeUsual + mergeLate) / 2: worked * mergeRest / 2, mergeLate: 0, 2 * mergeLate: 0,
+	} {
+		setDepth(c, depth)
+		serve(busyWork)
+		setDepth(c, depth)
+		rests("one whose merges are behind", removalRestMost*pause, merge)
+	}
+	c.watch(sights{})
+	rests("one that ends", 0, 0)
+}
+
+func setDepth(c *courtesy, depth int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.member.depth = func() int { return depth }
+	c.depth = depth
+}
+
+// TestCourtesyOfMerges: pieces too short for a rest of their own are rested for together, and what a rest took too long is made up for.
+func TestCourtesyOfMerges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		work := uint64(0)
+		c := &courtesy{now: time.Now}
+		c.watch(sights{work: func() uint64 { work++; return work }, waiting: func() int { return 0 }, depth: func() int { return 0 }})
+		for range 2 * busyWork {
+			c.look()
+		}
+		began, step := time.Now(), c.merge()
+		const pieces, piece = 1000, 100 * time.Microsecond
+		for range pieces {
+			time.Sleep(piece)
+			step()
+		}
+		took, wanted := time.Since(began), pieces*piece*(1+mergeRest)
+		if took > wanted || took < wanted-restLeast {
+			t.Errorf("%d pieces of %s and their rests took %s, not %s", pieces, piece, took, wanted)
+		}
+	})
+}
