@@ -24,7 +24,7 @@ import (
 )
 
 // Light rows take seconds, heavy ones up to minutes: so many rounds give each a median that one bad moment does not move,
-// and all of them together an end within 75 minutes.
+// and all of them together an end within 75 minutes. Light ones without a promise are measured as often as heavy ones.
 const roundsLight, roundsHeavy = 5, 3
 
 // Config says what is compared, and where.
@@ -32,7 +32,7 @@ type Config struct {
 	Holdfast string         // path of the binary that is measured
 	Etcd     string         // path of the etcd beside it; empty: Holdfast is measured alone
 	Rows     *regexp.Regexp // over the names of rows; nil: all
-	Rounds   int            // how often each is repeated; 0: 5 times, heavy rows 3 times, the longest once
+	Rounds   int            // how often each is repeated; 0: promised rows 5 times, heavy and other ones 3 times, the longest once
 	Minutes  int            // nothing is begun that would not be over in time; 0: no bound
 	Dir      string         // where data goes; in memory syncing would be free and the figures useless
 	Results  string         // the folder of the records

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/credentials"
@@ -32,9 +33,12 @@ type members struct {
 	creds   credentials.TransportCredentials
 }
 
+// startFor is how long a member may take until it answers. etcd reads all keys first, which takes it a minute with ten million on two cores.
+const startFor = 5 * time.Minute
+
 // start starts what s says and returns when all members answer.
 func (t *task) start(ctx context.Context, s setup) (*members, error) {
-	cfg := run.Config{Binary: t.side.binary, Args: s.args, Dir: t.dir}
+	cfg := run.Config{Binary: t.side.binary, Args: s.args, Dir: t.dir, StartTimeout: startFor}
 	m := &members{creds: insecure.NewCredentials()}
 	if s.tls {
 		cfg.TLS, cfg.Args = &tls.Config{InsecureSkipVerify: true}, append([]string{"--auto-tls"}, s.args...)

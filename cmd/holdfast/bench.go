@@ -70,7 +70,7 @@ func benchCommand() *cobra.Command {
 	}
 	f := c.Flags()
 	f.StringVar(&rows, "rows", "", "regular expression over the names of rows; all when empty")
-	f.IntVar(&cfg.Rounds, "rounds", 0, "how often each row is measured; 0 is 5 times, heavy rows 3 times, the longest once")
+	f.IntVar(&cfg.Rounds, "rounds", 0, "how often each row is measured; 0 is 5 times for what is promised, 3 for heavy rows and others, once for the longest")
 	f.IntVar(&cfg.Minutes, "minutes", 0, "measure what can be done in so long, what is promised first; 0 is everything")
 	f.StringVar(&cfg.Holdfast, "holdfast", "", "path of the Holdfast that is measured; this program when empty")
 	f.StringVar(&cfg.Etcd, "etcd", "", "path of the etcd beside it; Holdfast is measured alone when empty")

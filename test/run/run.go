@@ -39,6 +39,9 @@ type Config struct {
 	Env    []string // added to the environment, "NAME=value"
 	Within []string // a command that becomes the program: it is given the path and the flags
 
+	// StartTimeout bounds the time from exec to the first answer; startTimeout when 0.
+	StartTimeout time.Duration
+
 	// Name is the member's; "m" when empty. Cluster is its --initial-cluster; the member alone when empty.
 	Name    string
 	Cluster string
@@ -167,7 +170,7 @@ func (s *Server) args() []string {
 
 // waitReady returns once the server answers a linearizable read, or when its process ends first.
 func (s *Server) waitReady(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.cfg.StartTimeout, startTimeout))
 	defer cancel()
 	conn, err := s.Dial()
 	if err != nil {
