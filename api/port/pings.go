@@ -10,10 +10,12 @@ import (
 // pingAcks are answers to pings that wait for something else to be written. A client of gRPC sends a ping with each answer that it gets, to
 // measure the connection, and no other before that one is answered: answered at once, each put is a second write for us, some 6 us in the
 // kernel, and a second wake-up for the client. Like this, the connection seems longer to the client by pingRest. One that is sent much does not wait: it
-// would take what it gets meanwhile for what fits on the way, and give us too large a window.
+// would take what it gets meanwhile for what fits on the way, and give us too large a window. Nor does one that is sent something so seldom that
+// nothing would come along: a timer that fires for each answer costs more than the write.
 type pingAcks struct {
 	kept  []byte
 	since time.Time   // the first of them
+	last  time.Time   // the last ping was answered or kept; zero: none was
 	timer *time.Timer // sends them alone; nil until first needed
 	armed bool
 
@@ -64,12 +66,15 @@ func (b *bundled) keepAck(p []byte) bool {
 	if !isPingAck(p) || !a.frames.between() {
 		return false
 	}
-	if a.bytes >= pingBytes || len(a.kept) >= pingAcksMax*pingAckBytes {
+	now := time.Now()
+	seldom := now.Sub(a.last) > pingPatience
+	a.last = now
+	if seldom && len(a.kept) == 0 || a.bytes >= pingBytes || len(a.kept) >= pingAcksMax*pingAckBytes {
 		a.bytes = 0
 		return false
 	}
 	if len(a.kept) == 0 {
-		a.since = time.Now()
+		a.since = now
 	}
 	a.kept = append(a.kept, p...)
 	if !a.armed {

@@ -16,7 +16,7 @@ func frame(kind http2.FrameType, flags http2.Flags, body string) string {
 }
 
 // TestPingsWait answers pings and looks when the answers arrive: with what is written once they have rested, alone after their patience, at
-// once if there are many, behind what is held, and never within a frame. Time is simulated.
+// once if there are many or they come seldom, behind what is held, and never within a frame. Time is simulated.
 func TestPingsWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &written{}
@@ -36,6 +36,11 @@ func TestPingsWait(t *testing.T) {
 		call, long := frame(http2.FrameData, 0, "call"), frame(http2.FrameData, 0, "a long one, "+one+", that is cut")
 
 		say(t, b, one)
+		expect("the first", one)
+		after(pingPatience + 1)
+		say(t, b, one)
+		expect("where they come seldom", one)
+		say(t, b, one)
 		say(t, b, call)
 		expect("beside an answer", call)
 		after(pingRest)
@@ -46,6 +51,8 @@ func TestPingsWait(t *testing.T) {
 		after(pingPatience)
 		expect("when nothing waits")
 
+		say(t, b, one)
+		expect("after a time without pings", one)
 		say(t, b, one)
 		after(pingRest / 2)
 		say(t, b, two)
@@ -66,6 +73,8 @@ func TestPingsWait(t *testing.T) {
 		expect("a new one", two)
 
 		say(t, b, one)
+		expect("after a longer time", one)
+		say(t, b, one)
 		at := len("a long one, ") + frameHeadBytes
 		for _, part := range []string{long[:3], long[3:at], one, long[at+len(one):]} {
 			say(t, b, part)
@@ -79,6 +88,8 @@ func TestPingsWait(t *testing.T) {
 		after(pingPatience)
 
 		much := frame(http2.FrameData, 0, string(make([]byte, pingBytes)))
+		say(t, b, one)
+		expect("and a longer one", one)
 		say(t, b, one)
 		say(t, b, much)
 		expect("with much", one+much)
