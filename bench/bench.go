@@ -1,6 +1,6 @@
 // Package bench measures Holdfast and a real etcd side by side, over etcd's protocol, and records what it saw.
 //
-//	make bench                            every row, about 75 minutes
+//	make bench                            every row, about 65 minutes
 //	make bench ROWS='put|get' ROUNDS=6
 //	make bench MINUTES=45                 as much of it as can be done in so long, what matters most first
 //	holdfast bench --etcd=/usr/bin/etcd   the same where there is no checkout
@@ -24,7 +24,7 @@ import (
 )
 
 // Light rows take seconds, heavy ones up to minutes: so many rounds give each a median that one bad moment does not move,
-// and all of them together an end within 75 minutes. Light ones without a promise are measured as often as heavy ones.
+// and all of them together an end within 65 minutes. Light ones without a promise are measured as often as heavy ones.
 const roundsLight, roundsHeavy = 5, 3
 
 // Config says what is compared, and where.

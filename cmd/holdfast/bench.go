@@ -38,7 +38,7 @@ func benchCommand() *cobra.Command {
 		Use:   "bench",
 		Short: "Measures this program beside etcd, over etcd's protocol",
 		Long: `Measures this program beside etcd: both are started in turn, A B A B, and asked the same questions. All rows take about
-75 minutes; what was measured is not measured again when it is called again on the same day. The machine should have nothing else to do.`,
+65 minutes; what was measured is not measured again when it is called again on the same day. The machine should have nothing else to do.`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: false,
