@@ -39,11 +39,11 @@ const (
 	busyFor  = time.Second
 )
 
-// mergeRest is how many times as long as it worked a merge rests: on two cores, a quarter of one of them is what half of their puts can spare, and
-// more than their merges need. Where more is written than merges can follow at that pace level 0 becomes deeper, and they rest less: from mergeUsual
+// mergeRest is how many times as long as it worked a merge rests: on two cores, an eighth of one of them is what half of the puts there can be make
+// for it to do. Where more is written than merges can follow at that pace level 0 becomes deeper, and they rest less: from mergeUsual
 // sublevels on, two more than begin a merge, and not at all with mergeLate, half of what makes the store congested.
 const (
-	mergeRest  = 3
+	mergeRest  = 7
 	mergeUsual = 10
 	mergeLate  = 20
 )

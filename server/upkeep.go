@@ -25,7 +25,7 @@ const compactPiece = 100
 
 // compactPhysically removes what compactions have hidden, in steps with rests so that requests find the disk and the processor free. A step comes in
 // pieces, each with its part of the rest, or more of it (courtesy). Where there are no requests there is no rest: 800,000 revisions take 1.5 s then, and
-// most of a minute otherwise. It starts with what a crash interrupted.
+// a minute otherwise. It starts with what a crash interrupted.
 func (s *Server) compactPhysically(ctx context.Context) error {
 	piece := min(compactPiece, s.cfg.CompactionRows)
 	pause := s.cfg.CompactionPause * time.Duration(piece) / time.Duration(s.cfg.CompactionRows)
