@@ -54,8 +54,8 @@ const (
 const (
 	// sieveShare is the part of all memory that the sieve may take: 16 million keys of the default.
 	sieveShare = 4
-	// manyKeys is how many times more keys than have room in a generation are very many.
-	manyKeys = 4
+	// manyKeys is how many generations' keys are very many: those of both.
+	manyKeys = 2
 )
 
 // newRecent makes a memory of at most maxBytes; with less than 0 it stays empty. It follows the changes after revision at, at which so many
@@ -136,7 +136,7 @@ func (r *recent) set(h uint64, key []byte, s standing) {
 	r.young.set(h, key, s)
 }
 
-// generation is how many bytes the next generation may take: both and the sieve take what recent was given. Among many more keys than they
+// generation is how many bytes the next generation may take: both and the sieve take what recent was given. Among more keys than both
 // have room for, few of those that are written were written lately: then it is half of that.
 func (r *recent) generation() int {
 	if r.sieve.keys*standBytes > manyKeys*r.max {
