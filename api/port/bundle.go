@@ -24,9 +24,9 @@ type bundled struct {
 	waiting atomic.Bool // held is not empty
 	late    atomic.Bool // somebody held for too long: nothing waits any more until nobody holds
 
-	mu    sync.Mutex // guards the fields below; held while Conn is written to, as that is one at a time in any case
-	acks  pingAcks   // wait for themselves, and nobody waits for them
-	held  []byte
+	mu    sync.Mutex  // guards the fields below; held while Conn is written to, as that is one at a time in any case
+	acks  pingAcks    // wait for themselves, and nobody waits for them
+	held  *[]byte     // of bundleRooms; nil: nothing
 	timer *time.Timer // ends the patience with held; nil until first needed
 	err   error       // of a write after which Write had returned
 }
@@ -34,12 +34,16 @@ type bundled struct {
 const (
 	// bundleBytesMax is how much is held back: two of gRPC's own buffers. What one write carries beyond costs as much as in another.
 	bundleBytesMax = 64 << 10
-	// bundleKeepBytes is how much memory a connection keeps for that.
-	bundleKeepBytes = 16 << 10
 	// bundlePatience bounds for how long. A holder takes microseconds, except one whose client does not read its stream: the other
 	// streams of the connection must not wait for that.
 	bundlePatience = time.Millisecond
 )
+
+// bundleRooms are buffers for what is held back: for it and what gRPC writes at once.
+var bundleRooms = sync.Pool{New: func() any {
+	room := make([]byte, 0, bundleBytesMax+bundleBytesMax/2)
+	return &room
+}}
 
 // bundles counts connections, to number them.
 var bundles atomic.Uint64
@@ -63,15 +67,18 @@ func (b *bundled) write(p []byte) (int, error) {
 		return len(p), nil
 	}
 	open, acks := b.holders.Load() == 0 || b.late.Load(), b.acks.due(p)
-	if open && len(b.held) == 0 && len(acks) == 0 {
+	if open && b.held == nil && len(acks) == 0 {
 		return b.Conn.Write(p)
 	}
-	if len(b.held) == 0 && !open {
-		b.arm()
+	if b.held == nil {
+		b.held = bundleRooms.Get().(*[]byte)
+		if !open {
+			b.arm()
+		}
 	}
-	b.held = append(append(b.held, acks...), p...)
+	*b.held = append(append(*b.held, acks...), p...)
 	b.waiting.Store(true)
-	if open || len(b.held) >= bundleBytesMax {
+	if open || len(*b.held) >= bundleBytesMax {
 		b.flush()
 	}
 	return len(p), b.err
@@ -80,7 +87,7 @@ func (b *bundled) write(p []byte) (int, error) {
 // Close implements net.Conn. The last words of a connection are written, but not waited for.
 func (b *bundled) Close() error {
 	if b.mu.TryLock() {
-		if len(b.held) > 0 && b.Conn.SetWriteDeadline(time.Now().Add(bundlePatience)) == nil {
+		if b.held != nil && b.Conn.SetWriteDeadline(time.Now().Add(bundlePatience)) == nil {
 			b.flush()
 		}
 		b.mu.Unlock()
@@ -127,16 +134,16 @@ func (b *bundled) arm() {
 }
 
 func (b *bundled) flush() {
-	if len(b.held) == 0 {
+	if b.held == nil {
 		return
 	}
 	if b.timer != nil {
 		b.timer.Stop()
 	}
-	_, b.err = b.Conn.Write(b.held)
-	if b.held = b.held[:0]; cap(b.held) > bundleKeepBytes {
-		b.held = nil
-	}
+	_, b.err = b.Conn.Write(*b.held)
+	*b.held = (*b.held)[:0]
+	bundleRooms.Put(b.held)
+	b.held = nil
 	b.waiting.Store(false)
 }
 

@@ -110,8 +110,8 @@ func (b *bundled) sendAcks() {
 		a.arm(pingPatience-age, b.sendAcks)
 		return
 	}
-	if len(b.held) > 0 {
-		b.held = append(b.held, a.take()...)
+	if b.held != nil {
+		*b.held = append(*b.held, a.take()...)
 		return
 	}
 	_, b.err = b.Conn.Write(a.take())
