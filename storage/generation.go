@@ -91,7 +91,6 @@ func (g *generation) options() *pebble.Options {
 	if g.cfg.Pace != nil {
 		o.Experimental.CompactionScheduler = newPacedScheduler(g.cfg.Pace)
 	}
-	o.Experimental.TombstoneDenseCompactionThreshold = -1 // none: see DESIGN.md
 	o.TargetFileSizes[0] = orDefault(g.cfg.TableBytes, TableBytesDefault)
 	for i := range o.Levels {
 		o.Levels[i].Compression = func() *block.CompressionProfile { return compression(g.cfg.ManualCompactions) }
