@@ -99,7 +99,7 @@ func (s *Server) sampleStore(out *metrics.Sample) {
 	out.Set(metrics.StoreCacheMisses, float64(st.CacheMisses))
 	out.Set(metrics.StoreMisuses, float64(st.Misuses))
 	out.Set(metrics.StoreUnflushed, float64(s.store.Unflushed()))
-	out.Bool(metrics.StoreCongested, s.congested.Load())
+	out.Bool(metrics.StoreCongested, s.brake.get() >= brakeFrom)
 	if durable, err := s.store.Durable(); err == nil {
 		out.Set(metrics.DurableIndex, float64(durable.Index))
 	}

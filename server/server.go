@@ -91,8 +91,8 @@ type Server struct {
 	// failed receives the first error of the store's background work, stuck the same a while later, in case a part still
 	// waits for the disk.
 	failed, stuck chan error
-	// congested is set while the store asks writers to slow down.
-	congested atomic.Bool
+	// brake slows writers down while flushes and merges of tables are behind.
+	brake brake
 	// courtesy holds up merges and the removal of old revisions while requests are served.
 	courtesy *courtesy
 	// refused has the members that were found to be down and not looked at yet.

@@ -213,8 +213,8 @@ func (s *Server) needSpace(ctx context.Context, cost int64) error {
 	if cost == 0 {
 		return nil
 	}
-	if s.congested.Load() {
-		return ErrTooManyRequests
+	if err := s.brake.pass(ctx, cost); err != nil {
+		return err
 	}
 	if room, err := s.space.admit(cost, s.log); err != nil || !room {
 		return errors.Join(err, apply.ErrNoSpace)

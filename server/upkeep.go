@@ -171,7 +171,7 @@ func (s *Server) flushAndRelease(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		s.congested.Store(s.store.Congested())
+		s.brake.set(s.store.Behind())
 		if err := s.catchUp.giveUpUnwanted(ctx); err != nil {
 			return err
 		}

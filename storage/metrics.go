@@ -22,17 +22,17 @@ func (s *Store) Size() int64 {
 	return max(SizeMin, total.TablesSize+g.flush.dirty)
 }
 
-// Congested tells that flushes or compactions of tables lag behind so far that writers should slow down: long before
+// Behind tells how far flushes or merges of tables lag behind, as a share of what makes the store congested: with 1 writers should stop, long before
 // Pebble would stop them, so that the applier never waits inside a commit. It costs some ten microseconds.
-func (s *Store) Congested() bool {
+func (s *Store) Behind() (share float64) {
 	g, err := s.enter()
 	if err != nil {
-		return false
+		return 0
 	}
 	defer g.release()
 	m := g.db.Metrics()
-	return m.MemTable.Size > congestedMemTables*orDefault(g.cfg.MemTableBytes, MemTableBytesDefault) ||
-		m.Levels[0].Sublevels > congestedSublevels
+	memTables := float64(m.MemTable.Size) / float64(congestedMemTables*orDefault(g.cfg.MemTableBytes, MemTableBytesDefault))
+	return max(memTables, float64(m.Levels[0].Sublevels)/congestedSublevels)
 }
 
 // Sublevels is how deep level 0 is: how far merges of tables are behind. It costs some ten microseconds.

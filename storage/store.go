@@ -84,8 +84,8 @@ const (
 	OpenFilesDefault = 500
 )
 
-// Writes stop inside Pebble, which is a stall of the applier, only far beyond where Congested asks the server to slow
-// down: at 16 queued memtables or 1000 sublevels in level 0.
+// Writes stop inside Pebble, which is a stall of the applier, only far beyond where Behind lets the server stop
+// them: at 16 queued memtables or 1000 sublevels in level 0.
 const (
 	memTablesStop = 16
 	sublevelsStop = 1000
