@@ -169,10 +169,7 @@ func (n *newcomers) wrong() (key []byte) {
 	defer run.Drop()
 	for i := n.born - 2*newcomersLive; i < n.born+5; i++ {
 		key := n.key(i)
-		got, want := run.baseStands(key), run.standingOf(run.readAt(run.getter(), key, run.base.revision))
-		if !want.lives() {
-			want, got.rev = standing{}, kv.Rev{} // when it was deleted is not asked
-		}
+		got, want := bothStandings(run, key)
 		if run.Err() != nil {
 			n.t.Fatal(run.Err())
 		}

@@ -90,12 +90,16 @@ func compareStands(t *testing.T, st *storage.Store, s *Store, when string) (spar
 // wantStands compares how a key stands for run with what the database says.
 func wantStands(t *testing.T, run *Run, key []byte, when string) {
 	t.Helper()
-	got := run.baseStands(key)
-	want := run.standingOf(run.readAt(run.getter(), key, run.base.revision))
+	if got, want := bothStandings(run, key); got != want {
+		t.Fatalf("%s: %s is %+v, not %+v", when, key, got, want)
+	}
+}
+
+// bothStandings are how a key stands for run, and what the database says.
+func bothStandings(run *Run, key []byte) (got, want standing) {
+	got, want = run.baseStands(key), run.standingOf(run.readAt(run.getter(), key, run.base.revision))
 	if !want.lives() {
 		want, got.rev = standing{}, kv.Rev{} // when it was deleted is not asked
 	}
-	if got != want {
-		t.Fatalf("%s: %s is %+v, not %+v", when, key, got, want)
-	}
+	return got, want
 }

@@ -48,13 +48,9 @@ func TestCourtesy(t *testing.T) {
 	}
 	now = now.Add(busyFor / 2)
 	rests("one that served a moment ago", removalRest*worked, mergeRest*worked)
-	for now, waiting = now.Add(busyFor/4), busyWork; waiting > 0; waiting-- {
-		now = now.Add(busyFor * 3 / 4)
-		if waiting == busyWork {
-			rests("one where requests wait and nothing is done", removalRest*worked, mergeRest*worked)
-		}
-	}
-	now = now.Add(busyFor)
+	now, waiting = now.Add(busyFor), busyWork
+	rests("one where requests wait and nothing is done", removalRest*worked, mergeRest*worked)
+	now, waiting = now.Add(3*busyFor), 0
 	rests("one that served long ago", 0, 0)
 
 	for depth, merge := range map[int]time.Duration{
