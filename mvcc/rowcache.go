@@ -33,6 +33,24 @@ type cacheShard struct {
 	bytes   int64
 	max     int64
 	changed kv.Revision // the newest change that reached this shard
+	door    doorkeeper
+}
+
+// doorkeeper remembers which keys were missed lately, by parts of their hashes. Each has one place, where it replaces the one before: so
+// it knows of a key for about as many misses as it has places.
+type doorkeeper [doorPlaces]uint16
+
+// doorPlaces of all shards are some more than the rows of 256 B that a cache of RowCacheBytesDefault holds, and take 128 KB.
+const doorPlaces = 1024
+
+// again notes a miss of the key with this hash, and tells whether there was one before. It may be wrong.
+func (d *doorkeeper) again(hash uint64) bool {
+	place, mark := &d[hash/cacheShards%doorPlaces], uint16(hash>>48)|1 // a free place holds 0
+	if *place == mark {
+		return true
+	}
+	*place = mark
+	return false
 }
 
 type cacheEntry struct {
@@ -63,13 +81,13 @@ func (c *rowCache) size() (rows int, bytes int64) {
 	return rows, bytes
 }
 
-func (c *rowCache) shard(key []byte) *cacheShard {
-	return &c.shards[maphash.Bytes(c.seed, key)%cacheShards]
-}
+func (c *rowCache) hash(key []byte) uint64 { return maphash.Bytes(c.seed, key) }
+
+func (c *rowCache) shard(hash uint64) *cacheShard { return &c.shards[hash%cacheShards] }
 
 // get returns the row of key as of revision at and when it was written, or nil if the cache does not know it.
 func (c *rowCache) get(key []byte, at kv.Revision) ([]byte, kv.Rev) {
-	s := c.shard(key)
+	s := c.shard(c.hash(key))
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	e := s.rows[string(key)]
@@ -82,12 +100,13 @@ func (c *rowCache) get(key []byte, at kv.Revision) ([]byte, kv.Rev) {
 	return e.row, e.rev
 }
 
-// fill puts in a row that was read at revision at. The cache keeps row.
+// fill is told of a row that was read at revision at, and puts it in at the second time. The cache keeps row.
 func (c *rowCache) fill(key []byte, rev kv.Rev, row []byte, at kv.Revision) {
-	s := c.shard(key)
+	hash := c.hash(key)
+	s := c.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.changed > at || s.rows[string(key)] != nil {
+	if !s.door.again(hash) || s.changed > at || s.rows[string(key)] != nil {
 		return
 	}
 	s.add(&cacheEntry{key: string(key), rev: rev, row: row})
@@ -96,7 +115,7 @@ func (c *rowCache) fill(key []byte, rev kv.Rev, row []byte, at kv.Revision) {
 // change tells that row is the newest of key from rev on, nil that the key is gone. A key that is not in the
 // cache stays out unless admit is set. It is called before that revision is published.
 func (c *rowCache) change(key []byte, rev kv.Rev, row []byte, admit bool) {
-	s := c.shard(key)
+	s := c.shard(c.hash(key))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.changed = max(s.changed, rev.Main)
@@ -149,6 +168,7 @@ func (s *cacheShard) evict() {
 			continue
 		}
 		s.removeAt(s.hand)
+		s.hand++ // over the entry that took the place: it is the newest, and has had no time to be used
 		if s.rows[e.key] == e {
 			delete(s.rows, e.key)
 			s.bytes -= e.bytes()

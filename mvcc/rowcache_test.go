@@ -92,3 +92,56 @@ func TestRowCacheOff(t *testing.T) {
 		}
 	}
 }
+
+// TestRowCacheAdmits: a row that was read once leaves those in peace that are read again and again, and these find room in a cache that is full
+// of others.
+func TestRowCacheAdmits(t *testing.T) {
+	const room = 100 // rows of a shard
+	row := make([]byte, 100)
+	c := newRowCache(cacheShards * room * (100 + 10 + entryOverhead))
+	read := func(name string, n int) (hit bool) {
+		key := fmt.Appendf(nil, "%s/%06d", name, n)
+		if got, _ := c.get(key, 5); got != nil {
+			return true
+		}
+		c.fill(key, kv.Rev{Main: 2}, row, 5)
+		return false
+	}
+	hits := func(name string, n int) (hits int) {
+		for i := range n {
+			if read(name, i) {
+				hits++
+			}
+		}
+		return hits
+	}
+	if n := hits("a", 100); n != 0 {
+		t.Fatalf("%d of 100 rows are known before they were read", n)
+	}
+	if rows, _ := c.size(); rows > 2 { // two keys may look alike
+		t.Errorf("%d of 100 rows are kept that were read once", rows)
+	}
+	// Full of rows that nobody reads any more, each of which was read twice.
+	for i := range 4 * room * cacheShards {
+		read("old", i)
+		read("old", i)
+	}
+	full, _ := c.size()
+	if full < room*cacheShards*9/10 {
+		t.Fatalf("the cache holds %d rows", full)
+	}
+	const hot = room * cacheShards / 4
+	hits("hot", hot)
+	hits("hot", hot)
+	if n := hits("hot", hot); n < hot*9/10 {
+		t.Errorf("%d of %d rows are kept that were read twice", n, hot)
+	}
+	// Many more than there is room for, read once, beside them.
+	for i := range 20 * room * cacheShards {
+		read("once", i)
+		read("hot", i%hot)
+	}
+	if n := hits("hot", hot); n < hot*9/10 {
+		t.Errorf("%d of %d hot rows are left after many others were read once", n, hot)
+	}
+}
