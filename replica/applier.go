@@ -105,7 +105,7 @@ func (r *Replica) taskDone(t *task) {
 	l.progressTo(t)
 	r.step(appliedMessage(r.cfg.ID, t.entries))
 	l.noteReleased()
-	l.window.trim(r.cfg.Limits.KeptEntries, r.cfg.Limits.KeptBytes)
+	l.trimWindow(r.cfg.Limits)
 	if t.kind == applyChange {
 		l.changes.term = 0
 		if r.cfg.ChangeSettled != nil {
@@ -115,6 +115,15 @@ func (r *Replica) taskDone(t *task) {
 		l.changing, l.heldTasks = false, nil
 		r.assign(held)
 	}
+}
+
+// trimWindow forgets entries that nobody is likely to be sent: all that are applied where there is nobody else.
+func (l *loop) trimWindow(limits Limits) {
+	if l.alone() {
+		l.window.trim(0, 0)
+		return
+	}
+	l.window.trim(limits.KeptEntries, limits.KeptBytes)
 }
 
 // progressTo takes note of what is applied. What a snapshot on its way has overtaken is no news.

@@ -18,7 +18,7 @@ type Limits struct {
 	ApplyingBytes uint64 // default 8 MiB: two runs, one being applied and one waiting
 
 	// KeptEntries and KeptBytes bound the applied entries kept in memory for followers slightly behind; older ones are read
-	// back from the log.
+	// back from the log. The only member of a cluster keeps none.
 	KeptEntries int    // default 4096
 	KeptBytes   uint64 // default 16 MiB, counting what is not applied yet
 }

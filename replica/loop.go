@@ -107,6 +107,11 @@ func (l *loop) sole() bool {
 	return len(c.GetVoters()) == 1 && c.GetVoters()[0] == l.id && len(c.GetVotersOutgoing()) == 0
 }
 
+// alone says whether this is the only member.
+func (l *loop) alone() bool {
+	return l.sole() && len(l.config.GetLearners())+len(l.config.GetLearnersNext()) == 0
+}
+
 func (l *loop) voter(id uint64) bool { return slices.Contains(l.config.GetVoters(), id) }
 
 // Advance runs raft on everything that has arrived, and hands out what comes of it. It waits for nothing.

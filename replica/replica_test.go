@@ -88,6 +88,10 @@ func TestSole(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	if n := len(r.loop.window.entries); n > 0 {
+		t.Fatalf("%d applied entries are kept for nobody", n)
+	}
+
 	log.crash()
 	m.crash(2, nil)
 	r = openSole(t, log, m)
@@ -264,6 +268,9 @@ func TestConfChange(t *testing.T) {
 	}
 	if s := r.Status(); !s.Sole {
 		t.Fatal("a learner has no vote, the member is sole still")
+	}
+	if n := len(r.loop.window.entries); n != 3 {
+		t.Fatalf("%d entries are kept for the learner, want those from the change on that added it", n)
 	}
 }
 

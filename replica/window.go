@@ -29,7 +29,7 @@ type window struct {
 	entries []*raftpb.Entry // (base-1, last]; shared with raft and the other goroutines, hence never overwritten in place
 	size    uint64          // bytes of entries, as encoded
 	terms   termRuns
-	shed    int       // entries dropped from the front that the array of entries still keeps alive
+	shed    dropped   // from the front, and still kept alive by the array of entries
 	ahead   readAhead // read back from disk, for [first, base)
 	applied uint64    // what the applier reported
 }
@@ -109,16 +109,22 @@ func (w *window) append(entries []*raftpb.Entry) {
 
 // trim forgets applied entries that exceed what is kept for followers slightly behind.
 func (w *window) trim(keepEntries int, keepBytes uint64) {
-	n := 0
+	n, size := 0, w.size
 	for w.base+uint64(n) <= w.applied {
 		below := int(w.applied-w.base) + 1 - n
-		if below <= keepEntries && w.size <= keepBytes {
+		if below <= keepEntries && size <= keepBytes {
 			break
 		}
-		w.size -= entrySize(w.entries[n])
+		size -= entrySize(w.entries[n])
 		n++
 	}
 	w.drop(n)
+}
+
+// dropped is what the window has forgotten.
+type dropped struct {
+	entries int
+	bytes   uint64
 }
 
 // drop forgets the n oldest entries. Every so often the rest moves to an array of its own: the old one keeps what was
@@ -127,18 +133,23 @@ func (w *window) drop(n int) {
 	if n == 0 {
 		return
 	}
+	size := entriesSize(w.entries[:n])
 	w.base += uint64(n)
 	w.entries = w.entries[n:]
-	w.shed += n
-	if w.shed > len(w.entries)+copyAfterDropped {
+	w.size -= size
+	w.shed = dropped{w.shed.entries + n, w.shed.bytes + size}
+	if w.shed.entries > len(w.entries)+copyAfterDropped || w.shed.bytes > copyAfterBytes {
 		w.entries = append(make([]*raftpb.Entry, 0, len(w.entries)+copyAfterDropped), w.entries...)
-		w.shed = 0
+		w.shed = dropped{}
 	}
 }
 
 // copyAfterDropped is how many forgotten entries may be kept alive by the array they stood in, beside as many as are
-// still in use: enough that copying pointers costs nothing, little memory for small entries and few large ones exist.
-const copyAfterDropped = 1024
+// still in use, and copyAfterBytes how large they may be: enough that copying pointers costs nothing.
+const (
+	copyAfterDropped = 1024
+	copyAfterBytes   = 1 << 20
+)
 
 // restart begins anew behind a snapshot that replaces everything up to its index.
 func (w *window) restart(m *raftpb.SnapshotMetadata) {
@@ -164,9 +175,7 @@ func (w *window) compact(first uint64) {
 	}
 	w.first = first
 	if first > w.base {
-		n := int(first - w.base)
-		w.size -= entriesSize(w.entries[:n])
-		w.drop(n)
+		w.drop(int(first - w.base))
 	}
 	w.terms.release(first - 1)
 	w.ahead.release(first)

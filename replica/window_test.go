@@ -3,10 +3,12 @@ package replica
 import (
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"weak"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -117,6 +119,33 @@ func compareRead(t *testing.T, rnd *rand.Rand, w *window, n *naiveLog) []*raftpb
 	}
 	_ = append(got, &raftpb.Entry{}) // raft may
 	return got
+}
+
+// TestWindowLetsGo: of large entries that were dropped only a few are still in memory, although the array they stood in is.
+func TestWindowLetsGo(t *testing.T) {
+	const size, entries = copyAfterBytes / 4, 60
+	w := &window{first: 1, base: 1, terms: termRuns{{}}, conf: &raftpb.ConfState{}}
+	var weaks []weak.Pointer[raftpb.Entry]
+	for range entries {
+		e := &raftpb.Entry{Index: new(w.last() + 1), Term: new(uint64(1)), Data: make([]byte, size)}
+		weaks = append(weaks, weak.Make(e))
+		w.append([]*raftpb.Entry{e})
+	}
+	for w.applied < w.last() {
+		w.applied++
+		w.trim(0, 0)
+	}
+	runtime.GC()
+	alive := 0
+	for _, p := range weaks {
+		if p.Value() != nil {
+			alive++
+		}
+	}
+	if alive > 5 {
+		t.Fatalf("%d of %d dropped entries are alive", alive, entries)
+	}
+	runtime.KeepAlive(w)
 }
 
 // TestEntrySize compares the size counted by hand with the library's.

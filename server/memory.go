@@ -35,7 +35,7 @@ type Memory struct {
 
 // Defaults that stand in no other package.
 const (
-	// WatchLogBytesDefault holds some seconds of heavy writing: a watcher that lags less costs no disk.
+	// WatchLogBytesDefault holds some seconds of heavy writing: a watcher that lags less costs no disk. It is filled only where one does.
 	WatchLogBytesDefault = 32 << 20
 	// CallsDefault is ten times what a busy member answers at once, and some 0.3 s of work for two cores. With their stacks
 	// and buffers so many calls take about 200 MB.

@@ -160,29 +160,68 @@ func TestMemory(t *testing.T) {
 	checkNothingKept(t, hub)
 }
 
-// TestUnwatched: what nobody watches takes an eighth of the log, and what came before the first watcher reaches one that asks for it.
-func TestUnwatched(t *testing.T) {
+// TestTold: what nobody waits for takes an eighth of the log, whether anybody watches or not. What a watcher has still to pull may take all of it, and
+// one that asks for what is gone receives it none the less.
+func TestTold(t *testing.T) {
 	const limit, events = 80_000, 1000
 	history := newHistory()
 	hub := New(Config{LogBytes: limit, FragmentBytes: 1 << 20, History: history})
-	appendMany := func() (most int) {
+	appendMany := func(each func()) (most int) {
 		for range events {
 			hub.Append([]kv.Change{history.apply(op{"k", "some value"})})
+			each()
 			most = max(most, hub.Stats().LogBytes)
 		}
 		return most
 	}
-	if most := appendMany(); most > limit/unwatchedShare || most < limit/unwatchedShare/2 {
+	nothing := func() {}
+	const share = limit / toldShare
+	if most := appendMany(nothing); most > share || most < share/2 {
 		t.Errorf("up to %d bytes without a watcher", most)
 	}
 	s := hub.NewStream(func() {})
 	s.Create(&kv.WatchCreate{KeyRange: kv.KeyRange{Key: []byte("k")}, Start: 2})
-	if most := appendMany(); most > limit || most < limit/2 {
-		t.Errorf("up to %d bytes with one", most)
+	pulled := 0
+	pull := func() {
+		got, _ := drainAll(t, []*Stream{s})
+		pulled += got
 	}
-	if got, _ := drainAll(t, []*Stream{s}); got != 2*events {
-		t.Errorf("%d events delivered", got)
+	pull()
+	// The block that is filled comes on top: who waits for what is looked at when one is begun.
+	if most := appendMany(pull); most > 2*share+itemBytes || most < share/2 {
+		t.Errorf("up to %d bytes with a watcher that pulls all", most)
 	}
+	if most := appendMany(nothing); most > limit || most < limit/2 {
+		t.Errorf("up to %d bytes with one that pulls nothing", most)
+	}
+	if most := appendMany(pull); most > limit || hub.Stats().LogBytes > 2*share+itemBytes {
+		t.Errorf("%d bytes, up to %d, with one that has begun to pull", hub.Stats().LogBytes, most)
+	}
+	if pulled != 4*events {
+		t.Errorf("%d events delivered", pulled)
+	}
+}
+
+// TestSlowKeepsLog: what one of several has still to pull is in the log, however far the others are.
+func TestSlowKeepsLog(t *testing.T) {
+	const events = 100
+	history := newHistory()
+	hub := New(Config{LogBytes: 2 * events * (itemBytes + 200), FragmentBytes: 1 << 20, History: history})
+	var streams []*Stream
+	for range 3 {
+		s := hub.NewStream(func() {})
+		s.Create(&kv.WatchCreate{KeyRange: kv.KeyRange{Key: []byte("k")}})
+		streams = append(streams, s)
+	}
+	drainAll(t, streams)
+	for range events {
+		hub.Append([]kv.Change{history.apply(op{"k", "some value"})})
+		drainAll(t, streams[1:])
+	}
+	if got, _ := drainAll(t, streams[:1]); got != events || hub.Stats().HistoryReads > 0 {
+		t.Errorf("the slow one received %d events, with %d reads of the history", got, hub.Stats().HistoryReads)
+	}
+	checkNothingKept(t, hub)
 }
 
 // checkNothingKept looks for references from what is at rest to what the log has forgotten.

@@ -78,6 +78,15 @@ func (c *cursor) remove(w *watcher) {
 	c.watchers = slices.Concat(c.watchers[:i], c.watchers[i+1:])
 }
 
+// awaits tells whether it follows the log and has not pulled all that is there for it, and the first revision of that.
+func (c *cursor) awaits() (rev kv.Revision, waits bool) {
+	g := c.group
+	if !c.live || c.state == idle || c.pos < g.base || c.pos >= g.end() {
+		return 0, false
+	}
+	return g.hits[c.pos-g.base].rev, true
+}
+
 // order keeps cursors by their position, the one furthest behind first.
 type order []*cursor
 

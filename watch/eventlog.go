@@ -22,6 +22,7 @@ type eventLog struct {
 	bytes  int
 	blocks []*block
 	open   *block // the last of blocks if it still grows, else nil
+	begun  int    // blocks that were ever begun
 }
 
 // first is the oldest revision in the log, or the one after head if the log is empty.
@@ -36,7 +37,7 @@ func (l *eventLog) first(head kv.Revision) kv.Revision {
 func (l *eventLog) growing(rev kv.Revision) *block {
 	if l.open == nil {
 		l.open = &block{from: kv.Rev{Main: rev}, next: kv.Rev{Main: rev}}
-		l.blocks = append(l.blocks, l.open)
+		l.add(l.open)
 	}
 	return l.open
 }
@@ -60,14 +61,20 @@ func (l *eventLog) finish(rev kv.Revision) {
 func (l *eventLog) addLarge(rev kv.Revision) {
 	l.open = nil
 	b := &block{from: kv.Rev{Main: rev}, next: kv.Rev{Main: rev + 1}, large: true, bytes: itemBytes}
-	l.blocks = append(l.blocks, b)
+	l.add(b)
 	l.bytes += b.bytes
 }
 
-// trim forgets the oldest blocks until the log has at most so many bytes, and with them the hits that refer to them.
-func (l *eventLog) trim(most int) {
+func (l *eventLog) add(b *block) {
+	l.blocks = append(l.blocks, b)
+	l.begun++
+}
+
+// trim forgets the oldest blocks, but none with revision from or a later one, until the log has at most so many bytes, and with them the hits that
+// refer to them.
+func (l *eventLog) trim(most int, from kv.Revision) {
 	n := 0
-	for l.bytes > most && n < len(l.blocks) {
+	for l.bytes > most && n < len(l.blocks) && l.blocks[n].next.Main <= from {
 		l.forget(l.blocks[n])
 		n++
 	}

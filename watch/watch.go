@@ -39,7 +39,8 @@ type History interface {
 // Config is what a Hub needs.
 type Config struct {
 	// LogBytes bounds the memory of the log: the events, one encoding of each form asked for at the time, and the
-	// references of groups; an eighth of it while nobody watches. 0 keeps no log; every event is then read from the history.
+	// references of groups. It takes an eighth of it while all have been told what is in it. 0 keeps no log; every event is then
+	// read from the history.
 	LogBytes int
 	// FragmentBytes is the size of an answer from which it is split for watchers that asked for it: etcd's maximal
 	// request size plus 512 KiB.
@@ -61,14 +62,15 @@ type Hub struct {
 	index   index
 	groups  []*group
 	streams []*Stream
+	looked  int       // eventLog.begun when it was last looked at who waits for what
 	matched []*group  // scratch of Append
 	rousing []*Stream // streams to wake once mu is released
 	counts  counters
 }
 
-// unwatchedShare is the part of the log that is kept while nobody watches. Its events cost more memory than they have bytes, and the
-// garbage collector looks at each of them.
-const unwatchedShare = 8
+// toldShare is the part of the log that is kept although nobody waits for it: what a watcher needs that comes back after its connection
+// broke. Its events cost more memory than they have bytes, and the garbage collector looks at each of them.
+const toldShare = 8
 
 // New makes a hub at revision 1, that of an empty store.
 func New(cfg Config) *Hub {
@@ -121,15 +123,32 @@ func (h *Hub) Append(changes []kv.Change) {
 	for i := range changes {
 		h.add(&changes[i])
 	}
-	h.log.trim(h.keeps())
+	h.trim()
 }
 
-// keeps is how many bytes the log may hold now: where nobody watches, what a watcher needs that comes back after its connection broke.
-func (h *Hub) keeps() int {
-	if len(h.groups) == 0 {
-		return h.log.limit / unwatchedShare
+// trim keeps the log within its size: that for what somebody waits for, and a share of it for the rest. Who waits for what is looked at
+// once for each block.
+func (h *Hub) trim() {
+	l := &h.log
+	l.trim(l.limit, h.head+1)
+	if kept := l.limit / toldShare; l.bytes > kept && (l.begun != h.looked || len(h.groups) == 0) {
+		h.looked = l.begun
+		l.trim(kept, h.awaited())
 	}
-	return h.log.limit
+}
+
+// awaited is the first revision that a watcher which follows the log has still to pull, the one after the head if there is none. It looks at
+// every cursor.
+func (h *Hub) awaited() kv.Revision {
+	first := h.head + 1
+	for _, s := range h.streams {
+		for _, c := range s.cursors {
+			if rev, waits := c.awaits(); waits {
+				first = min(first, rev)
+			}
+		}
+	}
+	return first
 }
 
 func (h *Hub) add(c *kv.Change) {
