@@ -24,7 +24,17 @@ const checkEvery = 512
 const seekAfter = 8
 
 func (v *view) open(lo, hi []byte) (*storage.Iter, error) {
-	it, err := v.s.st.Scan(storage.TableVersions, lo, hi)
+	return v.check(v.s.st.Scan(storage.TableVersions, lo, hi))
+}
+
+// lookup returns an iterator that finds single keys. It may have been opened long ago, but shows all that was committed before v.now was
+// published, and nothing is missing that was there when it was opened.
+func (v *view) lookup() (*storage.Iter, error) {
+	return v.check(v.s.st.Lookup(storage.TableVersions, v.now.revision))
+}
+
+// check closes it if its revision is compacted: what it shows may have been removed before it was opened.
+func (v *view) check(it *storage.Iter, err error) (*storage.Iter, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -48,8 +58,7 @@ func (v *view) get(key []byte) ([]byte, error) {
 			return row, nil
 		}
 	}
-	lo, hi := kv.KeyRange{Key: key}.Bounds()
-	it, err := v.open(lo, hi)
+	it, err := v.lookup()
 	if err != nil {
 		return nil, err
 	}

@@ -157,8 +157,8 @@ func (s *Server) reclaimSpace(ctx context.Context) error {
 // values SnapshotEvery entries alone would take gigabytes.
 const segmentsMax = 8
 
-// flushAndRelease makes the store durable when enough has changed or enough time has passed, and gives back the part of the
-// log that the durable store no longer needs. When the disk becomes low it does both at once: most of what can be given
+// flushAndRelease makes the store durable when enough has changed or enough time has passed, lets go of what reads keep from going, and gives back the
+// part of the log that the durable store no longer needs. When the disk becomes low it does both at once: most of what can be given
 // back without losing anything lies in the log.
 func (s *Server) flushAndRelease(ctx context.Context) error {
 	tick := time.NewTicker(s.cfg.UpkeepInterval)
@@ -172,6 +172,9 @@ func (s *Server) flushAndRelease(ctx context.Context) error {
 			return nil
 		}
 		s.brake.set(s.store.Behind())
+		if err := s.store.LetGo(); err != nil {
+			return fmt.Errorf("end what waits for reads: %w", err)
+		}
 		if err := s.catchUp.giveUpUnwanted(ctx); err != nil {
 			return err
 		}

@@ -233,3 +233,51 @@ func TestSnapshotIsGivenUp(t *testing.T) {
 		}
 	})
 }
+
+// TestIdleLetsGo: tables that were merged away while gets still had iterators on them go from the disk of a member that does nothing more.
+func TestIdleLetsGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, fs := memoryConfig()
+		cfg.Memory.RowCacheBytes = -1
+		m := start(t, cfg)
+		for i := range 3 {
+			m.put(fmt.Sprint("k", i), "v")
+			if err := m.store.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		q := &kv.RangeRequest{KeyRange: kv.KeyRange{Key: []byte("k0")}, Serializable: true}
+		if r, err := m.Range(t.Context(), q); err != nil || r.Rows.Len() != 1 {
+			t.Fatal(r, err)
+		}
+		if err := m.store.Compact(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		held := func() (held int) {
+			names, err := fs.List(m.store.Dir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range names {
+				if strings.HasSuffix(name, ".sst") {
+					held++
+				}
+			}
+			s, err := m.store.Stats()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return held - s.Tables
+		}
+		if held() == 0 {
+			t.Error("no iterator keeps a table: the test shows nothing")
+		}
+		pause(cfg)
+		synctest.Wait()
+		if n := held(); n != 0 {
+			t.Errorf("%d tables are kept after a second", n)
+		}
+		m.stop()
+	})
+}

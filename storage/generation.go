@@ -40,6 +40,7 @@ type generation struct {
 	stuck   chan struct{}         // closed when Pebble stopped with its locks held
 	sticks  atomic.Bool           // whoever sets it closes stuck
 
+	kept    kept
 	flush   flushState
 	misuses atomic.Int64 // see Stats.Misuses
 	applied Applied      // as found at Open
@@ -169,7 +170,7 @@ func (g *generation) retire() {
 // closeDB closes the database. Pebble can stop with its locks held at any moment until it is closed, and this would
 // never return then; so it has a goroutine, which Close waits for as long as there is hope.
 func (g *generation) closeDB() {
-	g.closeErr = g.db.Close()
+	g.closeErr = errors.Join(closeKept(g.kept.takeAll()), g.db.Close())
 	if g.retired.Load() {
 		g.remove()
 	}

@@ -147,6 +147,9 @@ type Iter struct {
 	g     *generation // released at Close; nil if a Reader holds it
 	t     Table
 	begun bool
+	// lookup says that it may be kept when it is closed: see kept. mark is what it was opened for.
+	lookup bool
+	mark   kv.Revision
 	// n and bn are the lengths of the present key without suffix, and of the body within it.
 	n int
 
@@ -157,7 +160,7 @@ var iters = sync.Pool{New: func() any { return new(Iter) }}
 
 func newIter(r pebble.Reader, g *generation, t Table, lo, hi []byte) (*Iter, error) {
 	i := iters.Get().(*Iter)
-	i.g, i.t, i.begun = g, t, false
+	i.g, i.t, i.begun, i.lookup = g, t, false, false
 	i.bounds(lo, hi)
 	it, err := r.NewIter(&pebble.IterOptions{LowerBound: i.lower, UpperBound: i.upper, UseL6Filters: true})
 	if err != nil {
@@ -262,10 +265,18 @@ func (i *Iter) Err() error {
 
 // Close ends the iterator and returns Err if that was not asked for.
 func (i *Iter) Close() error {
-	err := i.it.Close()
-	if i.g != nil {
-		i.g.release()
+	g := i.g
+	if g != nil {
+		defer g.release()
 	}
+	if i.lookup && g.kept.put(i) {
+		return nil
+	}
+	return i.end()
+}
+
+func (i *Iter) end() error {
+	err := i.it.Close()
 	i.it, i.g = nil, nil
 	t := i.t
 	iters.Put(i)
