@@ -20,8 +20,9 @@ type courtesy struct {
 	before uint64
 	// until is when the member no longer counts as busy, if nothing comes.
 	until time.Time
-	// depth was that of level 0 at from.
-	depth int
+	// depth was that of level 0 at from, and growth how much deeper flushes made it in a second, lately.
+	depth  int
+	growth float64
 }
 
 // sights are what shows how busy a member is.
@@ -48,6 +49,15 @@ const (
 	mergeLate  = 20
 )
 
+// A load can make level 0 deeper by five sublevels a second, so that it is full before one merge that rests is complete, and writers are held up by then.
+// So where it grows by more than growthUsual a second, which merges that rest keep up with, what counts is how deep it will be after mergeAhead. The
+// growth is taken over growthOver, in which such a load has several flushes.
+const (
+	growthUsual = 1.0
+	growthOver  = time.Second
+	mergeAhead  = 4 * time.Second
+)
+
 // removalRest is how many times as long as it worked the removal of old revisions rests, and removalRestMost how many times the configured pause at most. Each
 // removal is written to tables and merged several times later, so it works for far more than itself.
 const (
@@ -66,12 +76,12 @@ func (c *courtesy) watch(member sights) {
 	c.from, c.until = time.Time{}, time.Time{}
 }
 
-// look tells whether the member is busy, and how deep level 0 was not long ago.
-func (c *courtesy) look() (busy bool, depth int) {
+// look tells whether the member is busy, how deep level 0 was not long ago, and how deep it is to be taken for by merges.
+func (c *courtesy) look() (busy bool, depth int, ahead float64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.member.work == nil {
-		return false, 0
+		return false, 0, 0
 	}
 	now, work := c.now(), c.member.work()
 	over := now.Sub(c.from) > busyLook
@@ -79,9 +89,17 @@ func (c *courtesy) look() (busy bool, depth int) {
 		c.until = now.Add(busyFor)
 	}
 	if over {
-		c.from, c.before, c.depth = now, work, c.member.depth()
+		c.grow(c.member.depth(), now.Sub(c.from))
+		c.from, c.before = now, work
 	}
-	return now.Before(c.until), c.depth
+	return now.Before(c.until), c.depth, float64(c.depth) + max(0, c.growth-growthUsual)*mergeAhead.Seconds()
+}
+
+// grow takes in how deep level 0 is, some time after the last look. What merges took away meanwhile is no growth.
+func (c *courtesy) grow(depth int, after time.Duration) {
+	part := min(1, after.Seconds()/growthOver.Seconds())
+	c.growth += part * (float64(max(0, depth-c.depth))/after.Seconds() - c.growth)
+	c.depth = depth
 }
 
 // merge begins a merge, which calls step after each piece of its work.
@@ -100,18 +118,18 @@ func (c *courtesy) merge() (step func()) {
 }
 
 func (c *courtesy) mergeRests(worked time.Duration) time.Duration {
-	busy, depth := c.look()
+	busy, _, ahead := c.look()
 	if !busy {
 		return 0
 	}
-	ahead := min(max(mergeLate-depth, 0), mergeLate-mergeUsual)
-	return worked * mergeRest * time.Duration(ahead) / (mergeLate - mergeUsual)
+	spare := min(max(mergeLate-ahead, 0), mergeLate-mergeUsual) / (mergeLate - mergeUsual)
+	return time.Duration(float64(worked) * mergeRest * spare)
 }
 
 // removal is how long the removal of old revisions rests after a piece that it worked on for so long. pause is the configured rest, late tells that the next
 // compaction waits already.
 func (c *courtesy) removal(worked, pause time.Duration, late bool) time.Duration {
-	busy, depth := c.look()
+	busy, depth, _ := c.look()
 	switch {
 	case !busy:
 		return 0

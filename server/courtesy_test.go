@@ -65,6 +65,38 @@ func TestCourtesy(t *testing.T) {
 	rests("one that ends", 0, 0)
 }
 
+// TestCourtesyAhead: where level 0 becomes deeper quickly merges do not rest although it is not deep yet, and what they take away does not hide that. A
+// load that has ended is forgotten.
+func TestCourtesyAhead(t *testing.T) {
+	now, work, depth := time.Unix(1e9, 0), uint64(0), 0
+	c := &courtesy{now: func() time.Time { return now }}
+	c.watch(sights{work: func() uint64 { return work }, waiting: func() int { return busyWork }, depth: func() int { return depth }})
+	look := func(times int, deeper func(i int) int) {
+		for i := range times {
+			now, work, depth = now.Add(busyLook+1), work+100, depth+deeper(i)
+			c.look()
+		}
+	}
+	const worked = time.Millisecond
+	seconds := int(time.Second / busyLook)
+	fill := func(i int) int { return i % 2 } // five a second
+	look(3*seconds, fill)
+	depth = 1 // a merge is complete
+	look(2, func(int) int { return 0 })
+	if _, at, ahead := c.look(); at != 1 || ahead < mergeUsual || c.mergeRests(worked) >= mergeRest*worked {
+		t.Errorf("with %d sublevels, five more a second, %.1f are ahead and merges rest for %s", at, ahead, c.mergeRests(worked))
+	}
+	look(seconds, fill)
+	if rest := c.mergeRests(worked); rest != 0 {
+		t.Errorf("with %d sublevels, five more a second, merges rest for %s", depth, rest)
+	}
+	depth = mergeUsual / 2
+	look(5*seconds, func(int) int { return 0 })
+	if rest := c.mergeRests(worked); rest != mergeRest*worked {
+		t.Errorf("after a load merges rest for %s", rest)
+	}
+}
+
 func setDepth(c *courtesy, depth int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
