@@ -23,7 +23,7 @@ import (
 // callWorkers is how many goroutines gRPC keeps for calls. A new goroutine for each call has its stack copied up to three
 // times on its way down: a fifth of the cost of a get (bench/FINDINGS.md). Beyond so many calls at once, and beside so many
 // open streams, new ones are started as before.
-const callWorkers = 1024
+const callWorkers = 256
 
 // windowMin is how much a connection may send before it hears that some of it has arrived: a megabyte for each round trip.
 const windowMin = 1 << 20
