@@ -20,11 +20,8 @@ import (
 type compactor struct {
 	s *Store
 
-	step     sync.Mutex // held for the length of one step; guards the fields below
+	step     sync.Mutex // held for the length of one step; guards progress
 	progress progress
-	// steady is the target that was last worked on, and cached what the store's cache held when that began: it does not grow meanwhile.
-	steady kv.Revision
-	cached int64
 
 	mu sync.Mutex // guards the fields below; released before any I/O
 	// scheduled is the newest compacted revision that was published, finished the last one that is complete.
@@ -144,14 +141,6 @@ func (s *Store) CompactStep(maxRows int) (done bool, err error) {
 	if target == c.progress.finished {
 		return true, nil
 	}
-	if c.steady != target {
-		c.steady, c.cached = target, s.st.Cached()
-	}
-	release, err := s.st.Steady(c.cached) // what is read has been removed soon after
-	if err != nil {
-		return false, fmt.Errorf("compact at %s: %w", target, err)
-	}
-	defer release()
 	if hash != nil {
 		if err := c.hashStep(hash, maxRows); err != nil {
 			return false, fmt.Errorf("hash before compaction at %s: %w", target, err)

@@ -104,7 +104,7 @@ func (s *Store) Spare() (release func(), err error) {
 		return nil, err
 	}
 	size := int(orDefault(g.cfg.CacheBytes, CacheBytesDefault))
-	give := g.cache.Reserve(size - size/spareShare)
+	give := g.cache.Reserve(size / 8 * 7)
 	return func() {
 		g.cache.Reserve(int(g.cache.MaxSize()))() // what finds no room goes
 		give()
