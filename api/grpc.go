@@ -22,7 +22,7 @@ import (
 
 // callWorkers is how many goroutines gRPC keeps for calls. A new goroutine for each call has its stack copied up to three
 // times on its way down: a fifth of the cost of a get (bench/FINDINGS.md). Beyond so many calls at once, and beside so many
-// open streams, new ones are started as before.
+// open streams, new ones are started as before. They take turns, so that all their stacks are used however few calls there are: no more than it takes.
 const callWorkers = 256
 
 // windowMin is how much a connection may send before it hears that some of it has arrived: a megabyte for each round trip.

@@ -7,8 +7,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"holdfast/kv"
 	"holdfast/storage"
 )
@@ -81,19 +79,7 @@ func cpuTime(b *testing.B) int64 {
 
 // openScattered opens a store in which so many keys were written in no order, and flushed as often as the server does.
 func openScattered(b *testing.B, keys int) (*storage.Store, *Store) {
-	st, err := storage.Open(storage.Config{FS: vfs.Default, Dir: b.TempDir()})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		if err := st.Close(); err != nil {
-			b.Fatal(err)
-		}
-	})
-	s, err := Open(st, Config{})
-	if err != nil {
-		b.Fatal(err)
-	}
+	st, s := openBench(b, 0, 0)
 	for i := 0; i < keys; i += 100 {
 		value := make([]byte, 256)
 		for j := range value {

@@ -8,10 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"holdfast/kv"
-	"holdfast/storage"
 )
 
 // TestGetDuringWrites: readers get single keys at random revisions, without a cache of rows, while keys are written, deleted and compacted, and tables
@@ -19,19 +16,7 @@ import (
 func TestGetDuringWrites(t *testing.T) {
 	const keys, readers, last = 20, 4, kv.Revision(1500)
 	seed := seedOf(t)
-	st, err := storage.Open(storage.Config{FS: vfs.NewMem(), Dir: "store"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := st.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	s, err := Open(st, Config{RowCacheBytes: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st, s := openMemWith(t, Config{RowCacheBytes: -1})
 	plan := planGets(rand.New(rand.NewPCG(seed, 0)), keys, last)
 	var wg sync.WaitGroup
 	for i := range uint64(readers) {

@@ -18,11 +18,16 @@ import (
 
 func openMem(t testing.TB) (*storage.Store, *Store) {
 	t.Helper()
+	return openMemWith(t, Config{})
+}
+
+func openMemWith(t testing.TB, cfg Config) (*storage.Store, *Store) {
+	t.Helper()
 	st, err := storage.Open(storage.Config{FS: vfs.NewMem(), Dir: "store"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(st, Config{})
+	s, err := Open(st, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

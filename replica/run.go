@@ -38,7 +38,7 @@ func (r *Replica) advance(ctx context.Context, ticks <-chan time.Time) error {
 	}
 }
 
-// gather lets the goroutines that can run go first, as long as that brings more proposals: what they are about to propose shares an entry of the
+// gather lets the goroutines that can run go first, as long as that brings more proposals: what they are about to propose shares a turn of the
 // loop, a write and a sync of the log, and the message to other members. A loop that takes what there is whenever it is woken takes them nearly one by
 // one where few wait for it: a follower's messages carried 1.1 entries, not 8, and an update of 200 callers cost an eighth more (bench/FINDINGS.md).
 // While a sync is under way proposals wait for it anyway. Where a processor is idle it takes over at once.

@@ -109,35 +109,34 @@ func (w *window) append(entries []*raftpb.Entry) {
 
 // trim forgets applied entries that exceed what is kept for followers slightly behind.
 func (w *window) trim(keepEntries int, keepBytes uint64) {
-	n, size := 0, w.size
-	for w.base+uint64(n) <= w.applied {
-		below := int(w.applied-w.base) + 1 - n
-		if below <= keepEntries && size <= keepBytes {
+	var old dropped
+	for w.base+uint64(old.entries) <= w.applied {
+		below := int(w.applied-w.base) + 1 - old.entries
+		if below <= keepEntries && w.size-old.bytes <= keepBytes {
 			break
 		}
-		size -= entrySize(w.entries[n])
-		n++
+		old.bytes += entrySize(w.entries[old.entries])
+		old.entries++
 	}
-	w.drop(n)
+	w.drop(old)
 }
 
-// dropped is what the window has forgotten.
+// dropped is what the window forgets, or has forgotten.
 type dropped struct {
 	entries int
 	bytes   uint64
 }
 
-// drop forgets the n oldest entries. Every so often the rest moves to an array of its own: the old one keeps what was
+// drop forgets the oldest entries. Every so often the rest moves to an array of its own: the old one keeps what was
 // dropped alive, and cannot be cleared because others may be reading it.
-func (w *window) drop(n int) {
-	if n == 0 {
+func (w *window) drop(old dropped) {
+	if old.entries == 0 {
 		return
 	}
-	size := entriesSize(w.entries[:n])
-	w.base += uint64(n)
-	w.entries = w.entries[n:]
-	w.size -= size
-	w.shed = dropped{w.shed.entries + n, w.shed.bytes + size}
+	w.base += uint64(old.entries)
+	w.entries = w.entries[old.entries:]
+	w.size -= old.bytes
+	w.shed = dropped{w.shed.entries + old.entries, w.shed.bytes + old.bytes}
 	if w.shed.entries > len(w.entries)+copyAfterDropped || w.shed.bytes > copyAfterBytes {
 		w.entries = append(make([]*raftpb.Entry, 0, len(w.entries)+copyAfterDropped), w.entries...)
 		w.shed = dropped{}
@@ -175,7 +174,8 @@ func (w *window) compact(first uint64) {
 	}
 	w.first = first
 	if first > w.base {
-		w.drop(int(first - w.base))
+		n := int(first - w.base)
+		w.drop(dropped{n, entriesSize(w.entries[:n])})
 	}
 	w.terms.release(first - 1)
 	w.ahead.release(first)

@@ -36,9 +36,6 @@ func (s *Store) Lookup(t Table, mark kv.Revision) (*Iter, error) {
 	}
 	i, stale := g.kept.take(mark)
 	if err := closeKept(stale); err != nil {
-		if i != nil {
-			err = errors.Join(err, closeKept([]*Iter{i}))
-		}
 		g.release()
 		return nil, err
 	}
@@ -68,7 +65,7 @@ func (s *Store) LetGo() error {
 	return closeKept(g.kept.takeAll())
 }
 
-// take returns one that shows mark, nil if there is none, and those that are to be closed.
+// take returns one that shows mark, nil if there is none, or those that are to be closed.
 func (k *kept) take(mark kv.Revision) (i *Iter, stale []*Iter) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

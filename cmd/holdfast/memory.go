@@ -16,7 +16,7 @@ const gcPercent = 50
 
 // gcRoom counts for Go as alive and is never touched, so that it takes addresses and no memory: a member in which little lives may fill gcPercent of it
 // with garbage, too, before Go collects. Go knows no other lower bound. With the 25 MB that live with ten thousand keys and a thousand clients a
-// collection was due every 12 MB, and a fifth of the CPU of gets went into them (bench/FINDINGS.md, few keys).
+// collection was due every 12 MB, and a fifth of the CPU of gets went into them (bench/FINDINGS.md, little that lives).
 var gcRoom []byte
 
 const gcRoomBytes = 32 << 20
