@@ -81,13 +81,14 @@ func (c *rowCache) size() (rows int, bytes int64) {
 	return rows, bytes
 }
 
+// hash is what get and fill ask for beside a key, so that one that misses is hashed once.
 func (c *rowCache) hash(key []byte) uint64 { return maphash.Bytes(c.seed, key) }
 
 func (c *rowCache) shard(hash uint64) *cacheShard { return &c.shards[hash%cacheShards] }
 
 // get returns the row of key as of revision at and when it was written, or nil if the cache does not know it.
-func (c *rowCache) get(key []byte, at kv.Revision) ([]byte, kv.Rev) {
-	s := c.shard(c.hash(key))
+func (c *rowCache) get(hash uint64, key []byte, at kv.Revision) ([]byte, kv.Rev) {
+	s := c.shard(hash)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	e := s.rows[string(key)]
@@ -101,8 +102,7 @@ func (c *rowCache) get(key []byte, at kv.Revision) ([]byte, kv.Rev) {
 }
 
 // fill is told of a row that was read at revision at, and puts it in at the second time. The cache keeps row.
-func (c *rowCache) fill(key []byte, rev kv.Rev, row []byte, at kv.Revision) {
-	hash := c.hash(key)
+func (c *rowCache) fill(hash uint64, key []byte, rev kv.Rev, row []byte, at kv.Revision) {
 	s := c.shard(hash)
 	s.mu.Lock()
 	defer s.mu.Unlock()

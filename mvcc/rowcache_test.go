@@ -37,7 +37,7 @@ func TestRowCache(t *testing.T) {
 			late = key // the key of the change before
 		}
 		if p := at(late, old); p.row != nil {
-			c.fill([]byte(late), p.rev, p.row, old)
+			c.fill(c.hash([]byte(late)), []byte(late), p.rev, p.row, old)
 		}
 		key = fmt.Sprint(rng.IntN(600))
 		switch rng.IntN(500) {
@@ -56,7 +56,7 @@ func TestRowCache(t *testing.T) {
 		}
 		for range 3 {
 			key, read := fmt.Sprint(rng.IntN(600)), max(rev-kv.Revision(rng.IntN(3)), 0)
-			row, got := c.get([]byte(key), read)
+			row, got := c.get(c.hash([]byte(key)), []byte(key), read)
 			if row == nil {
 				continue
 			}
@@ -85,9 +85,9 @@ func TestRowCache(t *testing.T) {
 func TestRowCacheOff(t *testing.T) {
 	c := newRowCache(-1)
 	c.change([]byte("a"), kv.Rev{Main: 2}, []byte("row"), true)
-	c.fill([]byte("b"), kv.Rev{Main: 2}, []byte("row"), 3)
+	c.fill(c.hash([]byte("b")), []byte("b"), kv.Rev{Main: 2}, []byte("row"), 3)
 	for _, key := range []string{"a", "b"} {
-		if row, _ := c.get([]byte(key), 5); row != nil {
+		if row, _ := c.get(c.hash([]byte(key)), []byte(key), 5); row != nil {
 			t.Fatalf("%s is cached", key)
 		}
 	}
@@ -101,10 +101,11 @@ func TestRowCacheAdmits(t *testing.T) {
 	c := newRowCache(cacheShards * room * (100 + 10 + entryOverhead))
 	read := func(name string, n int) (hit bool) {
 		key := fmt.Appendf(nil, "%s/%06d", name, n)
-		if got, _ := c.get(key, 5); got != nil {
+		hash := c.hash(key)
+		if got, _ := c.get(hash, key, 5); got != nil {
 			return true
 		}
-		c.fill(key, kv.Rev{Main: 2}, row, 5)
+		c.fill(hash, key, kv.Rev{Main: 2}, row, 5)
 		return false
 	}
 	hits := func(name string, n int) (hits int) {

@@ -190,7 +190,8 @@ func (r *Run) mustBeClosed(what string) {
 
 // baseRow returns the row that lived for key when the run began, and when it was written; nil if there was none.
 func (r *Run) baseRow(key []byte) ([]byte, kv.Rev) {
-	if row, rev := r.s.cache.get(key, r.base.revision); row != nil {
+	hash := r.s.cache.hash(key)
+	if row, rev := r.s.cache.get(hash, key, r.base.revision); row != nil {
 		return row, rev
 	}
 	if s, known := r.s.recent.get(key); r.err != nil || known && !s.lives() || !known && r.allKnown {
@@ -200,7 +201,11 @@ func (r *Run) baseRow(key []byte) ([]byte, kv.Rev) {
 	if it == nil {
 		return nil, kv.Rev{}
 	}
-	return r.readAt(it, key, r.base.revision)
+	row, rev := r.readAt(it, key, r.base.revision)
+	if row != nil {
+		r.s.cache.fill(hash, key, rev, row, r.base.revision)
+	}
+	return row, rev
 }
 
 // baseStands tells how key stood when the run began. The row that says so is neither copied nor cached: Publish caches the next one.
@@ -211,7 +216,7 @@ func (r *Run) baseStands(key []byte) standing {
 	if r.allKnown {
 		return standing{}
 	}
-	if row, rev := r.s.cache.get(key, r.base.revision); row != nil {
+	if row, rev := r.s.cache.get(r.s.cache.hash(key), key, r.base.revision); row != nil {
 		return r.standingOf(row, rev)
 	}
 	it := r.finder()

@@ -53,8 +53,11 @@ func closeWith(it *storage.Iter, err error) error {
 }
 
 func (v *view) get(key []byte) ([]byte, error) {
-	if v.at == v.now.revision {
-		if row, _ := v.s.cache.get(key, v.at); row != nil {
+	newest := v.at == v.now.revision
+	var hash uint64
+	if newest {
+		hash = v.s.cache.hash(key)
+		if row, _ := v.s.cache.get(hash, key, v.at); row != nil {
 			return row, nil
 		}
 	}
@@ -62,11 +65,14 @@ func (v *view) get(key []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	row, _, err := v.read(it, key)
+	row, rev, err := v.read(it, key)
+	if newest && row != nil {
+		v.s.cache.fill(hash, key, rev, row, v.at)
+	}
 	return row, closeWith(it, err)
 }
 
-// read returns a copy of the row of key that it finds and when it was written, and offers it to the cache.
+// read returns a copy of the row of key that it finds and when it was written.
 func (v *view) read(it *storage.Iter, key []byte) ([]byte, kv.Rev, error) {
 	if !it.SeekBodyVersion(key, newestAt(v.at)) {
 		return nil, kv.Rev{}, it.Err()
@@ -75,12 +81,7 @@ func (v *view) read(it *storage.Iter, key []byte) ([]byte, kv.Rev, error) {
 	if err != nil || len(row) == 0 {
 		return nil, kv.Rev{}, err
 	}
-	rev := it.Rev()
-	row = append(make([]byte, 0, len(row)), row...)
-	if v.at == v.now.revision {
-		v.s.cache.fill(key, rev, row, v.at)
-	}
-	return row, rev, nil
+	return append(make([]byte, 0, len(row)), row...), it.Rev(), nil
 }
 
 func (v *view) visit(lo, hi []byte, fn func(row []byte) bool) error {
