@@ -1,5 +1,5 @@
-// Package api is the protocol of etcd v3, in and out: the gRPC services, and below it the rooms of what stands beside them (port,
-// gateway, recipe, web). It checks what can be checked about a request without the state, calls the member, and puts its answers and
+// Package api is the protocol of etcd v3, in and out: the gRPC services, and below it the rooms of what stands beside them (calls,
+// port, gateway, recipe, web). It checks what can be checked about a request without the state, calls the member, and puts its answers and
 // errors into etcd's words.
 //
 //	Errors   errors.go is the only table from errors to codes and texts on the wire
@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/etcd/api/v3/authpb"
 	"google.golang.org/grpc"
 
+	"holdfast/api/calls"
 	"holdfast/api/recipe"
 	"holdfast/api/web"
 	"holdfast/auth"
@@ -166,9 +167,9 @@ type API struct {
 	log     *slog.Logger
 	grpc    *grpc.Server
 	leaders *leaderWatch
-	load    *load
+	guard   *calls.Guard
 	answers *answers
-	calls   *callStats
+	stats   *calls.Stats
 	web     *web.Endpoints
 	recipes *recipe.Service
 	rounds  *rounds
@@ -192,18 +193,18 @@ func New(member Member, cfg Config) *API {
 		member = traced{member, cfg.Tracing}
 	}
 	a := &API{
-		member: member, cfg: cfg, log: cfg.Log, leaders: newLeaderWatch(), load: newLoad(cfg.CallsMax),
-		calls: newCallStats(cfg.Metrics), rounds: newRounds(), stopping: make(chan struct{}),
+		member: member, cfg: cfg, log: cfg.Log, leaders: newLeaderWatch(),
+		guard: calls.NewGuard(cfg.CallsMax, toWire(server.ErrTooManyRequests)), stats: calls.NewStats(cfg.Metrics), rounds: newRounds(), stopping: make(chan struct{}),
 	}
-	a.answers = newAnswers(cfg.AnswerBytes, a.load.writes.admitted, cfg.Log)
+	a.answers = newAnswers(cfg.AnswerBytes, a.guard.Writes, cfg.Log)
 	a.web = web.New(web.Config{
 		Member: a.member, OnWire: toWire, As: a.withCredentials, Profiles: cfg.Profiles, Origins: cfg.Origins, Hosts: cfg.Hosts,
 		SetLogLevel: cfg.SetLogLevel, CommandLine: cfg.CommandLine, Metrics: cfg.Metrics, Log: cfg.Log,
 	})
 	a.recipes = recipe.New(asClient{a}, cfg.Log)
 	a.grpc = a.newGRPC()
-	cfg.Metrics.Sample(a.calls.sample)
-	cfg.Metrics.Sample(a.load.sample)
+	cfg.Metrics.Sample(a.stats.Sample)
+	cfg.Metrics.Sample(a.guard.Sample)
 	cfg.Metrics.Sample(a.sampleLogIns)
 	return a
 }

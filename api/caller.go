@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"holdfast/login"
+	"holdfast/metrics"
 	"holdfast/server"
 )
 
@@ -89,4 +90,16 @@ func verifiedName(state *tls.ConnectionState) *string {
 		}
 	}
 	return nil
+}
+
+// sampleLogIns shows who has come to log in.
+func (a *API) sampleLogIns(s *metrics.Sample) {
+	if a.cfg.Logins == nil {
+		return
+	}
+	st := a.cfg.Logins.Stats()
+	s.Set(metrics.Tokens, float64(st.Tokens))
+	s.Set(metrics.LogIns, float64(st.Accepted), "accepted")
+	s.Set(metrics.LogIns, float64(st.Refused), "refused")
+	s.Set(metrics.PasswordChecks, float64(st.Checks))
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
+	"holdfast/api/calls"
 	"holdfast/kv"
 )
 
@@ -41,10 +42,10 @@ type onePart struct {
 
 type codec struct {
 	generated encoding.CodecV2
-	stats     *callStats
+	stats     *calls.Stats
 }
 
-func newCodec(stats *callStats) codec { return codec{encoding.GetCodecV2(grpcproto.Name), stats} }
+func newCodec(stats *calls.Stats) codec { return codec{encoding.GetCodecV2(grpcproto.Name), stats} }
 
 // Name implements encoding.CodecV2.
 func (c codec) Name() string { return grpcproto.Name }
@@ -68,13 +69,13 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	default:
 		out, err = c.generated.Marshal(v)
 	}
-	c.stats.sentBytes.Add(uint64(out.Len()))
+	c.stats.Sent(out.Len())
 	return out, err
 }
 
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	c.stats.receivedBytes.Add(uint64(data.Len()))
+	c.stats.Received(data.Len())
 	if hot, ok := v.(inbound); ok {
 		return hot.read(data)
 	}

@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
+	"holdfast/api/calls"
 	"holdfast/kv"
 )
 
@@ -38,7 +39,7 @@ func BenchmarkCodec(b *testing.B) {
 			for range 500 {
 				r.Rows.Append(row)
 			}
-			if _, err := newCodec(&callStats{}).Marshal(outbound(r.Encode(kv.Header{Revision: 3}))); err != nil {
+			if _, err := newCodec(&calls.Stats{}).Marshal(outbound(r.Encode(kv.Header{Revision: 3}))); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -51,7 +52,7 @@ func benchmarkRead(b *testing.B, message proto.Message, fresh func() inbound) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	c, wire := newCodec(&callStats{}), mem.BufferSlice{mem.SliceBuffer(text)}
+	c, wire := newCodec(&calls.Stats{}), mem.BufferSlice{mem.SliceBuffer(text)}
 	b.ReportAllocs()
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {

@@ -42,11 +42,11 @@ func newGetCost(t testing.TB, serializable bool) *getCost {
 // get makes the i-th call: what is ours of it, from the header's arrival to the bytes for the socket.
 func (g *getCost) get(i int) error {
 	g.request = g.bodies[i%len(g.bodies)]
-	ctx, err := g.s.api.load.admit(g.ctx, &tap.Info{FullMethodName: pb.KV_Range_FullMethodName})
+	ctx, err := g.s.api.guard.Admit(g.ctx, &tap.Info{FullMethodName: pb.KV_Range_FullMethodName})
 	if err != nil {
 		return err
 	}
-	c := codec{stats: g.s.api.calls}
+	c := codec{stats: g.s.api.stats}
 	answer, err := g.handle(g.s.api, ctx, func(q any) error { return c.Unmarshal(buffers(g.request), q) }, g.s.api.countUnary)
 	if err != nil {
 		return err

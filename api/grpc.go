@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
+	"holdfast/api/calls"
 	"holdfast/api/port"
 )
 
@@ -37,8 +38,8 @@ func (a *API) newGRPC() *grpc.Server {
 		grpc.StaticStreamWindowSize(window),
 		grpc.StaticConnWindowSize(window),
 		grpc.Creds(port.Credentials()),
-		grpc.ForceServerCodecV2(newCodec(a.calls)),
-		grpc.InTapHandle(a.load.admit),
+		grpc.ForceServerCodecV2(newCodec(a.stats)),
+		grpc.InTapHandle(a.guard.Admit),
 		grpc.NumStreamWorkers(callWorkers),
 		grpc.UnaryInterceptor(a.countUnary),
 		grpc.StreamInterceptor(a.countStream),
@@ -66,19 +67,35 @@ func (a *API) newGRPC() *grpc.Server {
 	healthy := health.NewServer()
 	healthy.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(s, healthy)
-	a.calls.know(s, a.cfg.Metrics)
+	a.stats.Know(s, a.cfg.Metrics)
 	return s
+}
+
+// countUnary counts a unary call around whatever else is done with it.
+func (a *API) countUnary(ctx context.Context, q any, info *grpc.UnaryServerInfo, run grpc.UnaryHandler) (any, error) {
+	call := a.stats.BeginUnary(info.FullMethod)
+	answer, err := a.unaryCall(ctx, q, info, run)
+	call.EndUnary(err)
+	return answer, err
+}
+
+// countStream is countUnary for streams.
+func (a *API) countStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, run grpc.StreamHandler) error {
+	call := a.stats.Begin(info.FullMethod)
+	err := a.streamCall(srv, call.Stream(stream), info, run)
+	call.End(err)
+	return err
 }
 
 // unaryCall checks what comes with a call before it runs.
 func (a *API) unaryCall(ctx context.Context, q any, info *grpc.UnaryServerInfo, run grpc.UnaryHandler) (any, error) {
-	if class := running(ctx); class != nil {
-		defer class.leave()
+	if class := calls.Running(ctx); class != nil {
+		defer class.Leave()
 	}
 	if a.member.IsLearner() && !learnerAnswers(q) {
 		return nil, rpctypes.ErrGRPCNotSupportedForLearner
 	}
-	if err := a.calls.clients.count(ctx, "unary"); err != nil {
+	if err := a.stats.Client(ctx, "unary"); err != nil {
 		return nil, err
 	}
 	if needsLeader(ctx) && a.member.Leader() == 0 {
@@ -109,13 +126,13 @@ func (a *API) logSlow(ctx context.Context, method string, took time.Duration, er
 
 // streamCall is unaryCall for streams; one that needs a leader ends when there has been none for a while.
 func (a *API) streamCall(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, run grpc.StreamHandler) error {
-	if class := running(stream.Context()); class != nil {
-		defer class.leave()
+	if class := calls.Running(stream.Context()); class != nil {
+		defer class.Leave()
 	}
 	if a.member.IsLearner() && info.FullMethod != pb.Maintenance_Snapshot_FullMethodName {
 		return rpctypes.ErrGRPCNotSupportedForLearner
 	}
-	if err := a.calls.clients.count(stream.Context(), "stream"); err != nil {
+	if err := a.stats.Client(stream.Context(), "stream"); err != nil {
 		return err
 	}
 	ctx := a.withCaller(stream.Context()) // authentication may be switched on while the stream lives

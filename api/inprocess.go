@@ -19,7 +19,7 @@ func (a *API) rangeInProcess(ctx context.Context, request []byte) (_ mem.BufferS
 	if max := a.cfg.RequestBytesMax + requestExtra; len(request) > max {
 		return nil, status.Errorf(codes.ResourceExhausted, "grpc: received message larger than max (%d vs. %d)", len(request), max)
 	}
-	ctx, err = a.load.admit(ctx, &tap.Info{FullMethodName: pb.KV_Range_FullMethodName})
+	ctx, err = a.guard.Admit(ctx, &tap.Info{FullMethodName: pb.KV_Range_FullMethodName})
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func (a *API) rangeInProcess(ctx context.Context, request []byte) (_ mem.BufferS
 		ctx = inner
 		defer func() { span.End(err) }()
 	}
-	c := newCodec(a.calls)
+	c := newCodec(a.stats)
 	read := func(q any) error { return c.Unmarshal(mem.BufferSlice{mem.SliceBuffer(request)}, q) }
 	answer, err := rangeHandler(a, ctx, read, a.countUnary)
 	if err != nil {

@@ -89,7 +89,7 @@ func (s *leases) renew(stream grpc.ServerStream) error {
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
-			s.calls.failed(stream.Context(), "receive", "lease-keepalive", err)
+			s.stats.Failed(stream.Context(), "receive", "lease-keepalive", err)
 			return err
 		}
 		h := s.member.Header()
@@ -98,7 +98,7 @@ func (s *leases) renew(stream grpc.ServerStream) error {
 			return toWire(err)
 		}
 		if err := stream.SendMsg(outbound{kv.AppendKeepAlive(nil, &h, q.id, ttl)}); err != nil {
-			s.calls.failed(stream.Context(), "send", "lease-keepalive", err)
+			s.stats.Failed(stream.Context(), "send", "lease-keepalive", err)
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
+	"holdfast/api/calls"
 	"holdfast/api/lockpb"
 )
 
@@ -151,56 +153,16 @@ func TestCallsThatNeverRunAreForgotten(t *testing.T) {
 		_, err := s.kv.Range(t.Context(), &pb.RangeRequest{Key: []byte("k")})
 		wantRefused(t, err)
 		cancel()
-		time.Sleep(sweepPause)
+		time.Sleep(calls.SweepPause)
 		for range 3 * fewCalls {
 			if _, err := s.kv.Range(t.Context(), &pb.RangeRequest{Key: []byte("k")}); err != nil {
 				t.Fatalf("when the clients are gone: %v", err)
 			}
 		}
-		if n := s.api.load.reads.under; n != 0 {
-			t.Errorf("%d calls count when none is under way", n)
+		if text := metricsOf(s); !strings.Contains(text, "\nholdfast_calls_under_way{class=\"read\"} 0\n") {
+			t.Errorf("calls count when none is under way: %s", text)
 		}
 	})
-}
-
-// Goal: every call counts once, however it ends. Method: many at once that run to their end, are broken off before they run, or
-// between; then none counts.
-func TestCallsCountExactly(t *testing.T) {
-	l := newLoad(50)
-	var all sync.WaitGroup
-	for i := range 4 {
-		all.Go(func() {
-			for j := range 5000 {
-				base, cancel := context.WithCancel(t.Context())
-				ctx, err := l.admit(base, &tap.Info{FullMethodName: rangeMethod})
-				if err != nil {
-					cancel()
-					time.Sleep(sweepPause / 10)
-					continue
-				}
-				if (i+j)%3 == 0 {
-					cancel()
-				}
-				if (i+j)%5 != 0 {
-					if class := running(ctx); class != nil {
-						class.leave()
-					}
-				}
-				cancel()
-			}
-		})
-	}
-	all.Wait()
-	l.reads.mu.Lock()
-	defer l.reads.mu.Unlock()
-	l.reads.swept = time.Time{}
-	l.reads.sweep()
-	if l.reads.under != 0 || l.reads.first != nil {
-		t.Errorf("%d calls count when none is under way", l.reads.under)
-	}
-	if l.reads.refused == 0 {
-		t.Error("the class was never full: the test shows nothing")
-	}
 }
 
 // Goal: every method has a class on purpose. Method: all methods the server has are in one of the lists.
@@ -215,21 +177,13 @@ func TestEveryMethodHasItsClass(t *testing.T) {
 		for _, m := range info.Methods {
 			method := "/" + service + "/" + m.Name
 			free := (always[method] || !data[service]) && method != pb.Auth_Authenticate_FullMethodName
-			if counted := s.api.load.class(method) != nil; counted == free {
+			ctx, err := s.api.guard.Admit(t.Context(), &tap.Info{FullMethodName: method})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if counted := ctx != t.Context(); counted == free {
 				t.Errorf("%s: counted: %v", method, counted)
 			}
 		}
-	}
-}
-
-func BenchmarkAdmit(b *testing.B) {
-	l := newLoad(1000)
-	b.ReportAllocs()
-	for b.Loop() {
-		ctx, err := l.admit(b.Context(), &tap.Info{FullMethodName: rangeMethod})
-		if err != nil {
-			b.Fatal(err)
-		}
-		running(ctx).leave()
 	}
 }

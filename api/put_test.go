@@ -35,7 +35,7 @@ func benchmarkCall(b *testing.B, method string, request proto.Message) {
 		b.Fatal(err)
 	}
 	at := slices.IndexFunc(kvService.Methods, func(m grpc.MethodDesc) bool { return m.MethodName == method })
-	c, wire := newCodec(s.api.calls), mem.BufferSlice{mem.SliceBuffer(text)}
+	c, wire := newCodec(s.api.stats), mem.BufferSlice{mem.SliceBuffer(text)}
 	decode := func(q any) error { return c.Unmarshal(wire, q) }
 	b.SetParallelism(100)
 	b.ReportAllocs()

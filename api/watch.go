@@ -98,7 +98,7 @@ func (a *API) receiveWatch(ctx context.Context, stream grpc.ServerStream, s *wat
 				<-ctx.Done()
 				return ctx.Err()
 			}
-			a.calls.failed(stream.Context(), "receive", "watch", err)
+			a.stats.Failed(stream.Context(), "receive", "watch", err)
 			return err
 		}
 		switch {
@@ -183,7 +183,7 @@ func (a *API) drain(stream grpc.ServerStream, s *watch.Stream, rest func()) erro
 	var r watch.Response
 	var message watchMessage
 	sent := 0
-	began := a.calls.time()
+	began := a.stats.Time()
 	for {
 		var some bool
 		var err error
@@ -196,11 +196,11 @@ func (a *API) drain(stream grpc.ServerStream, s *watch.Stream, rest func()) erro
 		}
 		failpointBeforeSendWatchResponse()
 		if err := stream.SendMsg(&message); err != nil {
-			a.calls.failed(stream.Context(), "send", "watch", err)
+			a.stats.Failed(stream.Context(), "send", "watch", err)
 			return err
 		}
-		now := a.calls.time()
-		a.calls.watchSent(&r, now-began)
+		now := a.stats.Time()
+		a.stats.WatchSent(&r, now-began)
 		began = now
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/metadata"
 
-	"holdfast/metrics"
+	"holdfast/api/calls"
 )
 
 func metricsOf(s *service) string {
@@ -71,7 +71,7 @@ func TestCallsAreCounted(t *testing.T) {
 				t.Errorf("%s is missing", want)
 			}
 		}
-		if n := strings.Count(text, "\netcd_server_client_requests_total{"); n > clientVersionsMax+2 {
+		if n := strings.Count(text, "\netcd_server_client_requests_total{"); n > calls.ClientVersionsMax+2 {
 			t.Errorf("%d kinds of clients are told apart", n)
 		}
 		for _, family := range []string{"etcd_network_client_grpc_sent_bytes_total", "etcd_network_client_grpc_received_bytes_total"} {
@@ -83,24 +83,4 @@ func TestCallsAreCounted(t *testing.T) {
 			t.Error("durations of calls are shown, and were not asked for")
 		}
 	})
-}
-
-// BenchmarkCount is what counting costs for a unary call.
-func BenchmarkCount(b *testing.B) {
-	c := newCallStats(metrics.New(metrics.Config{}))
-	m := &methodStats{kind: "unary", service: "etcdserverpb.KV", name: "Put"}
-	ctx := metadata.NewIncomingContext(b.Context(), metadata.Pairs(rpctypes.MetadataClientAPIVersionKey, "3.7"))
-	c.methods = map[string]*methodStats{"/etcdserverpb.KV/Put": m, "/etcdserverpb.KV/Range": {}}
-	for b.Loop() {
-		m := c.methods["/etcdserverpb.KV/Put"]
-		began := m.begin()
-		m.received.Add(1)
-		if err := c.clients.count(ctx, "unary"); err != nil {
-			b.Fatal(err)
-		}
-		c.receivedBytes.Add(300)
-		c.sentBytes.Add(30)
-		m.sent.Add(1)
-		m.end(began, nil)
-	}
 }

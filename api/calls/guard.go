@@ -1,4 +1,4 @@
-package api
+package calls
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	"google.golang.org/grpc/tap"
 
 	"holdfast/metrics"
-	"holdfast/server"
 )
 
 // A call beyond what the member can have under way is refused when its header arrives, on the goroutine that reads the
@@ -23,34 +22,36 @@ import (
 // be read, is found when the class is full: gRPC tells nobody that it is over but whoever asks its context. To be told
 // (context.AfterFunc) costs 0.6 µs for each call, the list of those that do not run yet 0.1 µs (BenchmarkAdmit).
 
-// load counts the calls under way.
-type load struct {
-	reads, writes, logins callClass
+// Guard counts the calls under way, and refuses those that are too many.
+type Guard struct {
+	reads, writes, logins Class
+	refusal               error
 }
 
-func newLoad(callsMax int) *load {
-	return &load{reads: callClass{max: callsMax}, writes: callClass{max: callsMax}, logins: callClass{max: callsMax}}
+// NewGuard makes one that admits callsMax calls of each class, and answers others with refusal.
+func NewGuard(callsMax int, refusal error) *Guard {
+	return &Guard{reads: Class{max: callsMax}, writes: Class{max: callsMax}, logins: Class{max: callsMax}, refusal: refusal}
 }
 
 // class is where a method is counted; nil is nowhere.
-func (l *load) class(method string) *callClass {
+func (g *Guard) class(method string) *Class {
 	switch method {
 	case "/etcdserverpb.KV/Range", "/etcdserverpb.KV/RangeStream",
 		"/etcdserverpb.Lease/LeaseTimeToLive", "/etcdserverpb.Lease/LeaseLeases", "/v3electionpb.Election/Leader":
-		return &l.reads
+		return &g.reads
 	case "/etcdserverpb.KV/Put", "/etcdserverpb.KV/DeleteRange", "/etcdserverpb.KV/Txn", "/etcdserverpb.KV/Compact",
 		"/etcdserverpb.Lease/LeaseGrant", "/etcdserverpb.Lease/LeaseRevoke",
 		"/v3lockpb.Lock/Unlock", "/v3electionpb.Election/Proclaim", "/v3electionpb.Election/Resign":
-		return &l.writes
+		return &g.writes
 	case "/etcdserverpb.Auth/Authenticate":
-		return &l.logins
+		return &g.logins
 	}
 	return nil
 }
 
-// sample shows how many calls are under way, and how many were refused.
-func (l *load) sample(s *metrics.Sample) {
-	for name, k := range map[string]*callClass{"read": &l.reads, "write": &l.writes, "login": &l.logins} {
+// Sample shows how many calls are under way, and how many were refused.
+func (g *Guard) Sample(s *metrics.Sample) {
+	for name, k := range map[string]*Class{"read": &g.reads, "write": &g.writes, "login": &g.logins} {
 		k.mu.Lock()
 		under, refused := k.under, k.refused
 		k.mu.Unlock()
@@ -59,24 +60,28 @@ func (l *load) sample(s *metrics.Sample) {
 	}
 }
 
-// errOverload is what a refused call gets.
-var errOverload = toWire(server.ErrTooManyRequests)
+// Writes counts the writes that were admitted since the start.
+func (g *Guard) Writes() uint64 {
+	g.writes.mu.Lock()
+	defer g.writes.mu.Unlock()
+	return g.writes.entered
+}
 
-// admit is gRPC's tap: it sees each call before anything is done for it.
-func (l *load) admit(ctx context.Context, info *tap.Info) (context.Context, error) {
-	class := l.class(info.FullMethodName)
+// Admit is gRPC's tap: it sees each call before anything is done for it.
+func (g *Guard) Admit(ctx context.Context, info *tap.Info) (context.Context, error) {
+	class := g.class(info.FullMethodName)
 	if class == nil {
 		return ctx, nil
 	}
 	c := &ticket{Context: ctx, class: class}
 	if !class.enter(c) {
-		return nil, errOverload
+		return nil, g.refusal
 	}
 	return c, nil
 }
 
-// callClass counts the calls of one class.
-type callClass struct {
+// Class counts the calls of one class.
+type Class struct {
 	max int
 
 	mu      sync.Mutex // guards the fields below, and the links of tickets
@@ -90,17 +95,17 @@ type callClass struct {
 // ticket is the context of a call that is counted.
 type ticket struct {
 	context.Context
-	class      *callClass
+	class      *Class
 	prev, next *ticket
 	waits      bool // is in the list of those that do not run yet
 }
 
-// sweepPause is the rest between two searches of a full class for calls that are over: they cost up to 0.1 ms, and a client
+// SweepPause is the rest between two searches of a full class for calls that are over: they cost up to 0.1 ms, and a client
 // that is refused tries again later than that.
-const sweepPause = 50 * time.Millisecond
+const SweepPause = 50 * time.Millisecond
 
 // enter counts c, or says that there are too many.
-func (k *callClass) enter(c *ticket) bool {
+func (k *Class) enter(c *ticket) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.under >= k.max && !k.sweep() {
@@ -117,17 +122,10 @@ func (k *callClass) enter(c *ticket) bool {
 	return true
 }
 
-// admitted counts the calls that were let in since the start.
-func (k *callClass) admitted() uint64 {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.entered
-}
-
 // sweep forgets the calls that are over and never ran, and tells whether there were any. Caller holds mu.
-func (k *callClass) sweep() bool {
+func (k *Class) sweep() bool {
 	now := time.Now()
-	if now.Sub(k.swept) < sweepPause {
+	if now.Sub(k.swept) < SweepPause {
 		return false
 	}
 	k.swept = now
@@ -144,7 +142,7 @@ func (k *callClass) sweep() bool {
 }
 
 // unlink takes c off the list of those that do not run yet. Caller holds mu.
-func (k *callClass) unlink(c *ticket) {
+func (k *Class) unlink(c *ticket) {
 	if c.prev != nil {
 		c.prev.next = c.next
 	} else {
@@ -157,7 +155,7 @@ func (k *callClass) unlink(c *ticket) {
 }
 
 // run says that c runs from now on, and tells whether it still counts.
-func (k *callClass) run(c *ticket) bool {
+func (k *Class) run(c *ticket) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !c.waits {
@@ -167,7 +165,8 @@ func (k *callClass) run(c *ticket) bool {
 	return true
 }
 
-func (k *callClass) leave() {
+// Leave says that a call which ran is over.
+func (k *Class) Leave() {
 	k.mu.Lock()
 	k.under--
 	k.mu.Unlock()
@@ -183,8 +182,8 @@ func (c *ticket) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// running says that the call of ctx runs, and returns the class that is to be left at its end; nil is none.
-func running(ctx context.Context) *callClass {
+// Running says that the call of ctx runs, and returns the class that is to be left at its end; nil is none.
+func Running(ctx context.Context) *Class {
 	if c, is := ctx.Value(ticketKey{}).(*ticket); is && c.class.run(c) {
 		return c.class
 	}
