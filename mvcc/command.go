@@ -72,7 +72,7 @@ func (c *Command) Get(key []byte) (encoded []byte, ok bool) {
 // Stands is the present version of key without its value: what a compare of anything else asks, and most often to be had without reading
 // it. It is one of zeros if the key does not live.
 func (c *Command) Stands(key []byte) kv.KeyValue {
-	_, now := c.before(key, false)
+	now := c.before(key, false).was
 	if !now.lives() { // its standing still tells when it was deleted
 		return kv.KeyValue{}
 	}
@@ -118,6 +118,7 @@ func (i inside) get(key []byte) ([]byte, error) { return i.c.rowAt(key, i.at), i
 func (i inside) count(lo, hi []byte) (int64, error) {
 	r := i.c.r
 	if i.at == i.c.Revision() {
+		r.countBirths(r.births)
 		return r.edit.Count(lo, hi, i.scanCount)
 	}
 	if i.at <= r.base.revision {
@@ -171,10 +172,11 @@ func (c *Command) Set(key, value []byte, lease kv.LeaseID, wanted bool) (prev []
 	if r.err != nil {
 		return nil, 0
 	}
-	prev, was := c.before(key, wanted || !r.bare)
+	before := c.before(key, wanted || !r.bare)
 	if r.err != nil {
 		return nil, 0
 	}
+	prev, was := before.row, before.was
 	c.tally.puts++
 	c.tally.putBytes += uint64(len(key) + len(value))
 	rev := c.next()
@@ -185,8 +187,6 @@ func (c *Command) Set(key, value []byte, lease kv.LeaseID, wanted bool) (prev []
 		v.Create, v.Version = was.create, was.version+1
 		rec.kind, rec.hasOld, rec.old, rec.oldSize = kindUpdate, true, was.rev, was.size
 		event.NoPrev = prev == nil
-	} else {
-		r.edit.Create(key)
 	}
 	if prev != nil && was.rev.Main == rev.Main {
 		event.Prev = c.rowBefore(key)
@@ -198,27 +198,60 @@ func (c *Command) Set(key, value []byte, lease kv.LeaseID, wanted bool) (prev []
 	r.puts += len(row)
 	r.setRecord(rev, &rec)
 	now := standing{rev: rev, create: v.Create, version: v.Version, lease: lease, size: len(row)}
-	r.over.set(event.Key, row, now, was.lives())
+	ch := before.chain
+	if ch == nil {
+		ch = r.over.add(before.hash, event.Key)
+		ch.updated, ch.sifted = was.lives(), before.sifted
+	}
+	ch.set(row, now)
+	if !was.lives() {
+		r.born(ch)
+	}
 	c.record(event)
 	return prev, was.lease
 }
 
+// found is what there is of a key before a put.
+type found struct {
+	hash   uint64
+	chain  *chain // nil if the run has not changed it
+	was    standing
+	row    []byte // nil if it is not wanted, or does not live
+	sifted bool   // it never lived, as the sieve says
+}
+
 // before tells how key stands before a put, with its row if that is wanted.
-func (c *Command) before(key []byte, wanted bool) (row []byte, was standing) {
-	if wanted {
-		row, rev := c.current(key)
-		return row, c.r.standingOf(row, rev)
+func (c *Command) before(key []byte, wanted bool) found {
+	over := &c.r.over
+	f := found{hash: over.hash(key)}
+	f.chain = over.find(f.hash, key)
+	switch {
+	case wanted:
+		var rev kv.Rev
+		f.row, rev = c.newest(f.chain, key)
+		f.was = c.r.standingOf(f.row, rev)
+	case f.chain != nil:
+		f.was = f.chain.now
+	case !over.spanned(key):
+		f.was, f.sifted = c.r.baseStands(f.hash, key)
 	}
-	if was, known := c.r.over.stands(key); known {
-		return nil, was
-	}
-	return nil, c.r.baseStands(key)
+	return f
 }
 
 // current returns the newest row of key and when it was written; nil if key does not live.
 func (c *Command) current(key []byte) ([]byte, kv.Rev) {
-	if v, known := c.r.over.get(key, c.Revision()); known {
+	over := &c.r.over
+	return c.newest(over.find(over.hash(key), key), key)
+}
+
+// newest is current for a key whose chain is ch, nil if it has none.
+func (c *Command) newest(ch *chain, key []byte) ([]byte, kv.Rev) {
+	switch {
+	case ch != nil:
+		v := ch.versions[len(ch.versions)-1]
 		return v.row, v.rev
+	case c.r.over.spanned(key):
+		return nil, kv.Rev{}
 	}
 	return c.r.baseRow(key)
 }

@@ -38,6 +38,9 @@ type recent struct {
 	forgotten  uint64      // how often everything was forgotten
 	sieve      sieve
 	sifts      siftState
+	// strangers grows with each key that is asked for and was never written, and falls with each that is remembered: from strangersUsual on the sieve is
+	// asked first, as what is behind it does not have what does not pass.
+	strangers  int
 	emptied    uint64      // how often the sieve was
 	siftedFrom kv.Revision // the one reached then
 }
@@ -56,6 +59,8 @@ const (
 	sieveShare = 4
 	// manyKeys is how many generations' keys are very many: those of both.
 	manyKeys = 2
+
+	strangersUsual, strangersMost = 8, 16
 )
 
 // newRecent makes a memory of at most maxBytes; with less than 0 it stays empty. It follows the changes after revision at, at which so many
@@ -76,18 +81,34 @@ func (r *recent) since() kv.Revision {
 	return r.old.from
 }
 
-// get tells how key stands, if it is known.
-func (r *recent) get(key []byte) (s standing, known bool) {
-	h := r.hash(key)
+// knowledge is where it is known from how a key stands.
+type knowledge int
+
+const (
+	unknown    knowledge = iota
+	remembered           // it was written lately, or read
+	sifted               // it does not live: it was not put into the sieve
+)
+
+// get tells how the key with hash h stands, if it is known.
+func (r *recent) get(h uint64, key []byte) (standing, knowledge) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if s, known = r.young.get(h, key); known {
-		return s, true
+	stranger := r.sifts == siftWhole && r.strangers >= strangersUsual && !r.sieve.passes(h)
+	if !stranger {
+		for _, t := range [...]*stands{r.young, r.old} {
+			if s, known := t.get(h, key); known {
+				r.strangers = max(0, r.strangers-1)
+				return s, remembered
+			}
+		}
+		stranger = r.sifts == siftWhole && r.strangers < strangersUsual && !r.sieve.passes(h)
 	}
-	if s, known = r.old.get(h, key); known {
-		return s, true
+	if !stranger {
+		return standing{}, unknown
 	}
-	return standing{}, r.sifts == siftWhole && !r.sieve.passes(h)
+	r.strangers = min(strangersMost, r.strangers+1)
+	return standing{}, sifted
 }
 
 // publish notes how the keys of chains stand at revision reached; all says that others were deleted too, which are not among them.
@@ -99,11 +120,10 @@ func (r *recent) publish(reached kv.Revision, all bool, chains []*chain) {
 		r.forget()
 	}
 	for _, c := range chains {
-		h := r.hash(c.key)
 		if r.sifts == siftNew || r.sifts == siftWhole && !c.updated {
-			r.sift(h)
+			r.sift(c.hash, c.sifted)
 		}
-		r.set(h, c.key, c.now)
+		r.set(c.hash, c.key, c.now, c.sifted)
 	}
 }
 
@@ -120,14 +140,16 @@ func (r *recent) start(at kv.Revision, keys int64) {
 	}
 }
 
-// set notes how key stands now. The caller holds mu.
-func (r *recent) set(h uint64, key []byte, s standing) {
+// set notes how key stands now; stranger says that the old generation does not have it as one that lives. The caller holds mu.
+func (r *recent) set(h uint64, key []byte, s standing, stranger bool) {
 	if !r.young.takes(key) { // neither has it, nor ever had
 		r.young.from, r.old.from = r.reached, r.reached
 		return
 	}
 	if r.young.set(h, key, s) {
-		r.old.shadow(h, key)
+		if !stranger {
+			r.old.shadow(h, key)
+		}
 		return
 	}
 	// Full. What the young one still says of the key goes behind what the next one says.
@@ -145,9 +167,15 @@ func (r *recent) generation() int {
 	return r.max - r.sieve.bytes/2
 }
 
-// sift puts a key into the sieve. One that is full is emptied: it may be filled anew if most of its keys are gone. The caller holds mu.
-func (r *recent) sift(h uint64) (room bool) {
-	if room = r.sieve.put(h); !room {
+// sift puts a key into the sieve; stranger says that it did not pass before. A sieve that is full is emptied: it may be filled anew if most of its keys are
+// gone. The caller holds mu.
+func (r *recent) sift(h uint64, stranger bool) (room bool) {
+	if stranger {
+		room = r.sieve.add(h)
+	} else {
+		room = r.sieve.put(h)
+	}
+	if !room {
 		r.empty(siftNone)
 	}
 	return room
@@ -216,7 +244,7 @@ func (r *recent) siftAll(lacks sifting, hashes []uint64, end bool) bool {
 		return false
 	}
 	for _, h := range hashes {
-		if !r.sift(h) {
+		if !r.sift(h, false) {
 			return false
 		}
 	}

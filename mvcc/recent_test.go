@@ -24,10 +24,10 @@ func TestRecent(t *testing.T) {
 			if rng.IntN(3) > 0 {
 				s.create, s.version, s.lease, s.size = kv.Revision(rng.Int64()), 1+rng.Int64N(1<<40), kv.LeaseID(rng.Int64()), rng.IntN(1<<32)
 			}
-			r.set(r.hash([]byte(key)), []byte(key), s)
+			r.set(r.hash([]byte(key)), []byte(key), s, false)
 			all[key] = s
-			if got, known := r.get([]byte(key)); r.young.takes([]byte(key)) && (!known || got != s) {
-				t.Fatalf("%d bytes: %s is %+v (%t), was set to %+v", size, key, got, known, s)
+			if got, known := r.get(r.hash([]byte(key)), []byte(key)); r.young.takes([]byte(key)) && (known != remembered || got != s) {
+				t.Fatalf("%d bytes: %s is %+v (%d), was set to %+v", size, key, got, known, s)
 			}
 			if rng.IntN(5000) == 0 {
 				r.forget()
@@ -49,8 +49,8 @@ func TestRecent(t *testing.T) {
 func checkRecent(t *testing.T, r *recent, all map[string]standing) (hits int) {
 	living := int64(0)
 	for key, want := range all {
-		got, known := r.get([]byte(key))
-		if !known {
+		got, known := r.get(r.hash([]byte(key)), []byte(key))
+		if known == unknown {
 			continue
 		}
 		hits++

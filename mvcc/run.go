@@ -25,7 +25,9 @@ type Run struct {
 	base  *state // published when the run began
 	now   state  // after the last ended command
 	over  overlay
-	edit  *census.Edit // of the census of base, by the commands so far
+	edit  *census.Edit // of the census of base, by the commands so far, but for births
+	// births are the chains of which the census has not been told all births: it is told of them in key order, as keys that are neighbours cost it little.
+	births []*chain
 	// changes are what the ended commands did, for watch and leases.
 	changes []kv.Change
 	cmd     Command
@@ -56,7 +58,7 @@ func (s *Store) Begin(batch *storage.Batch) *Run {
 	base := s.published.Load()
 	_, finished := s.Compaction()
 	return &Run{
-		s: s, batch: batch, base: base, now: *base, edit: base.census.Edit(finished), records: s.st.NewBatch(),
+		s: s, batch: batch, base: base, now: *base, edit: base.census.Edit(finished), records: s.st.NewBatch(), over: overlay{seed: s.recent.seed},
 		allKnown: s.recent.living() == base.census.Keys(),
 	}
 }
@@ -104,6 +106,9 @@ func (r *Run) Changes() []kv.Change { return r.changes }
 func (r *Run) Seal() error {
 	r.mustBeClosed("Seal")
 	if r.err == nil && r.now.revision > r.base.revision {
+		if len(r.births) > 0 {
+			r.countBirths(r.over.inOrder())
+		}
 		next, err := r.edit.Finish(r.batch, r.walk)
 		if err != nil {
 			r.fail(err)
@@ -121,9 +126,26 @@ func (r *Run) Seal() error {
 	return nil
 }
 
+// born notes that the key of c began to live.
+func (r *Run) born(c *chain) {
+	if c.births++; c.births == 1 {
+		r.births = append(r.births, c)
+	}
+}
+
+// countBirths tells the census of the births in chains, which are all that it has not been told of.
+func (r *Run) countBirths(chains []*chain) {
+	for _, c := range chains {
+		for ; c.births > 0; c.births-- {
+			r.edit.Create(c.key)
+		}
+	}
+	r.births = r.births[:0]
+}
+
 // setRows puts into the batch what was kept back from it.
 func (r *Run) setRows() {
-	for _, c := range r.over.chains {
+	for _, c := range r.over.inOrder() {
 		for _, v := range c.versions {
 			if v.row != nil {
 				r.batch.SetVersion(storage.TableVersions, c.key, v.rev, v.row)
@@ -194,7 +216,7 @@ func (r *Run) baseRow(key []byte) ([]byte, kv.Rev) {
 	if row, rev := r.s.cache.get(hash, key, r.base.revision); row != nil {
 		return row, rev
 	}
-	if s, known := r.s.recent.get(key); r.err != nil || known && !s.lives() || !known && r.allKnown {
+	if s, known := r.s.recent.get(r.s.recent.hash(key), key); r.err != nil || known != unknown && !s.lives() || known == unknown && r.allKnown {
 		return nil, kv.Rev{}
 	}
 	it := r.getter()
@@ -208,14 +230,20 @@ func (r *Run) baseRow(key []byte) ([]byte, kv.Rev) {
 	return row, rev
 }
 
-// baseStands tells how key stood when the run began. The row that says so is neither copied nor cached: Publish caches the next one.
-func (r *Run) baseStands(key []byte) standing {
-	if s, known := r.s.recent.get(key); known {
-		return s
+// baseStands tells how the key with a hash stood when the run began, and whether the sieve says so. The row that says so is neither copied nor
+// cached: Publish caches the next one.
+func (r *Run) baseStands(hash uint64, key []byte) (s standing, stranger bool) {
+	if s, known := r.s.recent.get(hash, key); known != unknown {
+		return s, known == sifted
 	}
 	if r.allKnown {
-		return standing{}
+		return standing{}, false
 	}
+	return r.storedStands(key), false
+}
+
+// storedStands is baseStands of a key that has to be looked for.
+func (r *Run) storedStands(key []byte) standing {
 	if row, rev := r.s.cache.get(r.s.cache.hash(key), key, r.base.revision); row != nil {
 		return r.standingOf(row, rev)
 	}

@@ -1,6 +1,6 @@
 package mvcc
 
-// sieve says of a key that it was never put in, or that it may have been: a Bloom filter, of sieveBits for a key. It asks for the hash of the
+// sieve says of a key that it was never put in, or that it may have been: a Bloom filter, of sieveBits for a key and more. It asks for the hash of the
 // key only, and nothing can be taken out of it. It grows by parts, each several times as large as the one before, since a filter
 // that is full can not be spread over a larger one.
 //
@@ -25,10 +25,13 @@ type sieveBlock [8]uint32
 
 const (
 	// sieveBits for a key are four more than take the least memory: a look for one of the few that pass in vain costs ten times as much as one of
-	// many, as what it needs is in no cache. With 12 bits, of which 2 in 100 passed, that was an eighth of the CPU of a put of a new key.
+	// many, as what it needs is in no cache. With 12 bits, of which 2 in 100 passed, that was an eighth of the CPU of a put of a new key. Small parts take
+	// more, as it is little memory and whatever passes one of them passes the sieve.
 	sieveBits       = 16
+	sieveBitsSmall  = 22
+	sieveSmall      = 4 << 20 // bytes
 	sieveBlockBytes = 4 * len(sieveBlock{})
-	// The first part has room for some 130,000 keys and the last one for 8 millions: as many keys as a member may have are in five parts,
+	// The first part has room for some 95,000 keys and the last one for 8 millions: as many keys as a member may have are in five parts,
 	// each of which is one look into memory.
 	sieveFirst = 256 << 10 // bytes
 	sieveMost  = 16 << 20
@@ -53,9 +56,11 @@ func (s *sieve) passes(hash uint64) bool {
 
 // put puts a key in, unless it passes already. It tells whether there was room.
 func (s *sieve) put(hash uint64) bool {
-	if s.passes(hash) {
-		return true
-	}
+	return s.passes(hash) || s.add(hash)
+}
+
+// add is put of a key that does not pass.
+func (s *sieve) add(hash uint64) bool {
 	if !s.grow() {
 		return false
 	}
@@ -85,7 +90,7 @@ func (s *sieve) grow() bool {
 	}
 	want = min(want, left) / sieveBlockBytes * sieveBlockBytes
 	s.bytes += want
-	s.parts = append(s.parts, sievePart{make([]sieveBlock, want/sieveBlockBytes), want * 8 / sieveBits})
+	s.parts = append(s.parts, sievePart{make([]sieveBlock, want/sieveBlockBytes), partRoom(want)})
 	return true
 }
 
@@ -93,7 +98,21 @@ func (s *sieve) grow() bool {
 func (s *sieve) empty() { s.bytes, s.keys, s.parts = 0, 0, nil }
 
 // sieveRoom is how many keys find room in a sieve of so many bytes.
-func sieveRoom(bytes int) int64 { return int64(bytes) * 8 / sieveBits }
+func sieveRoom(bytes int) (keys int64) {
+	for size := sieveFirst; bytes > 0; size = min(sieveGrows*size, sieveMost) {
+		part := min(size, bytes)
+		keys, bytes = keys+int64(partRoom(part)), bytes-part
+	}
+	return keys
+}
+
+// partRoom is how many keys find room in a part of so many bytes.
+func partRoom(bytes int) int {
+	if bytes <= sieveSmall {
+		return bytes * 8 / sieveBitsSmall
+	}
+	return bytes * 8 / sieveBits
+}
 
 // block returns the only block in which a key may be.
 func (p *sievePart) block(hash uint64) *sieveBlock {

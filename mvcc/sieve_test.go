@@ -176,7 +176,7 @@ func (n *newcomers) wrong() (key []byte) {
 		if got != want {
 			return key
 		}
-		if _, known := n.s.recent.get(key); known && !got.lives() && n.s.recent.sifts == siftWhole && !n.s.recent.sieve.passes(n.s.recent.hash(key)) {
+		if _, known := n.s.recent.get(n.s.recent.hash(key), key); known == sifted && !got.lives() {
 			n.spared++
 		}
 	}

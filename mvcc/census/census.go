@@ -72,7 +72,9 @@ type Version struct {
 }
 
 // Empty is the census of a store without keys.
-func Empty() *Version { return &Version{root: &node{bounds: []string{""}, blocks: []block{{}}}} }
+func Empty() *Version {
+	return &Version{root: &node{bounds: boundsOf([]string{""}), blocks: []block{{}}}}
+}
 
 // Scan counts, key by key, the keys that live in [lo, hi); a nil hi is no end.
 type Scan func(lo, hi []byte) (int64, error)

@@ -65,12 +65,13 @@ func (e *Edit) Count(lo, hi []byte, scan Scan) (int64, error) {
 // stand goes to the block of key.
 func (e *Edit) stand(key []byte) {
 	h := &e.here
-	if h.known && string(key) >= h.start && (h.last || string(key) < h.end) {
+	// The end goes first: where keys ascend it is what most often tells that key is in another block.
+	if h.known && (h.last || string(key) < h.end) && string(key) >= h.start {
 		return
 	}
 	e.settle()
-	p := e.root.walk(key, false, &h.path)
-	h.start, h.end, h.last, h.known = p.start, p.end, p.last, true
+	h.start, h.end, h.last = e.root.descend(key, &h.path)
+	h.known = true
 }
 
 // settle puts into the tree what was counted in the present block.

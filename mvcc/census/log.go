@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"holdfast/kv"
+	"holdfast/mvcc/head"
 	"holdfast/storage"
 )
 
@@ -65,8 +66,8 @@ func (e *Edit) write(rows Rows) {
 	e.fold(rows)
 	slices.Sort(w.changed)
 	for _, bound := range slices.Compact(w.changed) {
-		if p := e.root.locate([]byte(bound)); p.start == bound {
-			rows.Set(blockKey(bound), p.block.encode())
+		if b := e.root.blockAt(bound); b != nil {
+			rows.Set(blockKey(bound), b.encode())
 		} else {
 			rows.Delete(blockKey(bound))
 		}
@@ -90,7 +91,7 @@ func (e *Edit) fold(rows Rows) {
 		oldest := e.log.rows[0]
 		e.log.rows, e.log.entries = e.log.rows[1:], e.log.entries-len(oldest.bounds)
 		for _, bound := range oldest.bounds {
-			if p := e.root.locate([]byte(bound)); p.start == bound && p.seq == oldest.seq {
+			if b := e.root.blockAt(bound); b != nil && b.seq == oldest.seq {
 				e.writer.changed = append(e.writer.changed, bound)
 			}
 		}
@@ -105,10 +106,7 @@ func encodeLog(entries []cut) []byte {
 	var row []byte
 	last := ""
 	for _, c := range entries {
-		shared := 0
-		for shared < min(len(last), len(c.bound)) && last[shared] == c.bound[shared] {
-			shared++
-		}
+		shared := head.SharedLen(last, c.bound)
 		row = binary.AppendUvarint(row, uint64(shared))
 		row = binary.AppendUvarint(row, uint64(len(c.bound)-shared))
 		row = append(row, c.bound[shared:]...)

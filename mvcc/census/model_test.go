@@ -105,8 +105,8 @@ func check(n *node, stamp uint64) (blocks, depth int, err error) {
 	if err := n.check(stamp, true); err != nil {
 		return 0, 0, err
 	}
-	if n.bounds[0] != "" {
-		return 0, 0, fmt.Errorf("the tree begins at %q", n.bounds[0])
+	if n.keys[0] != "" {
+		return 0, 0, fmt.Errorf("the tree begins at %q", n.keys[0])
 	}
 	last, first := "", true
 	var each func(n *node, d int) error
@@ -118,21 +118,21 @@ func check(n *node, stamp uint64) (blocks, depth int, err error) {
 			depth = d
 		}
 		for i, kid := range n.kids {
-			if kid.bounds[0] != n.bounds[i] || kid.total() != n.sums[i] {
-				return fmt.Errorf("entry %q of sum %d for a node at %q of %d", n.bounds[i], n.sums[i], kid.bounds[0], kid.total())
+			if kid.keys[0] != n.keys[i] || kid.total() != n.sums[i] {
+				return fmt.Errorf("entry %q of sum %d for a node at %q of %d", n.keys[i], n.sums[i], kid.keys[0], kid.total())
 			}
 			if err := errors.Join(kid.check(stamp, false), each(kid, d+1)); err != nil {
 				return err
 			}
 		}
 		for i := range n.blocks {
-			if !first && n.bounds[i] <= last {
-				return fmt.Errorf("block at %q after %q", n.bounds[i], last)
+			if !first && n.keys[i] <= last {
+				return fmt.Errorf("block at %q after %q", n.keys[i], last)
 			}
 			if b := n.blocks[i]; b.live < 0 || b.dead < 0 {
-				return fmt.Errorf("block at %q: %s", n.bounds[i], b)
+				return fmt.Errorf("block at %q: %s", n.keys[i], b)
 			}
-			last, first = n.bounds[i], false
+			last, first = n.keys[i], false
 			blocks++
 		}
 		return nil
@@ -141,7 +141,7 @@ func check(n *node, stamp uint64) (blocks, depth int, err error) {
 }
 
 func (n *node) check(stamp uint64, root bool) error {
-	size := len(n.bounds)
+	size := len(n.keys)
 	switch {
 	case n.stamp > stamp:
 		return fmt.Errorf("node of stamp %d in a version of %d", n.stamp, stamp)
@@ -160,7 +160,7 @@ func (n *node) all() (all []cut) {
 		all = append(all, kid.all()...)
 	}
 	for i, b := range n.blocks {
-		all = append(all, cut{n.bounds[i], b})
+		all = append(all, cut{n.keys[i], b})
 	}
 	return all
 }

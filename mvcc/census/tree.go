@@ -12,34 +12,19 @@ const (
 	nodeMin = 8
 )
 
-// node is one node of a B-tree with everything in the leaves. Entry i covers the keys from bounds[i] up to the next
+// node is one node of a B-tree with everything in the leaves. Entry i covers the keys from its bound up to the next
 // bound; the first bound of the tree is the empty key, which lies before all others.
 //
-// Invariant: bounds ascend; bounds[i] is the first bound of kids[i] and sums[i] its total.
+// Invariant: bounds ascend; that of an entry is the first bound of kids[i], and sums[i] the total of that.
 type node struct {
 	// stamp is that of the edit that made the node: this one may still change it, all others copy.
-	stamp  uint64
-	bounds []string // shared with the nodes it was copied from, replaced to change it
-	kids   []*node  // nil in a leaf
-	sums   []int64  // nil in a leaf
-	blocks []block  // nil above the leaves
+	stamp uint64
+	bounds
+	kids   []*node // nil in a leaf
+	sums   []int64 // nil in a leaf
+	blocks []block // nil above the leaves
 	// dirty has a bit for each block that the present edit counted something in.
 	dirty uint64
-}
-
-// find returns the last entry whose bound is not above key, or with before the last one whose bound is below it.
-func (n *node) find(key []byte, before bool) int {
-	lo, hi := 1, len(n.bounds)
-	for lo < hi {
-		mid := int(uint(lo+hi) / 2)
-		// These conversions do not copy.
-		if n.bounds[mid] < string(key) || !before && n.bounds[mid] == string(key) {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	return lo - 1
 }
 
 // total is the number of keys that live below n.
@@ -54,10 +39,10 @@ func (n *node) total() (sum int64) {
 }
 
 // locate returns the block that key belongs to.
-func (n *node) locate(key []byte) place { return n.walk(key, false, nil) }
+func (n *node) locate(key []byte) place { return n.walk(key, false) }
 
 // locateBefore returns the block before the one that begins at bound, which must not be the first.
-func (n *node) locateBefore(bound string) place { return n.walk([]byte(bound), true, nil) }
+func (n *node) locateBefore(bound string) place { return n.walk([]byte(bound), true) }
 
 // path is the entries taken on the way from the root to a block. Twelve levels of nodeMin hold more blocks than memory.
 type path struct {
@@ -65,22 +50,48 @@ type path struct {
 	depth int
 }
 
-// walk goes down to a block and writes the way into p, if that is not nil.
-func (n *node) walk(key []byte, before bool, p *path) place {
-	to := place{last: true}
+// descend goes down to the block that key belongs to and writes the way into p.
+func (n *node) descend(key []byte, p *path) (start, end string, last bool) {
+	last = true
 	for depth := 0; ; depth++ {
-		i := n.find(key, before)
-		if p != nil {
-			p.at[depth], p.depth = uint8(i), depth+1
+		i := n.find(key, false)
+		p.at[depth] = uint8(i)
+		if i+1 < len(n.keys) {
+			end, last = n.keys[i+1], false
 		}
-		if i+1 < len(n.bounds) {
-			to.end, to.last = n.bounds[i+1], false
+		if n.kids == nil {
+			p.depth = depth + 1
+			return n.keys[i], end, last
+		}
+		n = n.kids[i]
+	}
+}
+
+// blockAt returns the block that begins at bound, nil if none does.
+func (n *node) blockAt(bound string) *block {
+	key := []byte(bound)
+	for n.kids != nil {
+		n = n.kids[n.find(key, false)]
+	}
+	if i := n.find(key, false); n.keys[i] == bound {
+		return &n.blocks[i]
+	}
+	return nil
+}
+
+// walk goes down to a block and sums up what lies before it.
+func (n *node) walk(key []byte, before bool) place {
+	to := place{last: true}
+	for {
+		i := n.find(key, before)
+		if i+1 < len(n.keys) {
+			to.end, to.last = n.keys[i+1], false
 		}
 		if n.kids == nil {
 			for j := range n.blocks[:i] {
 				to.before += int64(n.blocks[j].live)
 			}
-			to.start, to.block = n.bounds[i], n.blocks[i]
+			to.start, to.block = n.keys[i], n.blocks[i]
 			return to
 		}
 		for _, s := range n.sums[:i] {
@@ -112,15 +123,15 @@ func (n *node) change(stamp uint64, key []byte, do func(leaf *node, i int)) *nod
 	}
 	kid := n.kids[i].change(stamp, key, do)
 	switch {
-	case len(kid.bounds) > nodeMax:
+	case len(kid.keys) > nodeMax:
 		a, b := kid.halves()
 		n.replace(i, i+1, a, b)
-	case len(kid.bounds) < nodeMin:
+	case len(kid.keys) < nodeMin:
 		// A neighbour of its own parent takes it in, or shares with it.
 		n.kids[i] = kid
 		j := max(i-1, 0)
 		both := join(stamp, n.kids[j], n.kids[j+1])
-		if len(both.bounds) > nodeMax {
+		if len(both.keys) > nodeMax {
 			a, b := both.halves()
 			n.replace(j, j+2, a, b)
 		} else {
@@ -136,7 +147,7 @@ func (n *node) change(stamp uint64, key []byte, do func(leaf *node, i int)) *nod
 func (n *node) changeRoot(stamp uint64, key []byte, do func(leaf *node, i int)) *node {
 	n = n.change(stamp, key, do)
 	switch {
-	case len(n.bounds) > nodeMax:
+	case len(n.keys) > nodeMax:
 		a, b := n.halves()
 		return parent(stamp, []*node{a, b})
 	case len(n.kids) == 1:
@@ -149,34 +160,34 @@ func (n *node) changeRoot(stamp uint64, key []byte, do func(leaf *node, i int)) 
 func (n *node) replace(from, to int, kids ...*node) {
 	bounds, sums := make([]string, len(kids)), make([]int64, len(kids))
 	for i, kid := range kids {
-		bounds[i], sums[i] = kid.bounds[0], kid.total()
+		bounds[i], sums[i] = kid.keys[0], kid.total()
 	}
 	n.kids = slices.Replace(n.kids, from, to, kids...)
 	n.sums = slices.Replace(n.sums, from, to, sums...)
-	if !slices.Equal(n.bounds[from:to], bounds) {
-		n.bounds = slices.Concat(n.bounds[:from], bounds, n.bounds[to:])
+	if !slices.Equal(n.keys[from:to], bounds) {
+		n.bounds = boundsOf(n.keys[:from], bounds, n.keys[to:])
 	}
 }
 
 // insert adds a block to the leaf n.
 func (n *node) insert(i int, bound string, b block) {
-	n.bounds = slices.Concat(n.bounds[:i], []string{bound}, n.bounds[i:])
+	n.bounds = boundsOf(n.keys[:i], []string{bound}, n.keys[i:])
 	n.blocks = slices.Insert(n.blocks, i, b)
 }
 
 // remove takes a block from the leaf n.
 func (n *node) remove(i int) {
-	n.bounds = slices.Concat(n.bounds[:i], n.bounds[i+1:])
+	n.bounds = boundsOf(n.keys[:i], n.keys[i+1:])
 	n.blocks = slices.Delete(n.blocks, i, i+1)
 }
 
 // halves makes two nodes out of n.
 func (n *node) halves() (a, b *node) {
-	return n.slice(0, len(n.bounds)/2), n.slice(len(n.bounds)/2, len(n.bounds))
+	return n.slice(0, len(n.keys)/2), n.slice(len(n.keys)/2, len(n.keys))
 }
 
 func (n *node) slice(from, to int) *node {
-	s := &node{stamp: n.stamp, bounds: slices.Clone(n.bounds[from:to])}
+	s := &node{stamp: n.stamp, bounds: boundsOf(n.keys[from:to])}
 	if n.kids == nil {
 		s.blocks = slices.Clone(n.blocks[from:to])
 	} else {
@@ -187,7 +198,7 @@ func (n *node) slice(from, to int) *node {
 
 // join makes one node out of two neighbours.
 func join(stamp uint64, a, b *node) *node {
-	n := &node{stamp: stamp, bounds: slices.Concat(a.bounds, b.bounds)}
+	n := &node{stamp: stamp, bounds: boundsOf(a.keys, b.keys)}
 	if a.kids == nil {
 		n.blocks = slices.Concat(a.blocks, b.blocks)
 	} else {
@@ -199,9 +210,11 @@ func join(stamp uint64, a, b *node) *node {
 // parent is a node above kids.
 func parent(stamp uint64, kids []*node) *node {
 	n := &node{stamp: stamp, kids: slices.Clone(kids)}
+	var keys []string
 	for _, kid := range kids {
-		n.bounds, n.sums = append(n.bounds, kid.bounds[0]), append(n.sums, kid.total())
+		keys, n.sums = append(keys, kid.keys[0]), append(n.sums, kid.total())
 	}
+	n.bounds = boundsOf(keys)
 	return n
 }
 
@@ -210,7 +223,7 @@ func grow(bounds []string, blocks []block) *node {
 	var level []*node
 	for from, to := range pieces(len(bounds)) {
 		// Each leaf gets slices of its own, or changing one would keep all the others in memory.
-		level = append(level, &node{bounds: slices.Clone(bounds[from:to]), blocks: slices.Clone(blocks[from:to])})
+		level = append(level, &node{bounds: boundsOf(bounds[from:to]), blocks: slices.Clone(blocks[from:to])})
 	}
 	for len(level) > 1 {
 		var up []*node
@@ -245,6 +258,6 @@ func (n *node) eachDirty(stamp uint64, do func(bound string, b *block)) {
 	}
 	for ; n.dirty != 0; n.dirty &= n.dirty - 1 {
 		i := bits.TrailingZeros64(n.dirty)
-		do(n.bounds[i], &n.blocks[i])
+		do(n.keys[i], &n.blocks[i])
 	}
 }
