@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"math"
 	"os"
 	"runtime/debug"
 
@@ -33,17 +34,30 @@ func divideMemory(cfg config.Config, log *slog.Logger) server.Memory {
 		debug.SetGCPercent(gcPercent)
 		gcRoom = make([]byte, gcRoomFor(memory.HeapBytes))
 	}
-	if os.Getenv("GOMEMLIMIT") == "" && memory.HeapBytes > 0 {
-		debug.SetMemoryLimit(memory.HeapBytes + int64(len(gcRoom)))
-	}
+	gcLimit := limitGC(memory.HeapBytes)
 	if limit == 0 {
-		log.Info("memory is not limited; caches and buffers have their full size", "gc-limit-bytes", debug.SetMemoryLimit(-1))
+		log.Info("memory is not limited; caches and buffers have their full size", "gc-limit-bytes", gcLimit)
 		return memory
 	}
-	log.Info("memory is divided", "limit-bytes", limit, "from", from, "gc-limit-bytes", debug.SetMemoryLimit(-1),
+	log.Info("memory is divided", "limit-bytes", limit, "from", from, "gc-limit-bytes", gcLimit,
 		"block-cache-bytes", memory.CacheBytes, "memtable-bytes", memory.MemTableBytes, "flush-bytes", memory.FlushBytes,
 		"row-cache-bytes", memory.RowCacheBytes, "recent-keys-bytes", memory.RecentBytes, "watch-log-bytes", memory.WatchLogBytes, "queue-bytes", memory.QueueBytes, "calls", memory.Calls, "answer-bytes", memory.AnswerBytes)
 	return memory
+}
+
+// limitGC tells Go to stay below heapBytes, 0 for no bound, unless the environment has said below what. It returns what may be taken then, 0 for no
+// bound: Go is told of gcRoom too, which takes nothing.
+func limitGC(heapBytes int64) int64 {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		if heapBytes > 0 {
+			debug.SetMemoryLimit(heapBytes + int64(len(gcRoom)))
+		}
+		return heapBytes
+	}
+	if set := debug.SetMemoryLimit(-1); set != math.MaxInt64 {
+		return set
+	}
+	return 0
 }
 
 // gcRoomFor is how large gcRoom is beside a heap of at most heapBytes, 0 for as large as it gets: an eighth of it is filled with garbage at most.
