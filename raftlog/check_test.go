@@ -27,3 +27,14 @@ func TestCheck(t *testing.T) {
 		}
 	}
 }
+
+// TestTermAt: the term of an entry is known from the runs of those on disk, and of the one before them from its snapshot record. What has no entry,
+// or one that was released, has none.
+func TestTermAt(t *testing.T) {
+	log := Recovered{First: 5, Last: 9, Snapshots: []SnapshotRecord{{Index: 2, Term: 1}, {Index: 4, Term: 2}}, Terms: []TermRun{{First: 3, Term: 2}, {First: 8, Term: 7}}}
+	for index, want := range map[uint64]uint64{1: 0, 2: 1, 3: 0, 4: 2, 5: 2, 7: 2, 8: 7, 9: 7, 10: 0} {
+		if got := log.TermAt(index); got != want {
+			t.Errorf("entry %d is of term %d, want %d", index, got, want)
+		}
+	}
+}

@@ -45,6 +45,22 @@ func (r Recovered) Check(applied uint64) error {
 	return nil
 }
 
+// TermAt is the term of the entry at index, which the log holds or begins after; 0 is none.
+func (r Recovered) TermAt(index uint64) uint64 {
+	var term uint64
+	for _, snap := range r.Snapshots {
+		if snap.Index == index {
+			term = snap.Term
+		}
+	}
+	for _, run := range r.Terms {
+		if run.First <= index && index <= r.Last && index >= r.First {
+			term = run.Term
+		}
+	}
+	return term
+}
+
 // Open opens the log in cfg.Dir for appending and returns the entries above the newest valid snapshot record.
 func Open(cfg Config) (*Log, Recovered, error) { return open(cfg, nil) }
 

@@ -42,7 +42,7 @@ func (s *Server) force(rec raftlog.Recovered, applied kv.Index, confState []byte
 	}
 	s.log.Warn("forcing restart member", "member", s.id, "cluster", fmt.Sprintf("%x", s.clusterID),
 		"wal-commit-index", rec.State.Commit, "last-index", rec.Last, "membership-changes", len(changes))
-	state := raftlog.HardState{Term: max(rec.State.Term, termAt(rec, rec.Last)) + 1, Vote: uint64(s.id)}
+	state := raftlog.HardState{Term: max(rec.State.Term, rec.TermAt(rec.Last)) + 1, Vote: uint64(s.id)}
 	forced := make([]*raftpb.Entry, len(changes))
 	for i, c := range changes {
 		data, err := proto.Marshal(c)

@@ -134,7 +134,7 @@ func (s *Server) resume(rec raftlog.Recovered, applied kv.Index, confState []byt
 		return replica.State{}, err
 	}
 	state := replica.State{HardState: hardState(rec.State), Entries: rec.Entries, Applied: uint64(applied)}
-	state.Before = replica.Position{Index: rec.After, Term: termAt(rec, rec.After)}
+	state.Before = replica.Position{Index: rec.After, Term: rec.TermAt(rec.After)}
 	for _, run := range rec.Terms {
 		if run.First <= rec.After {
 			state.Older = append(state.Older, replica.TermRun{From: run.First, Term: run.Term})
@@ -173,22 +173,6 @@ func (s *Server) identify(meta raftlog.Metadata) {
 
 func hardState(s raftlog.HardState) *raftpb.HardState {
 	return &raftpb.HardState{Term: proto.Uint64(s.Term), Vote: proto.Uint64(s.Vote), Commit: proto.Uint64(s.Commit)}
-}
-
-// termAt is the term of the entry at index, which the log holds or begins after.
-func termAt(rec raftlog.Recovered, index uint64) uint64 {
-	var term uint64
-	for _, snap := range rec.Snapshots {
-		if snap.Index == index {
-			term = snap.Term
-		}
-	}
-	for _, run := range rec.Terms {
-		if run.First <= index && index <= rec.Last && index >= rec.First {
-			term = run.Term
-		}
-	}
-	return term
 }
 
 // foundingConfState is the configuration that the founding entries make. raft starts with it, so that the first entries

@@ -97,7 +97,7 @@ func ReadLog(disk vfs.FS, dataDir, walDir string) (LogState, error) {
 func logState(rec raftlog.Recovered) LogState {
 	return LogState{
 		Member: kv.MemberID(rec.Metadata.NodeID), ClusterID: rec.Metadata.ClusterID,
-		Last: rec.Last, LastTerm: termAt(rec, rec.Last), Committed: rec.State.Commit, Term: rec.State.Term,
+		Last: rec.Last, LastTerm: rec.TermAt(rec.Last), Committed: rec.State.Commit, Term: rec.State.Term,
 	}
 }
 

@@ -122,7 +122,7 @@ func (l *life) resume(rec raftlog.Recovered) (replica.State, error) {
 		slip(l, &rec)
 	}
 	state := replica.State{HardState: hardState(rec.State), Entries: rec.Entries, Applied: uint64(applied.Index)}
-	state.Before = replica.Position{Index: rec.After, Term: termAt(rec, rec.After)}
+	state.Before = replica.Position{Index: rec.After, Term: rec.TermAt(rec.After)}
 	for _, run := range rec.Terms {
 		if run.First <= rec.After {
 			state.Older = append(state.Older, replica.TermRun{From: run.First, Term: run.Term})
@@ -139,20 +139,4 @@ func (l *life) resume(rec raftlog.Recovered) (replica.State, error) {
 	}
 	l.w.note("%s resumes: applied %d, committed %d, last %d, torn %d", l.member, applied.Index, rec.State.Commit, rec.Last, rec.TornBytes)
 	return state, nil
-}
-
-// termAt is the term of the entry at index, which the log holds or begins after.
-func termAt(rec raftlog.Recovered, index uint64) uint64 {
-	var term uint64
-	for _, snap := range rec.Snapshots {
-		if snap.Index == index {
-			term = snap.Term
-		}
-	}
-	for _, run := range rec.Terms {
-		if run.First <= index && index <= rec.Last && index >= rec.First {
-			term = run.Term
-		}
-	}
-	return term
 }

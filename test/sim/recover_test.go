@@ -337,7 +337,7 @@ func has(log raftlog.Recovered, index kv.Index, term kv.Term) bool {
 	if uint64(index) > log.Last {
 		return false
 	}
-	return termAt(log, uint64(index)) == uint64(term)
+	return log.TermAt(uint64(index)) == uint64(term)
 }
 
 // expect is what the model makes of the entries of a log: up to what is said to be committed, and of all.
