@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
@@ -14,7 +13,7 @@ import (
 	"holdfast/lease"
 	"holdfast/membership"
 	"holdfast/mvcc"
-	"holdfast/storage"
+	"holdfast/storage/storagetest"
 )
 
 // BenchmarkPut applies puts of 256 bytes over 1000 keys in runs of 64, as they come under load: without authentication, as root,
@@ -105,16 +104,9 @@ func BenchmarkAuthorize(b *testing.B) {
 // benchMachine makes a machine with a user who may write what begins with "0/" to "9/", ten permissions that do not touch.
 func benchMachine(b *testing.B, on bool) (m *Machine, revision uint64) {
 	b.Helper()
-	store, err := storage.Open(storage.Config{FS: vfs.NewMem(), Dir: "store"})
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			b.Error(err)
-		}
-	})
+	store := storagetest.Open(b)
 	cfg := Config{Store: store, Publish: func([]kv.Change) {}, Watch: noLeases{}, Wanted: func(uint64) bool { return true }}
+	var err error
 	if cfg.Keys, err = mvcc.Open(store, mvcc.Config{}); err != nil {
 		b.Fatal(err)
 	}

@@ -4,24 +4,14 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"holdfast/kv"
-	"holdfast/storage"
+	"holdfast/storage/storagetest"
 )
 
 // load makes a store with the user root, and authentication on or off.
 func load(t *testing.T, on bool) *Store {
 	t.Helper()
-	st, err := storage.Open(storage.Config{FS: vfs.NewMem(), Dir: "store"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := st.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	st := storagetest.Open(t)
 	s, err := Load(st)
 	if err != nil {
 		t.Fatal(err)

@@ -8,10 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"holdfast/kv"
 	"holdfast/storage"
+	"holdfast/storage/storagetest"
 )
 
 // book is a set of leases over a store in memory. Every change is a batch of its own.
@@ -22,16 +21,7 @@ type book struct {
 }
 
 func openBook(t *testing.T) *book {
-	store, err := storage.Open(storage.Config{FS: vfs.NewMem(), Dir: "store"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	b := &book{t: t, store: store}
+	b := &book{t: t, store: storagetest.Open(t)}
 	b.load()
 	return b
 }
@@ -48,12 +38,7 @@ func (b *book) load() {
 // do runs a change in a batch and commits it.
 func (b *book) do(change func(*storage.Batch)) {
 	b.t.Helper()
-	batch := b.store.NewBatch()
-	defer batch.Close()
-	change(batch)
-	if err := batch.Commit(); err != nil {
-		b.t.Fatal(err)
-	}
+	storagetest.Commit(b.t, b.store, change)
 }
 
 func (b *book) grant(id kv.LeaseID, ttl int64) (l Lease, err error) {

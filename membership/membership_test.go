@@ -9,10 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"holdfast/kv"
 	"holdfast/storage"
+	"holdfast/storage/storagetest"
 )
 
 // roll is a cluster over a store in memory. Every change is a batch of its own.
@@ -23,16 +22,7 @@ type roll struct {
 }
 
 func openRoll(t *testing.T) *roll {
-	store, err := storage.Open(storage.Config{FS: vfs.NewMem(), Dir: "store"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	r := &roll{t: t, store: store}
+	r := &roll{t: t, store: storagetest.Open(t)}
 	r.load()
 	return r
 }
@@ -48,12 +38,7 @@ func (r *roll) load() {
 
 func (r *roll) do(change func(*storage.Batch)) {
 	r.t.Helper()
-	batch := r.store.NewBatch()
-	defer batch.Close()
-	change(batch)
-	if err := batch.Commit(); err != nil {
-		r.t.Fatal(err)
-	}
+	storagetest.Commit(r.t, r.store, change)
 }
 
 func (r *roll) apply(changes ...Change) {

@@ -14,6 +14,7 @@ import (
 
 	"holdfast/kv"
 	"holdfast/storage"
+	"holdfast/storage/storagetest"
 )
 
 func openMem(t testing.TB) (*storage.Store, *Store) {
@@ -23,19 +24,11 @@ func openMem(t testing.TB) (*storage.Store, *Store) {
 
 func openMemWith(t testing.TB, cfg Config) (*storage.Store, *Store) {
 	t.Helper()
-	st, err := storage.Open(storage.Config{FS: vfs.NewMem(), Dir: "store"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	st := storagetest.Open(t)
 	s, err := Open(st, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := st.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	return st, s
 }
 
