@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -151,10 +152,11 @@ func awaitReader(ctx context.Context, s *watch.Stream) error {
 
 // sendWatch sends what the stream has. A client that does not read holds up nobody but itself.
 func (a *API) sendWatch(ctx context.Context, stream grpc.ServerStream, s *watch.Stream, wake <-chan struct{}, rest func()) error {
+	out := a.newWatchOut(stream)
 	progress := time.NewTimer(a.progressInterval())
 	defer progress.Stop()
 	for {
-		if err := a.drain(stream, s, rest); err != nil {
+		if err := a.drain(out, s, rest); err != nil {
 			return err
 		}
 		rest()
@@ -179,29 +181,21 @@ func (a *API) progressInterval() time.Duration {
 // the other streams of the connection must not wait.
 const watchHeldMax = 32 << 10
 
-func (a *API) drain(stream grpc.ServerStream, s *watch.Stream, rest func()) error {
-	var r watch.Response
-	var message watchMessage
+// drain sends all that s has.
+func (a *API) drain(out *watchOut, s *watch.Stream, rest func()) error {
 	sent := 0
-	began := a.stats.Time()
+	out.begin()
 	for {
-		var some bool
-		var err error
-		if r, some, err = s.Next(watchBatchBytes); err != nil || !some {
-			return err
+		r, some, err := s.Next(watchBatchBytes)
+		if err != nil || !some {
+			return cmp.Or(out.flush(), err)
 		}
-		message.write(a.watchHeader(&r), &r)
 		if sent += r.EventBytes; sent > watchHeldMax {
 			rest()
 		}
-		failpointBeforeSendWatchResponse()
-		if err := stream.SendMsg(&message); err != nil {
-			a.stats.Failed(stream.Context(), "send", "watch", err)
+		if err := out.send(a.watchHeader(&r), &r); err != nil {
 			return err
 		}
-		now := a.stats.Time()
-		a.stats.WatchSent(&r, now-began)
-		began = now
 	}
 }
 
@@ -250,7 +244,7 @@ func (m *watchMessage) write(h kv.Header, r *watch.Response) {
 }
 
 // watchBuffers keeps buffers for responses, of which each is filled at least by half, as what waits for a client is counted by what is filled.
-var watchBuffers = mem.NewTieredBufferPool(2*watchPoolMin, watchCopyMax)
+var watchBuffers = mem.NewTieredBufferPool(2*watchPoolMin, watchCopyMax, 2*watchCopyMax, burstBytesMax)
 
 // watchPoolMin is the length from which gRPC gives buffers back.
 const watchPoolMin = 1 << 10

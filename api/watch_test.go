@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -152,6 +153,53 @@ func TestWatch(t *testing.T) {
 		w.want("1 rev=6 created", `1 rev=0 canceled compact=6 ""`)
 		w.cancel()
 		w.wantEnd(status.FromContextError(context.Canceled).Err())
+	})
+}
+
+// TestWatchTogether: what several watchers of a stream are told of the same change is sent together, in the order and the number of one by one, whether
+// it fits into one burst, needs several or is too long for any, and among watchers who were canceled or want something else.
+func TestWatchTogether(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *service) {
+		const watchers = 12
+		w := s.openWatch()
+		for range watchers {
+			w.create(&pb.WatchCreateRequest{Key: []byte("a")})
+		}
+		w.create(&pb.WatchCreateRequest{Key: []byte("a"), RangeEnd: []byte("b"), PrevKv: true})
+		synctest.Wait()
+		for len(w.got) > 0 {
+			<-w.got
+		}
+		w.stop(watchers - 1)
+		w.stop(3)
+		w.want(`11 rev=1 canceled compact=0 ""`, `3 rev=1 canceled compact=0 ""`)
+		was := ""
+		for i, size := range []int{1, burstBytesMax / 100, burstBytesMax / 5, watchCopyMax, 2 * burstBytesMax} {
+			rev, value := i+2, strings.Repeat(strconv.Itoa(i), size)
+			s.put("a", value)
+			var want []string
+			for id := range watchers - 1 {
+				if id != 3 {
+					want = append(want, fmt.Sprintf("%d rev=%d PUT a=%.10s@%d", id, rev, value, rev))
+				}
+			}
+			other := fmt.Sprintf("%d rev=%d PUT a=%.10s@%d", watchers, rev, value, rev)
+			if was != "" {
+				other += fmt.Sprintf("(was %s)", was)
+			}
+			was = value
+			w.want(append(want, other)...)
+		}
+		text := metricsOf(s)
+		for _, want := range []string{
+			fmt.Sprintf(`grpc_server_msg_sent_total{grpc_method="Watch",grpc_service="etcdserverpb.Watch",grpc_type="bidi_stream"} %d`, watchers+1+2+5*(watchers-1)),
+			fmt.Sprintf(`etcd_debugging_server_watch_send_loop_watch_stream_duration_seconds_count %d`, 5*(watchers-1)),
+			fmt.Sprintf(`etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds_count %d`, 5*(watchers-1)),
+		} {
+			if !strings.Contains(text, want+"\n") {
+				t.Errorf("the metrics lack %s", want)
+			}
+		}
 	})
 }
 

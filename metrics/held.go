@@ -23,12 +23,15 @@ func newHistogram(f *Family) *Histogram {
 }
 
 // Observe counts v.
-func (h *Histogram) Observe(v float64) {
+func (h *Histogram) Observe(v float64) { h.observe(v, 1) }
+
+func (h *Histogram) observe(v float64, times int) {
 	i := 0
 	for i < len(h.bounds) && v > h.bounds[i] {
 		i++
 	}
-	h.counts[i].Add(1)
+	h.counts[i].Add(uint64(times))
+	v *= float64(times)
 	for {
 		old := h.sum.Load()
 		if h.sum.CompareAndSwap(old, math.Float64bits(math.Float64frombits(old)+v)) {
@@ -39,6 +42,9 @@ func (h *Histogram) Observe(v float64) {
 
 // Took counts a duration in seconds.
 func (h *Histogram) Took(d time.Duration) { h.Observe(d.Seconds()) }
+
+// TookEach counts so many equal durations.
+func (h *Histogram) TookEach(d time.Duration, times int) { h.observe(d.Seconds(), times) }
 
 func (h *Histogram) show(s *Sample, f *Family, labels ...string) {
 	counts := make([]uint64, len(h.counts))

@@ -16,6 +16,8 @@ type Response struct {
 	Events [][]byte
 	// EventBytes is the sum of their lengths.
 	EventBytes int
+	// Followers is how many watchers get the same events with the next responses, but for those that are canceled meanwhile: Next has them at once.
+	Followers int
 }
 
 // answerBytes is room for all of a response but its events: header, ids and flags.
@@ -82,6 +84,7 @@ func (s *Stream) send() (Response, bool) {
 			s.hand.running = b.open
 		} else {
 			b.advance()
+			r.Followers = len(b.watchers)
 		}
 		return r, true
 	}

@@ -194,6 +194,15 @@ func (s *Stats) WatchSent(r *watch.Response, took time.Duration) {
 	}
 }
 
+// WatchSentTogether counts messages with events that went to a watching client past SendMsg: on a stream of method, so many with so many events and bytes in all,
+// which took so long to be found and sent.
+func (s *Stats) WatchSentTogether(method string, messages, events, bytes int, took time.Duration) {
+	s.methods[method].sent.Add(uint64(messages))
+	s.Sent(bytes)
+	s.watchSend.TookEach(took/time.Duration(messages), messages)
+	s.watchSendPerEvent.TookEach(took/time.Duration(events), messages)
+}
+
 // Sample shows what was counted.
 func (s *Stats) Sample(into *metrics.Sample) {
 	for _, m := range s.methods {
