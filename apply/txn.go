@@ -134,9 +134,20 @@ func (r *run) txn(c *kv.Command) Result {
 	return Result{Txn: answer, Revision: s.End()}
 }
 
+// puts is how many operations of the branch itself are puts.
+func (b *branch) puts() (n int) {
+	for i := range b.ops {
+		if b.ops[i].Put != nil {
+			n++
+		}
+	}
+	return n
+}
+
 // execute runs the branch. The headers of nested transactions stay empty, as in etcd.
 func (s *step) execute(b *branch) *kv.TxnResult {
-	answer := &kv.TxnResult{Succeeded: b.succeeded}
+	answer := &kv.TxnResult{Succeeded: b.succeeded, Responses: make([]kv.OpResult, 0, len(b.ops))}
+	s.Expect(b.puts())
 	nested := b.nested
 	for i := range b.ops {
 		var result kv.OpResult

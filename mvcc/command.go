@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"holdfast/kv"
 	"holdfast/storage"
@@ -157,6 +158,13 @@ func (c *Command) Range(q *kv.RangeRequest) (*kv.RangeResult, error) {
 	}
 	result.Revision = now.revision
 	return result, nil
+}
+
+// Expect makes room for the events of n changes more.
+func (c *Command) Expect(n int) {
+	if !c.large {
+		c.events = slices.Grow(c.events, min(n, eventsMax-len(c.events)))
+	}
 }
 
 // Put is Set with the previous KeyValue.
