@@ -3,6 +3,8 @@ package server
 import (
 	"sync"
 	"time"
+
+	"holdfast/storage"
 )
 
 // courtesy holds up what has time while requests are served: the removal of old revisions, and the merges of tables. Go's scheduler knows no ranks: a put
@@ -42,18 +44,18 @@ const (
 
 // mergeRest is how many times as long as it worked a merge rests: on two cores, an eighth of one of them is what half of the puts there can be make
 // for it to do. Where more is written than merges can follow at that pace level 0 becomes deeper, and they rest less: from mergeUsual
-// sublevels on, two more than begin a merge, and not at all with mergeLate, half of what makes the store congested.
+// sublevels on, a quarter more than begin a merge, and not at all with mergeLate, half of what makes the store congested.
 const (
 	mergeRest  = 7
-	mergeUsual = 10
-	mergeLate  = 20
+	mergeUsual = storage.SublevelsMerged * 5 / 4
+	mergeLate  = storage.SublevelsCongested / 2
 )
 
-// A load can make level 0 deeper by five sublevels a second, so that it is full before one merge that rests is complete, and writers are held up by then.
-// So where it grows by more than growthUsual a second, which merges that rest keep up with, what counts is how deep it will be after mergeAhead. The
+// A load can make level 0 deeper by 40 MB a second, so that it is full before one merge that rests is complete, and writers are held up by then.
+// So where it grows by more than growthUsual sublevels a second, which merges that rest keep up with, what counts is how deep it will be after mergeAhead. The
 // growth is taken over growthOver, in which such a load has several flushes.
 const (
-	growthUsual = 1.0
+	growthUsual = storage.SublevelsMerged / 8.0
 	growthOver  = time.Second
 	mergeAhead  = 4 * time.Second
 )

@@ -53,8 +53,9 @@ func TestCourtesy(t *testing.T) {
 	now, waiting = now.Add(3*busyFor), 0
 	rests("one that served long ago", 0, 0)
 
+	const step = mergeLate - mergeUsual
 	for depth, merge := range map[int]time.Duration{
-		mergeUsual + 1: worked * mergeRest * 9 / 10, (mergeUsual + mergeLate) / 2: worked * mergeRest / 2, mergeLate: 0, 2 * mergeLate: 0,
+		mergeUsual + 1: worked * mergeRest * (step - 1) / step, mergeLate - 2: worked * mergeRest * 2 / step, mergeLate: 0, 2 * mergeLate: 0,
 	} {
 		setDepth(c, depth)
 		serve(busyWork)
@@ -79,16 +80,16 @@ func TestCourtesyAhead(t *testing.T) {
 	}
 	const worked = time.Millisecond
 	seconds := int(time.Second / busyLook)
-	fill := func(i int) int { return i % 2 } // five a second
+	fill := func(i int) int { return min(i%5, 1) } // eight a second
 	look(3*seconds, fill)
 	depth = 1 // a merge is complete
 	look(2, func(int) int { return 0 })
 	if _, at, ahead := c.look(); at != 1 || ahead < mergeUsual || c.mergeRests(worked) >= mergeRest*worked {
-		t.Errorf("with %d sublevels, five more a second, %.1f are ahead and merges rest for %s", at, ahead, c.mergeRests(worked))
+		t.Errorf("with %d sublevels, eight more a second, %.1f are ahead and merges rest for %s", at, ahead, c.mergeRests(worked))
 	}
 	look(seconds, fill)
 	if rest := c.mergeRests(worked); rest != 0 {
-		t.Errorf("with %d sublevels, five more a second, merges rest for %s", depth, rest)
+		t.Errorf("with %d sublevels, eight more a second, merges rest for %s", depth, rest)
 	}
 	depth = mergeUsual / 2
 	look(5*seconds, func(int) int { return 0 })

@@ -62,6 +62,9 @@ const (
 	heapBytesMin     = 48 << 20  // all of the above, and what Go keeps free
 )
 
+// flushBytesMin is in the ratio of the defaults, so that the flush rule acts first.
+const flushBytesMin = memTableBytesMin * storage.FlushBytesDefault / storage.MemTableBytesDefault
+
 // ampleMemory is the limit from which on every part has its default: three times what the caches and tables take together. Go
 // needs half as much again beside them, and calls, answers, the log and connections need the rest.
 const ampleMemory = 1 << 30
@@ -82,7 +85,7 @@ func MemoryFor(limit int64) Memory {
 	return Memory{
 		CacheBytes:    share(storage.CacheBytesDefault, cacheBytesMin),
 		MemTableBytes: uint64(share(storage.MemTableBytesDefault, memTableBytesMin)),
-		FlushBytes:    share(storage.FlushBytesDefault, memTableBytesMin/2), // the ratio of the defaults, so that the flush rule acts first
+		FlushBytes:    share(storage.FlushBytesDefault, flushBytesMin),
 		RowCacheBytes: share(mvcc.RowCacheBytesDefault, rowCacheBytesMin),
 		RecentBytes:   share(mvcc.RecentBytesDefault, recentBytesMin),
 		WatchLogBytes: int(share(WatchLogBytesDefault, watchLogBytesMin)),

@@ -42,7 +42,7 @@ func TestMemoryForGrows(t *testing.T) {
 			t.Fatalf("limit %d gives %+v, a smaller one %+v", limit, p, last)
 		}
 		if p.CacheBytes > storage.CacheBytesDefault || p.MemTableBytes > storage.MemTableBytesDefault || p.RowCacheBytes > mvcc.RowCacheBytesDefault ||
-			uint64(p.FlushBytes)*2 > p.MemTableBytes {
+			uint64(p.FlushBytes)*storage.MemTableBytesDefault > p.MemTableBytes*storage.FlushBytesDefault {
 			t.Fatalf("limit %d gives %+v", limit, p)
 		}
 		held := p.CacheBytes + 2*int64(p.MemTableBytes) + p.RowCacheBytes + p.RecentBytes + int64(p.WatchLogBytes)

@@ -94,12 +94,12 @@ func (g *spaceGuard) segmentBytes() int64 {
 }
 
 // flushBytes is how much may be applied before the store is made durable: what was asked for, 0 for the default, or less on a
-// small disk, which must have room for it when it comes, and for the merge of eight of them.
+// small disk, which must have room for it when it comes, and for the merge of as many as begin one: a 32nd of the disk, or 8 MB.
 func (g *spaceGuard) flushBytes(asked int64) int64 {
 	if asked == 0 {
 		asked = storage.FlushBytesDefault
 	}
-	return g.store.fitting(asked, min(asked, 1<<20), 256)
+	return g.store.fitting(asked, min(asked, 8<<20/storage.SublevelsMerged), 32*storage.SublevelsMerged)
 }
 
 // tableBytes is the size for the store's table files: the default, or less on a disk whose reserve would have no room for

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"holdfast/storage"
 )
 
 // twoDisks tells for each directory how full its disk is.
@@ -85,7 +87,7 @@ func TestSpaceGuardLooksAgainWhenMuchWasAdmitted(t *testing.T) {
 			disk.set(free, nil)
 		}
 	}
-	if want := int64(1 * mib); g.flushBytes(0) != want {
+	if want := int64(8 * mib / storage.SublevelsMerged); g.flushBytes(0) != want {
 		t.Errorf("flushes after %d bytes, not %d", g.flushBytes(0), want)
 	}
 	if free < g.store.reserve*3/4 {

@@ -15,8 +15,10 @@ func (g *generation) listener() *pebble.EventListener {
 	return &pebble.EventListener{
 		BackgroundError: g.backgroundError,
 		DataCorruption:  func(i pebble.DataCorruptionInfo) { g.fail(fmt.Errorf("data corruption: %s", i.String())) },
+		FlushBegin:      func(pebble.FlushInfo) { g.flush.pebbleBegins() },
 		FlushEnd: func(i pebble.FlushInfo) {
 			g.flush.stale.Store(true)
+			g.flush.pebbleEnds(i.Err == nil)
 			g.log.Debug("store flush", "info", i.String())
 		},
 		CompactionEnd: func(i pebble.CompactionInfo) {

@@ -13,7 +13,7 @@ import (
 // A flush is due after Config.FlushBytes of committed batches, so that a restart replays little, or when the oldest change
 // that is not durable is FlushAge old, so that the raft log of a quiet member can be released.
 const (
-	FlushBytesDefault = 8 << 20
+	FlushBytesDefault = MemTableBytesDefault / 2
 	FlushAge          = 60 * time.Second
 )
 
@@ -24,6 +24,9 @@ type flushState struct {
 	since time.Time  // when the first of them came
 	// flushing is what the flushes under way make durable, in bytes.
 	flushing int64
+	// byItself is the part of dirty that a flush makes durable which Pebble began by itself, because rows take more room in memory than in a batch. It does
+	// not make another flush due, which would leave a table of what little came since.
+	byItself int64
 	// durable is the applied cursor that would survive a crash.
 	durable Applied
 
@@ -44,7 +47,7 @@ func (f *flushState) begin() (end func(flushed bool)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	dirty, since := f.dirty, f.since
-	f.dirty = 0
+	f.dirty, f.byItself = 0, 0
 	f.flushing += dirty
 	return func(flushed bool) {
 		f.mu.Lock()
@@ -55,6 +58,25 @@ func (f *flushState) begin() (end func(flushed bool)) {
 			f.since = since
 		}
 	}
+}
+
+// pebbleBegins hears that Pebble begins a flush. One while another is under way that was asked for may be that one.
+func (f *flushState) pebbleBegins() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.flushing == 0 {
+		f.byItself = f.dirty
+	}
+}
+
+// pebbleEnds hears that a flush of Pebble has ended. The batch that found no room and made it begin is not in it, so something is dirty yet.
+func (f *flushState) pebbleEnds(flushed bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if flushed && f.byItself > 0 {
+		f.dirty = max(1, f.dirty-f.byItself)
+	}
+	f.byItself = 0
 }
 
 // Unflushed is what has been committed and is not durable yet, in bytes: about what the disk must have room for.
@@ -76,7 +98,7 @@ func (s *Store) FlushDue(now time.Time) bool {
 	if failpointStoreFlushDue() {
 		return true
 	}
-	return g.flush.dirty >= orDefault(g.cfg.FlushBytes, FlushBytesDefault) || (g.cfg.Now != nil && now.Sub(g.flush.since) >= FlushAge)
+	return g.flush.dirty-g.flush.byItself >= orDefault(g.cfg.FlushBytes, FlushBytesDefault) || (g.cfg.Now != nil && now.Sub(g.flush.since) >= FlushAge)
 }
 
 // Flush makes everything committed so far durable and waits for that.

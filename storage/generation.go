@@ -81,7 +81,7 @@ func (g *generation) options() *pebble.Options {
 		MemTableSize:                memTable,
 		MemTableStopWritesThreshold: memTablesStop,
 		L0StopWritesThreshold:       sublevelsStop,
-		L0CompactionThreshold:       2 * sublevelsMax, // Pebble begins at half of it
+		L0CompactionThreshold:       2 * SublevelsMerged, // Pebble begins at half of it
 		LBaseMaxBytes:               baseTables * orDefault(g.cfg.TableBytes, TableBytesDefault),
 		DisableAutomaticCompactions: g.cfg.ManualCompactions,
 		DisableTableStats:           g.cfg.ManualCompactions,

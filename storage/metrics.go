@@ -31,8 +31,8 @@ func (s *Store) Behind() (share float64) {
 	}
 	defer g.release()
 	m := g.db.Metrics()
-	memTables := float64(m.MemTable.Size) / float64(congestedMemTables*orDefault(g.cfg.MemTableBytes, MemTableBytesDefault))
-	return max(memTables, float64(m.Levels[0].Sublevels)/congestedSublevels)
+	memTables := float64(m.MemTable.Size) / float64(memTablesCongested*orDefault(g.cfg.MemTableBytes, MemTableBytesDefault))
+	return max(memTables, float64(m.Levels[0].Sublevels)/SublevelsCongested)
 }
 
 // Sublevels is how deep level 0 is: how far merges of tables are behind. It costs some ten microseconds.
@@ -44,12 +44,6 @@ func (s *Store) Sublevels() int {
 	defer g.release()
 	return int(g.db.Metrics().Levels[0].Sublevels)
 }
-
-// Half of what stops writes in memtables; in level 0 five times what starts a compaction, so many that a point read becomes visibly slower.
-const (
-	congestedMemTables = memTablesStop / 2
-	congestedSublevels = 40
-)
 
 // Stats are counters and sizes of the database.
 type Stats struct {

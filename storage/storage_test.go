@@ -203,6 +203,95 @@ func TestFlushDue(t *testing.T) {
 	}
 }
 
+// TestFlushRuleIsFirst: what makes a flush due fits into one memtable with the overhead of its rows and a batch on top, which is no table of its own. Otherwise
+// there would be more and smaller tables than are reckoned with.
+func TestFlushRuleIsFirst(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		value, batch int
+	}{
+		{"small rows", 48, 64 << 10}, {"large rows", 100 << 10, 4 << 20}, {"large batches", 1000, 4 << 20},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := Open(Config{FS: vfs.NewMem(), Dir: "store"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer closeStore(t, s)
+			row := 0
+			fill := func(bytes int64) (flushes int64) {
+				for s.Unflushed() < bytes {
+					b := s.NewBatch()
+					for ; b.Len() < c.batch; row++ {
+						b.Set(TableMeta.Key(binary.BigEndian.AppendUint64(nil, uint64(row))), make([]byte, c.value))
+					}
+					commit(t, b)
+				}
+				stats, err := s.Stats()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return stats.Flushes + int64(stats.MemTableBytes/MemTableBytesDefault) // those under way too
+			}
+			fill(2 * MemTableBytesDefault) // the first memtables are small
+			if err := s.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			before := fill(0)
+			if after := fill(FlushBytesDefault); after != before {
+				t.Fatalf("Pebble has begun %d flushes before one was due", after-before)
+			}
+		})
+	}
+}
+
+// TestFlushByItself: what Pebble flushes by itself makes no flush due, neither meanwhile nor afterwards; what came since counts. Then a flush of Pebble's own, which a
+// store begins with its first 256 KB.
+func TestFlushByItself(t *testing.T) {
+	s := open(t, vfs.NewMem())
+	defer closeStore(t, s)
+	f := &s.gen.Load().flush
+	expect := func(what string, due bool, unflushed int64) {
+		t.Helper()
+		if got := s.FlushDue(time.Time{}); got != due || s.Unflushed() != unflushed {
+			t.Fatalf("%s: %d bytes, flush due: %t", what, s.Unflushed(), got)
+		}
+	}
+	f.committed(FlushBytesDefault-1, nil)
+	f.pebbleBegins()
+	f.committed(10, nil)
+	expect("while Pebble flushes", false, FlushBytesDefault+9)
+	f.pebbleEnds(false)
+	expect("after it failed", true, FlushBytesDefault+9)
+	f.pebbleBegins()
+	f.committed(FlushBytesDefault, nil)
+	f.pebbleEnds(true)
+	expect("after as much came meanwhile", true, FlushBytesDefault)
+	f.pebbleBegins()
+	f.pebbleEnds(true)
+	expect("after one that may not hold the last batch", false, 1)
+
+	end := f.begin()
+	f.committed(20, nil)
+	f.pebbleBegins()
+	f.pebbleEnds(true)
+	expect("after one that was asked for", false, 21)
+	end(true)
+	expect("after its end", false, 20)
+
+	const batch = 200 << 10
+	for range 5 {
+		b := s.NewBatch()
+		b.Set(TableMeta.Key([]byte("k")), make([]byte, batch))
+		commit(t, b)
+	}
+	for deadline := time.Now().Add(time.Minute); s.Unflushed() >= 5*batch; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes are dirty, whatever Pebble flushes by itself", s.Unflushed())
+		}
+	}
+}
+
 func TestSize(t *testing.T) {
 	s := open(t, vfs.NewMem())
 	defer closeStore(t, s)

@@ -76,7 +76,7 @@ const (
 	CacheBytesDefault = 96 << 20
 	// MemTableBytesDefault holds more than FlushBytesDefault of payload with its overhead (measured: 1.06 times the
 	// payload for values of 1 KB, 1.2 for 256 B, 1.5 for 16 B), so that the flush rule acts before Pebble does. It is allocated whole, on Go's heap, which
-	// takes half as much again: with 64 MB two of them were most of what a busy member held (bench/FINDINGS.md).
+	// takes half as much again: two of them are a large part of what a busy member holds. What is counted in flushes follows from it (bench/FINDINGS.md).
 	MemTableBytesDefault = 16 << 20
 	// TableBytesDefault is large enough that files are few, and small enough that a compaction is over within a second.
 	TableBytesDefault = 4 << 20
@@ -84,15 +84,24 @@ const (
 	OpenFilesDefault = 500
 )
 
-// Writes stop inside Pebble, which is a stall of the applier, only far beyond where Behind lets the server stop
-// them: at 16 queued memtables or 1000 sublevels in level 0.
+// A flush makes one sublevel of level 0, so what level 0 holds is counted in them. A read looks into each, but the filters spare it most.
 const (
-	memTablesStop = 16
-	sublevelsStop = 1000
+	// SublevelsMerged begin a merge of level 0 with the level below, unless flushes are smaller than by default.
+	SublevelsMerged = mergedBytes / FlushBytesDefault
+	// SublevelsCongested are so many that a read of one key becomes visibly slower: see Store.Behind.
+	SublevelsCongested = 5 * SublevelsMerged
+
+	mergedBytes = 64 << 20 // half of what the level below holds, see baseTables
 )
 
-// A compaction out of level 0 starts when it has sublevelsMax sublevels, which a flush makes one of: some 64 MB. A read looks into each, but the filters spare it most.
-const sublevelsMax = 8
+// memTablesCongested flushes that wait are congested too: 128 MB.
+const memTablesCongested = 128 << 20 / MemTableBytesDefault
+
+// Writes stop inside Pebble, which is a stall of the applier, only far beyond where Behind lets the server stop them.
+const (
+	memTablesStop = 2 * memTablesCongested
+	sublevelsStop = 1000
+)
 
 // blockBytes is what a read of a row that is in no cache takes in and checks. With twice as much, such a read costs a fifth more and a list
 // somewhat less; lists have more to spare beside etcd than gets of single keys (bench/FINDINGS.md).
