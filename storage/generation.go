@@ -71,7 +71,7 @@ func (g *generation) options() *pebble.Options {
 	// Pebble takes the memtables out of the cache it is given; without room for two a flush would empty the cache.
 	cache := orDefault(g.cfg.CacheBytes, CacheBytesDefault) + memTablesUsual*int64(memTable)
 	o := &pebble.Options{
-		FS:                          tableFS{manifestFS{g.cfg.FS}},
+		FS:                          tableFS{manifestFS{g.cfg.FS}, g.cfg.Late},
 		Comparer:                    comparer,
 		DisableWAL:                  true,
 		ReadOnly:                    g.cfg.readOnly,

@@ -14,7 +14,7 @@
 //	Source   Pebble v2; its comparer contract (internal/base/comparer.go); CockroachDB's MVCC key encoding for the
 //	         idea of a length byte at the end
 //
-// It starts no goroutine of its own, but for the one that closes the database, and reads no clock but Config.Now.
+// It starts no goroutine of its own, but for the one that closes the database and one for each write to a table, and reads no clock but Config.Now.
 // DESIGN.md of this folder has the story.
 package storage
 
@@ -60,6 +60,8 @@ type Config struct {
 	// Pace is called when a merge of tables begins, perhaps with locks held; step, which it returns, by that merge after every hundred rows or so. step may
 	// wait, so that others go first; flushes go on meanwhile. nil: merges do not wait.
 	Pace func() (step func())
+	// Late tells, after each block that a flush or a merge writes, whether it is late; where it is not, it makes way to goroutines that can run. nil: it never is.
+	Late func() bool
 	// OnFatal is called once, from any goroutine, when a background operation failed: what was committed can no
 	// longer become durable, so the member has to stop. Flushes and commits fail after it has returned, so it must not wait,
 	// and not call back into the store. nil means that only they see the error.
