@@ -220,11 +220,12 @@ func TestFlushRuleIsFirst(t *testing.T) {
 			defer closeStore(t, s)
 			row := 0
 			fill := func(bytes int64) (flushes int64) {
-				for s.Unflushed() < bytes {
+				for filled := 0; int64(filled) < bytes; {
 					b := s.NewBatch()
 					for ; b.Len() < c.batch; row++ {
 						b.Set(TableMeta.Key(binary.BigEndian.AppendUint64(nil, uint64(row))), make([]byte, c.value))
 					}
+					filled += b.Len()
 					commit(t, b)
 				}
 				stats, err := s.Stats()
