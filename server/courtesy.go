@@ -2,7 +2,6 @@ package server
 
 import (
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"holdfast/storage"
@@ -14,8 +13,6 @@ import (
 // its rest.
 type courtesy struct {
 	now func() time.Time
-	// late says that merges do not rest, although the member is busy: they are so far behind, or soon going to be.
-	late atomic.Bool
 
 	mu sync.Mutex // guards the fields below
 	// member is what is looked at; its functions are nil, and nothing rests, before the member runs and when it ends.
@@ -122,9 +119,14 @@ func (c *courtesy) merge() (step func()) {
 	}
 }
 
+// late tells that merges are so far behind, or soon going to be, that they do not rest although the member is busy.
+func (c *courtesy) late() bool {
+	_, _, ahead := c.look()
+	return ahead >= mergeLate
+}
+
 func (c *courtesy) mergeRests(worked time.Duration) time.Duration {
 	busy, _, ahead := c.look()
-	c.late.Store(ahead >= mergeLate)
 	if !busy {
 		return 0
 	}

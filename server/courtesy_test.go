@@ -88,13 +88,13 @@ func TestCourtesyAhead(t *testing.T) {
 		t.Errorf("with %d sublevels, eight more a second, %.1f are ahead and merges rest for %s", at, ahead, c.mergeRests(worked))
 	}
 	look(seconds, fill)
-	if rest := c.mergeRests(worked); rest != 0 || !c.late.Load() {
-		t.Errorf("with %d sublevels, eight more a second, merges rest for %s (late: %t)", depth, rest, c.late.Load())
+	if rest := c.mergeRests(worked); rest != 0 || !c.late() {
+		t.Errorf("with %d sublevels, eight more a second, merges rest for %s (late: %t)", depth, rest, c.late())
 	}
 	depth = mergeUsual / 2
 	look(5*seconds, func(int) int { return 0 })
-	if rest := c.mergeRests(worked); rest != mergeRest*worked || c.late.Load() {
-		t.Errorf("after a load merges rest for %s (late: %t)", rest, c.late.Load())
+	if rest := c.mergeRests(worked); rest != mergeRest*worked || c.late() {
+		t.Errorf("after a load merges rest for %s (late: %t)", rest, c.late())
 	}
 }
 

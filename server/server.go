@@ -150,7 +150,7 @@ func (s *Server) openParts() (err error) {
 func (s *Server) storeConfig(dir string) storage.Config {
 	return storage.Config{
 		FS: s.dir.fs, Dir: dir, CacheBytes: s.cfg.Memory.CacheBytes, MemTableBytes: s.cfg.Memory.MemTableBytes,
-		FlushBytes: s.cfg.Memory.FlushBytes, TableBytes: s.space.tableBytes(), Log: s.log, Now: s.cfg.Now, Pace: s.courtesy.merge, Late: s.courtesy.late.Load,
+		FlushBytes: s.cfg.Memory.FlushBytes, TableBytes: s.space.tableBytes(), Log: s.log, Now: s.cfg.Now, Pace: s.courtesy.merge, Late: s.courtesy.late,
 		OnFatal: func(err error) {
 			select {
 			case s.failed <- err:
