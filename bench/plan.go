@@ -63,7 +63,7 @@ const takesLight = 6 * time.Second
 var takes = map[string]time.Duration{
 	"load": 48 * time.Second, "put-members-3": 20 * time.Second, "put-members-5": 30 * time.Second, "restart": 21 * time.Second,
 	"compact-idle": 15 * time.Second, "defragment": 20 * time.Second, "failover": 170 * time.Second, "put-half": 12 * time.Second,
-	"lease-grant-1000": 10 * time.Second, "kube-mixed": 20 * time.Second, "watch-10000": 13 * time.Second, "compact-serving": 45 * time.Second,
+	"lease-grant-1000": 10 * time.Second, "kube-mixed": 20 * time.Second, "watch-10000": 13 * time.Second, "compact-serving": 90 * time.Second,
 	"ranges-40": 25 * time.Second, "idle": 22 * time.Second, "idle-members-3": 22 * time.Second, "leases": 100 * time.Second,
 	"load-sequential": 90 * time.Second, "load-10m": 240 * time.Second,
 }

@@ -12,8 +12,9 @@ const (
 	historyRevisions = 1_000_000
 	historyKeys      = 100_000
 	compactIdle      = 800_000
-	// compactAround is how long is looked at puts before a compaction, and from its beginning on.
-	compactAround = 15 * time.Second
+	// compactBefore is how long is looked at puts before a compaction: merges of tables come every 20 s, and what is compared with should have its share of
+	// them. compactLeast is how long from its beginning on.
+	compactBefore, compactLeast = time.Minute, 15 * time.Second
 )
 
 // historyStock is keys with a long past.
@@ -99,8 +100,8 @@ func compactServing(ctx context.Context, t *task) error {
 	return disturbed{
 		setup: setup{stock: historyStock},
 		rate:  t.halfRate(),
-		quiet: t.span(compactAround, measureShort),
-		least: t.span(compactAround, measureShort),
+		quiet: t.span(compactBefore, measureShort),
+		least: t.span(compactLeast, measureShort),
 		put:   func(c *clients) func(context.Context, int) error { return putScattered(c, keys) },
 		disturb: func(ctx context.Context, c *clients) error {
 			took, err := compact(ctx, c, int64(t.n(historyRevisions, keysShort))+1)
