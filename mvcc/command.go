@@ -236,7 +236,7 @@ func (c *Command) before(key []byte, wanted bool) found {
 	switch {
 	case wanted:
 		var rev kv.Rev
-		f.row, rev = c.newest(f.chain, key)
+		f.row, rev = c.newest(f.hash, f.chain, key)
 		f.was = c.r.standingOf(f.row, rev)
 	case f.chain != nil:
 		f.was = f.chain.now
@@ -249,11 +249,12 @@ func (c *Command) before(key []byte, wanted bool) found {
 // current returns the newest row of key and when it was written; nil if key does not live.
 func (c *Command) current(key []byte) ([]byte, kv.Rev) {
 	over := &c.r.over
-	return c.newest(over.find(over.hash(key), key), key)
+	hash := over.hash(key)
+	return c.newest(hash, over.find(hash, key), key)
 }
 
-// newest is current for a key whose chain is ch, nil if it has none.
-func (c *Command) newest(ch *chain, key []byte) ([]byte, kv.Rev) {
+// newest is current for a key with a hash, whose chain is ch, nil if it has none.
+func (c *Command) newest(hash uint64, ch *chain, key []byte) ([]byte, kv.Rev) {
 	switch {
 	case ch != nil:
 		v := ch.versions[len(ch.versions)-1]
@@ -261,7 +262,7 @@ func (c *Command) newest(ch *chain, key []byte) ([]byte, kv.Rev) {
 	case c.r.over.spanned(key):
 		return nil, kv.Rev{}
 	}
-	return c.r.baseRow(key)
+	return c.r.baseRow(hash, key)
 }
 
 // DeleteRange deletes the keys of kr and returns how many there were. each, if not nil, gets the encoded KeyValue

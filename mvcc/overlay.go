@@ -17,6 +17,7 @@ import (
 // A key is found by its hash. Who asks for keys in their order has those that came since sorted in among the others: most runs
 // ask once, at their end. A deletion of very many keys is one span instead.
 type overlay struct {
+	// seed is that of recent, which takes the hashes of chains for its own.
 	seed maphash.Seed
 	// chains are in key order up to sorted, then as they came.
 	chains []*chain

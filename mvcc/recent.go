@@ -94,7 +94,8 @@ const (
 func (r *recent) get(h uint64, key []byte) (standing, knowledge) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	stranger := r.sifts == siftWhole && r.strangers >= strangersUsual && !r.sieve.passes(h)
+	first := r.strangers >= strangersUsual
+	stranger := first && r.isStranger(h)
 	if !stranger {
 		for _, t := range [...]*stands{r.young, r.old} {
 			if s, known := t.get(h, key); known {
@@ -102,7 +103,7 @@ func (r *recent) get(h uint64, key []byte) (standing, knowledge) {
 				return s, remembered
 			}
 		}
-		stranger = r.sifts == siftWhole && r.strangers < strangersUsual && !r.sieve.passes(h)
+		stranger = !first && r.isStranger(h)
 	}
 	if !stranger {
 		return standing{}, unknown
@@ -110,6 +111,9 @@ func (r *recent) get(h uint64, key []byte) (standing, knowledge) {
 	r.strangers = min(strangersMost, r.strangers+1)
 	return standing{}, sifted
 }
+
+// isStranger tells whether the sieve says that a key does not live. The caller holds mu.
+func (r *recent) isStranger(h uint64) bool { return r.sifts == siftWhole && !r.sieve.passes(h) }
 
 // publish notes how the keys of chains stand at revision reached; all says that others were deleted too, which are not among them.
 func (r *recent) publish(reached kv.Revision, all bool, chains []*chain) {

@@ -210,13 +210,13 @@ func (r *Run) mustBeClosed(what string) {
 	}
 }
 
-// baseRow returns the row that lived for key when the run began, and when it was written; nil if there was none.
-func (r *Run) baseRow(key []byte) ([]byte, kv.Rev) {
-	hash := r.s.cache.hash(key)
-	if row, rev := r.s.cache.get(hash, key, r.base.revision); row != nil {
+// baseRow returns the row that lived for the key with a hash when the run began, and when it was written; nil if there was none.
+func (r *Run) baseRow(hash uint64, key []byte) ([]byte, kv.Rev) {
+	cached := r.s.cache.hash(key)
+	if row, rev := r.s.cache.get(cached, key, r.base.revision); row != nil {
 		return row, rev
 	}
-	if s, known := r.s.recent.get(r.s.recent.hash(key), key); r.err != nil || known != unknown && !s.lives() || known == unknown && r.allKnown {
+	if s, known := r.s.recent.get(hash, key); r.err != nil || known != unknown && !s.lives() || known == unknown && r.allKnown {
 		return nil, kv.Rev{}
 	}
 	it := r.getter()
@@ -225,7 +225,7 @@ func (r *Run) baseRow(key []byte) ([]byte, kv.Rev) {
 	}
 	row, rev := r.readAt(it, key, r.base.revision)
 	if row != nil {
-		r.s.cache.fill(hash, key, rev, row, r.base.revision)
+		r.s.cache.fill(cached, key, rev, row, r.base.revision)
 	}
 	return row, rev
 }
@@ -282,7 +282,7 @@ func (r *Run) standingOf(row []byte, rev kv.Rev) standing {
 // baseAt is baseRow at an earlier revision.
 func (r *Run) baseAt(key []byte, at kv.Revision) []byte {
 	if at >= r.base.revision {
-		row, _ := r.baseRow(key)
+		row, _ := r.baseRow(r.over.hash(key), key)
 		return row
 	}
 	lo, hi := kv.KeyRange{Key: key}.Bounds()

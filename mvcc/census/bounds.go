@@ -12,8 +12,8 @@ import (
 // level was most of what a new key cost the census.
 type bounds struct {
 	keys []string
-	// heads are | the beginning that all keys but the first share, in words | for each key the word after that |. See package head. The first key is not looked at: what is before the
-	// second belongs to it.
+	// heads are | the beginning that all keys but the first share, in words | for each key the word after that |. See package head. The
+	// first key is not looked at: what is before the second belongs to it.
 	heads []uint64
 }
 
